@@ -1,0 +1,173 @@
+//! The door: what a peer says is judged here before raft-rs hears it.
+//!
+//! raft-rs trusts its caller. A message that a bug, a stale process or a hostile peer could send
+//! makes it panic or, worse, believe: an append with term 0 passes for a local message and resets
+//! the term; an acknowledgement of entries that were never sent commits them; a heartbeat whose
+//! commit lies beyond the log is fatal. So each message is held against what this node knows, and
+//! one that cannot come from a correct peer is dropped and counted under the reason. Nothing that a
+//! peer sends stops this node.
+//!
+//! Kinds that have no place on the wire are not refused here: [`Body`] cannot express them.
+
+use std::collections::BTreeSet;
+
+use raft::{RawNode, StateRole};
+
+use super::log::Log;
+use super::message::{Body, Entry, Message, Position, Snapshot, Verdict};
+use crate::id::{LogIndex, NodeId, Term};
+
+/// Why a message was dropped. The machine's state is unchanged.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It was for another node.
+    Misaddressed,
+    /// Its sender is no member, or claims to be us.
+    Stranger,
+    /// Its term is 0, or more than 2^20 ahead: no sequence of elections gets there.
+    ImplausibleTerm,
+    /// Its entries have gaps, terms that decrease or exceed the message's, or indexes that overflow.
+    MalformedAppend,
+    /// It contradicts an entry that is committed here. Somebody lost what they promised.
+    ContradictsCommitted,
+    /// A heartbeat's commit lies beyond our log.
+    CommitBeyondLog,
+    /// It acknowledges, or hints at, entries that we do not have.
+    AckBeyondLog,
+    /// A vote that nobody can have been asked for yet, since our own log is not durable.
+    PrematureVote,
+    /// A ballot or verdict with an index but no term, or the reverse.
+    MalformedBallot,
+    /// A snapshot at no place, of a term after its message's, or with voters that make no sense.
+    MalformedSnapshot,
+    /// An order to campaign that is not the current leader's.
+    NotFromLeader,
+    /// Somebody leads in the term that we lead: election safety (Raft §5.2) is broken.
+    SecondLeader,
+}
+
+impl Refusal {
+    /// Tells whether a refusal means that the cluster's promises are already broken.
+    #[must_use]
+    pub fn is_alarming(self) -> bool {
+        matches!(self, Refusal::ContradictsCommitted | Refusal::CommitBeyondLog | Refusal::SecondLeader)
+    }
+}
+
+/// How far ahead of ours a term may be.
+const TERM_LEAP_MAX: u64 = 1 << 20;
+
+/// Judges `message`, which the holder of `from`'s certificate sent.
+pub(super) fn admit(raw: &RawNode<Log>, from: NodeId, message: &Message) -> Result<(), Refusal> {
+    let node = View { raw };
+    node.admit_envelope(from, message)?;
+    match &message.body {
+        Body::Append { previous, entries, .. } => node.admit_append(message.term, *previous, entries),
+        Body::AppendAccepted { index, commit } => node.admit_acknowledged(&[*index, *commit]),
+        Body::AppendRejected { index, hint, commit } => {
+            require(hint.index <= *index && hint.term <= message.term, Refusal::AckBeyondLog)?;
+            node.admit_acknowledged(&[hint.index, *commit])
+        }
+        Body::Vote(ballot) | Body::PreVote(ballot) => {
+            require(is_whole(ballot.last) && is_whole(ballot.commit), Refusal::MalformedBallot)
+        }
+        Body::VoteResponse(verdict) | Body::PreVoteResponse(verdict) => node.admit_verdict(*verdict),
+        Body::Heartbeat { commit, .. } => {
+            node.admit_leadership(message.term)?;
+            require(commit.value() <= node.last(), Refusal::CommitBeyondLog)
+        }
+        Body::HeartbeatResponse { commit, .. } => node.admit_acknowledged(&[*commit]),
+        Body::Snapshot(snapshot) => node.admit_snapshot(message.term, snapshot),
+        Body::TimeoutNow => {
+            let is_leader = raw.raft.leader_id == from.value() && message.term.value() == raw.raft.term;
+            require(is_leader, Refusal::NotFromLeader)
+        }
+    }
+}
+
+struct View<'a> {
+    raw: &'a RawNode<Log>,
+}
+
+impl View<'_> {
+    fn last(&self) -> u64 {
+        self.raw.raft.raft_log.last_index()
+    }
+
+    fn is_leader(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    fn admit_envelope(&self, from: NodeId, message: &Message) -> Result<(), Refusal> {
+        let raft = &self.raw.raft;
+        require(message.to.value() == raft.id, Refusal::Misaddressed)?;
+        let is_member = raft.prs().get(from.value()).is_some();
+        require(is_member && from.value() != raft.id, Refusal::Stranger)?;
+        let term = message.term.value();
+        let highest = raft.term.saturating_add(TERM_LEAP_MAX);
+        require((1..=highest).contains(&term), Refusal::ImplausibleTerm)
+    }
+
+    /// Entries follow `previous` without a gap, and terms never decrease (Raft §5.3).
+    fn admit_append(&self, term: Term, previous: Position, entries: &[Entry]) -> Result<(), Refusal> {
+        self.admit_leadership(term)?;
+        require(is_whole(previous) && previous.term <= term, Refusal::MalformedAppend)?;
+        let mut last = previous;
+        for entry in entries {
+            let follows = last.index.value().checked_add(1) == Some(entry.at.index.value());
+            let ordered = last.term <= entry.at.term && entry.at.term <= term && entry.at.term > Term::new(0);
+            require(follows && ordered, Refusal::MalformedAppend)?;
+            last = entry.at;
+        }
+        require(last.index.value() < u64::MAX, Refusal::MalformedAppend)?;
+        entries.iter().try_for_each(|entry| self.admit_position(entry.at))
+    }
+
+    /// What is committed never changes (Raft §5.4.3).
+    fn admit_position(&self, at: Position) -> Result<(), Refusal> {
+        let log = &self.raw.raft.raft_log;
+        let index = at.index.value();
+        if index > log.committed || index <= log.store.snapshot_at().index.value() {
+            return Ok(());
+        }
+        require(log.match_term(index, at.term.value()), Refusal::ContradictsCommitted)
+    }
+
+    /// A term has one leader (Raft §5.2): nobody else speaks as leader of ours while we lead.
+    fn admit_leadership(&self, term: Term) -> Result<(), Refusal> {
+        require(!(self.is_leader() && term.value() == self.raw.raft.term), Refusal::SecondLeader)
+    }
+
+    /// A peer can hold no more than a leader has given it.
+    fn admit_acknowledged(&self, indexes: &[LogIndex]) -> Result<(), Refusal> {
+        let within = indexes.iter().all(|index| index.value() <= self.last());
+        require(!self.is_leader() || within, Refusal::AckBeyondLog)
+    }
+
+    /// Nobody can answer a ballot that has not left this node, and it leaves when the log is durable.
+    fn admit_verdict(&self, verdict: Verdict) -> Result<(), Refusal> {
+        require(is_whole(verdict.commit), Refusal::MalformedBallot)?;
+        let log = &self.raw.raft.raft_log;
+        require(self.is_leader() || log.persisted == log.last_index(), Refusal::PrematureVote)
+    }
+
+    fn admit_snapshot(&self, term: Term, snapshot: &Snapshot) -> Result<(), Refusal> {
+        self.admit_leadership(term)?;
+        let at = snapshot.at;
+        let placed = at.index > LogIndex::new(0) && at.term > Term::new(0) && at.term <= term;
+        let distinct: BTreeSet<&NodeId> = snapshot.voters.iter().collect();
+        let voters_fit = !distinct.is_empty() && distinct.len() == snapshot.voters.len();
+        require(placed && voters_fit && at.index.value() < u64::MAX, Refusal::MalformedSnapshot)?;
+        self.admit_position(at)
+    }
+}
+
+/// An index of 0 means "nowhere", and goes with the term 0.
+fn is_whole(position: Position) -> bool {
+    (position.index == LogIndex::new(0)) == (position.term == Term::new(0))
+}
+
+fn require(holds: bool, otherwise: Refusal) -> Result<(), Refusal> {
+    if holds { Ok(()) } else { Err(otherwise) }
+}

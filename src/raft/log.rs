@@ -1,0 +1,197 @@
+//! The log in memory, as raft-rs wants to read it.
+//!
+//! raft-rs's `Storage` cannot fail and is read synchronously, so the entries since the last snapshot
+//! live in memory. The disk is elsewhere: what is appended here is also put into a write batch, and
+//! nothing that depends on it leaves the node before that batch is durable. So this log may be ahead
+//! of the disk, never behind it.
+
+use std::collections::VecDeque;
+
+use raft::eraftpb::{self, ConfState};
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+
+use super::RecoveryError;
+use super::message::{Entry, HardState, Position, Snapshot};
+use crate::id::{LogIndex, NodeId, Term};
+
+/// The entries since the last snapshot, and that snapshot.
+///
+/// Invariant: the first entry's index is `snapshot.at.index + 1`, and indexes have no gaps.
+#[derive(Debug)]
+pub(super) struct Log {
+    snapshot: Snapshot,
+    hard_state: HardState,
+    entries: VecDeque<eraftpb::Entry>,
+}
+
+impl Log {
+    /// Takes what was durable, and refuses what no correct node can have written.
+    pub(super) fn recover(
+        snapshot: Snapshot,
+        hard_state: HardState,
+        entries: Vec<Entry>,
+    ) -> Result<Log, RecoveryError> {
+        let mut last = snapshot.at;
+        for entry in &entries {
+            if entry.at.index.value() != last.index.value() + 1 || entry.at.term < last.term {
+                return Err(RecoveryError::Gap { after: last, found: entry.at });
+            }
+            last = entry.at;
+        }
+        if last.index < hard_state.commit {
+            return Err(RecoveryError::EndsBelowCommit { last: last.index, commit: hard_state.commit });
+        }
+        if hard_state.term < last.term {
+            return Err(RecoveryError::TermBelowLog { term: hard_state.term, last: last.term });
+        }
+        let commit = hard_state.commit.max(snapshot.at.index);
+        let entries = entries.into_iter().map(Entry::into_raft).collect();
+        Ok(Log { snapshot, hard_state: HardState { commit, ..hard_state }, entries })
+    }
+
+    pub(super) fn snapshot_at(&self) -> Position {
+        self.snapshot.at
+    }
+
+    pub(super) fn voters(&self) -> &[NodeId] {
+        &self.snapshot.voters
+    }
+
+    /// Puts entries at the end, in place of whatever stood there from the first one's index on.
+    pub(super) fn append(&mut self, entries: &[eraftpb::Entry]) {
+        let Some(first) = entries.first() else { return };
+        let keep = first.index.checked_sub(self.first()).expect("raft-rs never rewrites a snapshot");
+        let keep = usize::try_from(keep).expect("a log in memory has a length that fits it");
+        assert!(keep <= self.entries.len(), "raft-rs appends without gaps");
+        self.entries.truncate(keep);
+        self.entries.extend(entries.iter().cloned());
+    }
+
+    /// Replaces the whole log by a snapshot that a leader sent.
+    pub(super) fn install(&mut self, snapshot: Snapshot) {
+        assert!(snapshot.at.index > self.snapshot.at.index, "a snapshot never takes the log back");
+        self.snapshot = snapshot;
+        self.entries.clear();
+    }
+
+    /// Copies the entries in `from..=to` that are in memory, `limit` at the most.
+    pub(super) fn read(&self, from: LogIndex, to: LogIndex, limit: usize) -> Vec<Entry> {
+        let skip = from.value().saturating_sub(self.first());
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        let wanted = self.entries.iter().skip(skip).take_while(|entry| entry.index <= to.value());
+        wanted.take(limit).cloned().map(Entry::from_raft).collect()
+    }
+
+    fn first(&self) -> u64 {
+        self.snapshot.at.index.value() + 1
+    }
+
+    fn last(&self) -> u64 {
+        self.entries.back().map_or(self.snapshot.at.index.value(), |entry| entry.index)
+    }
+
+    fn offset(&self, index: u64) -> Option<usize> {
+        usize::try_from(index.checked_sub(self.first())?).ok()
+    }
+}
+
+impl Storage for Log {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        let mut hard_state = eraftpb::HardState::default();
+        hard_state.term = self.hard_state.term.value();
+        hard_state.vote = self.hard_state.vote.map_or(raft::INVALID_ID, NodeId::value);
+        hard_state.commit = self.hard_state.commit.value();
+        let mut configuration = ConfState::default();
+        configuration.voters = self.snapshot.voters.iter().map(|id| id.value()).collect();
+        Ok(RaftState::new(hard_state, configuration))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<eraftpb::Entry>> {
+        let start = self.offset(low).ok_or(StorageError::Compacted)?;
+        let end =
+            self.offset(high).filter(|end| *end <= self.entries.len()).ok_or(StorageError::Unavailable)?;
+        let mut entries: Vec<eraftpb::Entry> = self.entries.range(start..end).cloned().collect();
+        raft::util::limit_size(&mut entries, max_size.into());
+        Ok(entries)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == self.snapshot.at.index.value() {
+            return Ok(self.snapshot.at.term.value());
+        }
+        let offset = self.offset(index).ok_or(StorageError::Compacted)?;
+        let entry = self.entries.get(offset).ok_or(StorageError::Unavailable)?;
+        Ok(entry.term)
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.first())
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last())
+    }
+
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<eraftpb::Snapshot> {
+        Ok(self.snapshot.clone().into_raft())
+    }
+}
+
+/// The place before the first entry of every cluster: its birth, which no message carries.
+///
+/// A cluster starts at index 1 and term 1, not 0, because raft-rs reads both zeroes as "nothing"
+/// and could not tell a member of a new cluster from a node that is yet to join.
+pub const BIRTH: Position = Position { index: LogIndex::new(1), term: Term::new(1) };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(index: u64, term: u64) -> Entry {
+        let at = Position { index: LogIndex::new(index), term: Term::new(term) };
+        Entry { at, command: bytes::Bytes::from_static(b"x") }
+    }
+
+    fn birth() -> Snapshot {
+        Snapshot { at: BIRTH, voters: vec![NodeId::new(1).unwrap()], state: bytes::Bytes::new() }
+    }
+
+    fn hard_state(term: u64, commit: u64) -> HardState {
+        HardState { term: Term::new(term), vote: None, commit: LogIndex::new(commit) }
+    }
+
+    #[test]
+    fn append_replaces_a_conflicting_tail() {
+        let old = vec![entry(2, 1), entry(3, 1), entry(4, 1)];
+        let mut log = Log::recover(birth(), hard_state(1, 2), old).unwrap();
+        log.append(&[entry(3, 2).into_raft()]);
+        assert_eq!(log.last_index().unwrap(), 3);
+        assert_eq!(log.term(3).unwrap(), 2);
+        assert_eq!(log.read(LogIndex::new(2), LogIndex::new(9), 9), vec![entry(2, 1), entry(3, 2)]);
+    }
+
+    #[test]
+    fn recovery_refuses_a_gap_in_the_log() {
+        let error = Log::recover(birth(), hard_state(1, 1), vec![entry(3, 1)]).unwrap_err();
+        assert_eq!(error, RecoveryError::Gap { after: BIRTH, found: entry(3, 1).at });
+    }
+
+    #[test]
+    fn recovery_refuses_a_log_that_ends_below_its_commit() {
+        let error = Log::recover(birth(), hard_state(1, 3), vec![entry(2, 1)]).unwrap_err();
+        let expected = RecoveryError::EndsBelowCommit { last: LogIndex::new(2), commit: LogIndex::new(3) };
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn recovery_refuses_a_term_below_that_of_the_log() {
+        let error = Log::recover(birth(), hard_state(1, 1), vec![entry(2, 5)]).unwrap_err();
+        assert_eq!(error, RecoveryError::TermBelowLog { term: Term::new(1), last: Term::new(5) });
+    }
+}

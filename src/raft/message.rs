@@ -1,0 +1,322 @@
+//! What Raft nodes say to each other, as types of our own.
+//!
+//! Bytes from a peer never reach the protobuf parser of `raft`: a frame is decoded into these types,
+//! judged by [`guard`](super::guard), and only then translated. What has no variant here cannot be
+//! said by a peer: forwarded proposals, reads and the messages that raft-rs sends to itself.
+//! A message names its addressee, because `raft` does not check it; its sender is whoever the
+//! certificate says, never a field.
+
+use bytes::Bytes;
+use raft::eraftpb;
+use raft::eraftpb::MessageType;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{LogIndex, NodeId, Term};
+
+/// One message of the consensus protocol.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Message {
+    /// Whom it is for.
+    pub to: NodeId,
+    /// The sender's term (or, in a pre-vote, the term it would campaign in).
+    pub term: Term,
+    /// What it says.
+    pub body: Body,
+}
+
+/// A place in a log, and the term of the entry there: two logs that share one share all before it
+/// (Raft §5.3, the log matching property). Index 0 and term 0 go together and mean "nowhere".
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Position {
+    /// The index of the entry.
+    pub index: LogIndex,
+    /// The term in which a leader created it.
+    pub term: Term,
+}
+
+/// One entry of the replicated log.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Entry {
+    /// Where it stands.
+    pub at: Position,
+    /// The command; empty for the entry with which a leader opens its term (Raft §8).
+    pub command: Bytes,
+}
+
+/// The state of the replicated state machine at a point of the log, in place of the log before it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// The last entry that it contains.
+    pub at: Position,
+    /// The voters at that point, ascending.
+    pub voters: Vec<NodeId>,
+    /// What [`StateMachine::snapshot`](crate::state_machine::StateMachine::snapshot) gave.
+    pub state: Bytes,
+}
+
+/// What a node must remember to be safe (Raft Fig. 2, "persistent state").
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HardState {
+    /// The latest term that the node has seen.
+    pub term: Term,
+    /// Whom it voted for in that term.
+    pub vote: Option<NodeId>,
+    /// The last entry that it knows to be committed.
+    pub commit: LogIndex,
+}
+
+/// What a [`Message`] says.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Body {
+    /// A leader's entries (Raft Fig. 2, AppendEntries).
+    Append {
+        /// The entry before the first of `entries`.
+        previous: Position,
+        /// The leader's commit index.
+        commit: LogIndex,
+        /// What to append; may be empty.
+        entries: Vec<Entry>,
+    },
+    /// The follower's log holds everything up to `index`, durably.
+    AppendAccepted {
+        /// The last index that is known to match the leader's log.
+        index: LogIndex,
+        /// The follower's commit index.
+        commit: LogIndex,
+    },
+    /// The follower has no entry that matches `previous`.
+    AppendRejected {
+        /// The index of the `previous` that did not fit.
+        index: LogIndex,
+        /// Where to look next (the largest place that may match).
+        hint: Position,
+        /// The follower's commit index.
+        commit: LogIndex,
+    },
+    /// A candidate asks for a vote (Raft §5.2).
+    Vote(Ballot),
+    /// The answer to a vote.
+    VoteResponse(Verdict),
+    /// A node asks whether it would win, before it disturbs anybody (Raft thesis §9.6).
+    PreVote(Ballot),
+    /// The answer to a pre-vote.
+    PreVoteResponse(Verdict),
+    /// A leader is alive.
+    Heartbeat {
+        /// What the leader knows to be committed and on this follower.
+        commit: LogIndex,
+        /// The read that the answer confirms (Raft thesis §6.4); empty for none.
+        context: Bytes,
+    },
+    /// The follower heard the heartbeat.
+    HeartbeatResponse {
+        /// The follower's commit index.
+        commit: LogIndex,
+        /// Repeated from the heartbeat.
+        context: Bytes,
+    },
+    /// A leader's state, for a follower whose next entry the leader no longer has (Raft §7).
+    Snapshot(Snapshot),
+    /// A leader hands over: campaign at once (Raft thesis §3.10).
+    TimeoutNow,
+}
+
+/// A candidate's claim.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Ballot {
+    /// The end of the candidate's log: voters refuse a candidate that is behind (Raft §5.4.1).
+    pub last: Position,
+    /// What the candidate knows to be committed.
+    pub commit: Position,
+    /// The leader asked for this campaign, so leases do not protect it.
+    pub transfer: bool,
+}
+
+/// A voter's answer.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Verdict {
+    /// Whether the vote is the candidate's.
+    pub granted: bool,
+    /// What the voter knows to be committed.
+    pub commit: Position,
+}
+
+/// What raft-rs writes into the context of a vote that a leader asked for.
+const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
+
+impl Message {
+    /// Translates a message of raft-rs.
+    ///
+    /// # Panics
+    ///
+    /// If it is of a kind that has no place on the wire: we never make raft-rs produce one.
+    pub(super) fn from_raft(message: eraftpb::Message) -> Message {
+        let to = NodeId::new(message.to).expect("raft-rs addresses its messages");
+        Message { to, term: Term::new(message.term), body: Body::from_raft(message) }
+    }
+
+    /// Translates into a message of raft-rs that `from` sent.
+    pub(super) fn into_raft(self, from: NodeId) -> eraftpb::Message {
+        let mut message = self.body.into_raft();
+        message.from = from.value();
+        message.to = self.to.value();
+        message.term = self.term.value();
+        message
+    }
+}
+
+impl Body {
+    fn from_raft(mut message: eraftpb::Message) -> Body {
+        let commit = LogIndex::new(message.commit);
+        let index = LogIndex::new(message.index);
+        let at = Position { index, term: Term::new(message.log_term) };
+        let context = message.take_context();
+        match message.get_msg_type() {
+            MessageType::MsgAppend => {
+                let entries = message.take_entries().into_iter().map(Entry::from_raft).collect();
+                Body::Append { previous: at, commit, entries }
+            }
+            MessageType::MsgAppendResponse if message.reject => {
+                let hint = Position { index: LogIndex::new(message.reject_hint), term: at.term };
+                Body::AppendRejected { index, hint, commit }
+            }
+            MessageType::MsgAppendResponse => Body::AppendAccepted { index, commit },
+            MessageType::MsgRequestVote => Body::Vote(Ballot::from_raft(&message, at, &context)),
+            MessageType::MsgRequestPreVote => Body::PreVote(Ballot::from_raft(&message, at, &context)),
+            MessageType::MsgRequestVoteResponse => Body::VoteResponse(Verdict::from_raft(&message)),
+            MessageType::MsgRequestPreVoteResponse => Body::PreVoteResponse(Verdict::from_raft(&message)),
+            MessageType::MsgHeartbeat => Body::Heartbeat { commit, context },
+            MessageType::MsgHeartbeatResponse => Body::HeartbeatResponse { commit, context },
+            MessageType::MsgSnapshot => Body::Snapshot(Snapshot::from_raft(message.take_snapshot())),
+            MessageType::MsgTimeoutNow => Body::TimeoutNow,
+            local @ (MessageType::MsgHup
+            | MessageType::MsgBeat
+            | MessageType::MsgPropose
+            | MessageType::MsgTransferLeader
+            | MessageType::MsgUnreachable
+            | MessageType::MsgSnapStatus
+            | MessageType::MsgCheckQuorum
+            | MessageType::MsgReadIndex
+            | MessageType::MsgReadIndexResp) => unreachable!("{local:?} never leaves a node"),
+        }
+    }
+
+    fn into_raft(self) -> eraftpb::Message {
+        let mut message = eraftpb::Message::default();
+        match self {
+            Body::Append { previous, commit, entries } => {
+                message.set_msg_type(MessageType::MsgAppend);
+                message.index = previous.index.value();
+                message.log_term = previous.term.value();
+                message.commit = commit.value();
+                message.set_entries(entries.into_iter().map(Entry::into_raft).collect());
+            }
+            Body::AppendAccepted { index, commit } => {
+                message.set_msg_type(MessageType::MsgAppendResponse);
+                message.index = index.value();
+                message.commit = commit.value();
+            }
+            Body::AppendRejected { index, hint, commit } => {
+                message.set_msg_type(MessageType::MsgAppendResponse);
+                message.reject = true;
+                message.index = index.value();
+                message.reject_hint = hint.index.value();
+                message.log_term = hint.term.value();
+                message.commit = commit.value();
+            }
+            Body::Vote(ballot) => ballot.into_raft(&mut message, MessageType::MsgRequestVote),
+            Body::PreVote(ballot) => ballot.into_raft(&mut message, MessageType::MsgRequestPreVote),
+            Body::VoteResponse(verdict) => {
+                verdict.into_raft(&mut message, MessageType::MsgRequestVoteResponse);
+            }
+            Body::PreVoteResponse(verdict) => {
+                verdict.into_raft(&mut message, MessageType::MsgRequestPreVoteResponse);
+            }
+            Body::Heartbeat { commit, context } => {
+                message.set_msg_type(MessageType::MsgHeartbeat);
+                message.commit = commit.value();
+                message.context = context;
+            }
+            Body::HeartbeatResponse { commit, context } => {
+                message.set_msg_type(MessageType::MsgHeartbeatResponse);
+                message.commit = commit.value();
+                message.context = context;
+            }
+            Body::Snapshot(snapshot) => {
+                message.set_msg_type(MessageType::MsgSnapshot);
+                message.set_snapshot(snapshot.into_raft());
+            }
+            Body::TimeoutNow => message.set_msg_type(MessageType::MsgTimeoutNow),
+        }
+        message
+    }
+}
+
+impl Ballot {
+    fn from_raft(message: &eraftpb::Message, last: Position, context: &[u8]) -> Ballot {
+        Ballot { last, commit: commit_position(message), transfer: context == CAMPAIGN_TRANSFER }
+    }
+
+    fn into_raft(self, message: &mut eraftpb::Message, kind: MessageType) {
+        message.set_msg_type(kind);
+        message.index = self.last.index.value();
+        message.log_term = self.last.term.value();
+        message.commit = self.commit.index.value();
+        message.commit_term = self.commit.term.value();
+        if self.transfer {
+            message.context = Bytes::from_static(CAMPAIGN_TRANSFER);
+        }
+    }
+}
+
+impl Verdict {
+    fn from_raft(message: &eraftpb::Message) -> Verdict {
+        Verdict { granted: !message.reject, commit: commit_position(message) }
+    }
+
+    fn into_raft(self, message: &mut eraftpb::Message, kind: MessageType) {
+        message.set_msg_type(kind);
+        message.reject = !self.granted;
+        message.commit = self.commit.index.value();
+        message.commit_term = self.commit.term.value();
+    }
+}
+
+fn commit_position(message: &eraftpb::Message) -> Position {
+    Position { index: LogIndex::new(message.commit), term: Term::new(message.commit_term) }
+}
+
+impl Entry {
+    pub(super) fn from_raft(mut entry: eraftpb::Entry) -> Entry {
+        let at = Position { index: LogIndex::new(entry.index), term: Term::new(entry.term) };
+        Entry { at, command: entry.take_data() }
+    }
+
+    pub(super) fn into_raft(self) -> eraftpb::Entry {
+        let mut entry = eraftpb::Entry::default();
+        entry.index = self.at.index.value();
+        entry.term = self.at.term.value();
+        entry.data = self.command;
+        entry
+    }
+}
+
+impl Snapshot {
+    pub(super) fn from_raft(mut snapshot: eraftpb::Snapshot) -> Snapshot {
+        let metadata = snapshot.take_metadata();
+        let mut voters: Vec<NodeId> =
+            metadata.get_conf_state().voters.iter().filter_map(|id| NodeId::new(*id)).collect();
+        voters.sort_unstable();
+        let at = Position { index: LogIndex::new(metadata.index), term: Term::new(metadata.term) };
+        Snapshot { at, voters, state: snapshot.take_data() }
+    }
+
+    pub(super) fn into_raft(self) -> eraftpb::Snapshot {
+        let mut snapshot = eraftpb::Snapshot::default();
+        snapshot.data = self.state;
+        snapshot.mut_metadata().index = self.at.index.value();
+        snapshot.mut_metadata().term = self.at.term.value();
+        snapshot.mut_metadata().mut_conf_state().voters = self.voters.iter().map(|id| id.value()).collect();
+        snapshot
+    }
+}

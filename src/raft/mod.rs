@@ -1,0 +1,588 @@
+//! Consensus: a log that a majority agrees on, whoever crashes.
+//!
+//! # The problem
+//!
+//! Several nodes must execute the same commands in the same order, although messages are lost,
+//! delayed and repeated, and nodes stop at any moment and come back with what was on their disk.
+//!
+//! # The idea (Ongaro and Ousterhout 2014; Ongaro's thesis)
+//!
+//! One node leads. A *term* is a period with at most one leader, because a candidate needs the votes
+//! of a majority and a node votes once a term. The leader appends commands to its log and sends them
+//! on; an entry that a majority holds durably is *committed* and never changes. Two majorities share
+//! a node, and a voter refuses a candidate whose log ends before its own, so every later leader has
+//! every committed entry. The algorithm itself is TiKV's `raft` crate. This module makes it a
+//! [`Machine`]: deterministic, asynchronous towards the disk, and closed to hostile input.
+//!
+//! ```text
+//!  Message ─► guard ─► raft-rs ─► ready ─┬─► Persist(n)            (to be made durable)
+//!  Propose ───────────────▲              ├─► Send{after: None}     (may leave at once)
+//!  tick ◄─ election clock ┘              ├─► Send{after: Some(n)}  (only when n is durable)
+//!  Persisted(n) ─► next Ready            └─► Commit(entries) ─► applied ─► Applied(i)
+//! ```
+//!
+//! # The rules, and who keeps them
+//!
+//! | rule | kept by |
+//! |---|---|
+//! | one vote a term, across restarts (Raft §5.2) | `Persist` before `Send`, ordered by the gate |
+//! | an acknowledgement promises what is durable (Raft §5.3) | the same |
+//! | a term elected inline is durable before anything is sent in it | [`ready`] |
+//! | messages that no correct peer sends never reach raft-rs | [`guard`] |
+//! | the same seed and inputs give the same run | [`election`] |
+//! | membership is fixed at birth | no input here changes it |
+//!
+//! # What it does not do
+//!
+//! It writes nothing and sends nothing: see [`crate::node`] for the gate. It serves no reads other than
+//! through the log, compacts nothing, and changes no membership.
+
+mod election;
+mod guard;
+mod log;
+mod logger;
+mod message;
+mod ready;
+
+use core::fmt;
+use core::ops::Range;
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use raft::eraftpb::{self, MessageType};
+use raft::{RawNode, SnapshotStatus, StateRole};
+use serde::{Deserialize, Serialize};
+
+use self::election::ElectionClock;
+use self::log::Log;
+use crate::id::{LogIndex, NodeId, RequestId, Term};
+use crate::machine::Machine;
+use crate::rng::Seed;
+use crate::time::Instant;
+
+pub use self::election::TICK;
+pub use self::guard::Refusal;
+pub use self::log::BIRTH;
+pub use self::message::{Ballot, Body, Entry, HardState, Message, Position, Snapshot, Verdict};
+
+/// The most bytes of entries that one append carries, unless a single entry is larger.
+const APPEND_BYTES_MAX: u64 = 512 * 1024;
+/// The most appends under way to one follower.
+const APPENDS_IN_FLIGHT_MAX: usize = 128;
+/// The most bytes of commands that a leader holds uncommitted; beyond it proposals are refused.
+const UNCOMMITTED_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// The timing of one Raft group. All voters should use the same.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Timing {
+    /// From which to which time without a leader a follower campaigns (Raft §5.2), exclusive above.
+    pub election_timeout: Range<Duration>,
+    /// How often a leader shows that it is alive.
+    pub heartbeat_interval: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        let milliseconds = Duration::from_millis;
+        Timing {
+            election_timeout: milliseconds(150)..milliseconds(300),
+            heartbeat_interval: milliseconds(50),
+        }
+    }
+}
+
+/// Timing under which no cluster could work. Nothing was started.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TimingError {
+    /// Set a heartbeat of at least one tick.
+    #[error("the heartbeat interval of {0:?} is shorter than 10ms")]
+    HeartbeatTooShort(Duration),
+    /// Widen the range of election timeouts.
+    #[error("the election timeouts {0:?} hold no value: the maximum must be at least 10ms above the minimum")]
+    EmptyRange(Range<Duration>),
+    /// Shorten the heartbeat, or lengthen the timeout: two heartbeats must fit into it.
+    #[error("the shortest election timeout {election:?} does not hold two heartbeats of {heartbeat:?}")]
+    TooFewHeartbeats {
+        /// The shortest election timeout.
+        election: Duration,
+        /// The heartbeat interval.
+        heartbeat: Duration,
+    },
+    /// Choose a timeout below one hour.
+    #[error("the election timeout {0:?} is longer than an hour")]
+    TooLong(Duration),
+}
+
+impl Timing {
+    /// Checks that a leader could stay one, and that candidates would not always collide.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that does not fit.
+    pub fn validate(&self) -> Result<(), TimingError> {
+        let heartbeat = self.heartbeat_interval;
+        let Range { start: shortest, end: longest } = self.election_timeout.clone();
+        if heartbeat < TICK {
+            return Err(TimingError::HeartbeatTooShort(heartbeat));
+        }
+        if longest > Duration::from_secs(3600) {
+            return Err(TimingError::TooLong(longest));
+        }
+        if election::in_ticks(shortest) >= election::in_ticks(longest) {
+            return Err(TimingError::EmptyRange(self.election_timeout.clone()));
+        }
+        if shortest < heartbeat * 2 {
+            return Err(TimingError::TooFewHeartbeats { election: shortest, heartbeat });
+        }
+        Ok(())
+    }
+}
+
+/// What was durable when the node last stopped.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Recovered {
+    /// The last snapshot; at first the cluster's birth.
+    pub snapshot: Snapshot,
+    /// Term, vote and commit index.
+    pub hard_state: HardState,
+    /// The entries after the snapshot, without a gap.
+    pub entries: Vec<Entry>,
+}
+
+/// Durable state that no correct node can have written. The node must not start: it would break
+/// what it promised before it stopped.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoveryError {
+    /// Entries are missing from the log.
+    #[error("the log has a gap: after index {} (term {}) comes index {} (term {})", after.index, after.term, found.index, found.term)]
+    Gap {
+        /// The last entry before the gap.
+        after: Position,
+        /// What follows it.
+        found: Position,
+    },
+    /// Committed entries are missing from the end of the log.
+    #[error("the log ends at index {last}, but index {commit} was committed")]
+    EndsBelowCommit {
+        /// The last index of the log.
+        last: LogIndex,
+        /// The commit index.
+        commit: LogIndex,
+    },
+    /// The recorded term is older than an entry: the vote of a later term may be lost.
+    #[error("the recorded term is {term}, but the log holds an entry of term {last}")]
+    TermBelowLog {
+        /// The recorded term.
+        term: Term,
+        /// The term of the last entry.
+        last: Term,
+    },
+    /// The snapshot's voters do not include this node.
+    #[error("node {0} is not among the voters of its own snapshot")]
+    NotAVoter(NodeId),
+}
+
+/// Numbers the `Ready` of raft-rs that an output belongs to; they become durable in this order.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct ReadyNumber(u64);
+
+/// The part that a node plays.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether it would win an election (Raft thesis §9.6).
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Leads its term.
+    Leader,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Follower => "follower",
+            Role::PreCandidate => "pre-candidate",
+            Role::Candidate => "candidate",
+            Role::Leader => "leader",
+        })
+    }
+}
+
+/// A command that a client wants in the log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Proposal {
+    /// Whose it is.
+    pub id: RequestId,
+    /// The command.
+    pub command: Bytes,
+}
+
+/// What the machine is told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Input {
+    /// A peer spoke; `from` is the holder of its certificate.
+    Message {
+        /// The authenticated sender.
+        from: NodeId,
+        /// What it said.
+        message: Message,
+    },
+    /// Clients want these in the log, in this order.
+    Propose(Vec<Proposal>),
+    /// Everything up to and including this number is durable.
+    Persisted(ReadyNumber),
+    /// The state machine has applied everything up to and including this index.
+    Applied(LogIndex),
+    /// A message to this node was dropped on the way out.
+    Unreachable(NodeId),
+}
+
+/// What the machine asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Output {
+    /// Make this durable, after all that came before it.
+    Persist(Persist),
+    /// Send this, once `after` (if any) is durable.
+    Send {
+        /// What to send; it names its addressee.
+        message: Message,
+        /// What must be durable first.
+        after: Option<ReadyNumber>,
+    },
+    /// Apply these: they are committed, and durable here.
+    Commit(Vec<Entry>),
+    /// Replace the state machine by this snapshot: it is durable.
+    Restore(Snapshot),
+    /// These proposals stand in the log, unless a later leader overwrites them.
+    Appended {
+        /// Where the first of them stands.
+        first: Position,
+        /// Whose they are, one index each.
+        ids: Vec<RequestId>,
+    },
+    /// These proposals were never appended.
+    Declined {
+        /// Whose they are.
+        ids: Vec<RequestId>,
+        /// Why.
+        reason: Decline,
+    },
+    /// The role, the term or the known leader changed.
+    Standing(Standing),
+    /// A message was dropped at the door.
+    Refused {
+        /// Who sent it.
+        from: NodeId,
+        /// Why it was dropped.
+        refusal: Refusal,
+    },
+}
+
+/// What one `Ready` wants on disk.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Persist {
+    /// Which `Ready` it is.
+    pub number: ReadyNumber,
+    /// Replaces the whole log.
+    pub snapshot: Option<Snapshot>,
+    /// Replaces the log from the first one's index on.
+    pub entries: Vec<Entry>,
+    /// Term, vote and commit index, if they changed.
+    pub hard_state: Option<HardState>,
+    /// Whether anything may depend on it: not so if only the commit index moved.
+    pub must_sync: bool,
+}
+
+/// Why a proposal was not appended. It will never take effect.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Decline {
+    /// This node does not lead.
+    NotLeader,
+    /// Too much is uncommitted.
+    Busy,
+}
+
+/// Where a node stands in the protocol.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Standing {
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The leader that it follows or is, if known.
+    pub leader: Option<NodeId>,
+}
+
+/// How far a node has got. All indexes are inclusive.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Indexes {
+    /// The end of the log in memory.
+    pub last: LogIndex,
+    /// The end of the log on disk.
+    pub persisted: LogIndex,
+    /// What is known to be committed.
+    pub commit: LogIndex,
+    /// What the state machine has executed.
+    pub applied: LogIndex,
+}
+
+/// The consensus machine of one node in one group.
+pub struct Raft {
+    raw: RawNode<Log>,
+    clock: ElectionClock,
+    now: Instant,
+    outputs: VecDeque<Output>,
+    standing: Standing,
+    /// Term and vote as of the last `Ready`.
+    ballot: (Term, Option<NodeId>),
+    /// The last `Ready` that changed term or vote and is not known to be durable.
+    unsettled: Option<ReadyNumber>,
+    /// A snapshot that is on its way to the disk.
+    restoring: Option<(ReadyNumber, Snapshot)>,
+    refusals: BTreeMap<Refusal, u64>,
+}
+
+impl Raft {
+    /// Starts the machine on what was durable.
+    ///
+    /// # Errors
+    ///
+    /// [`RecoveryError`] if the durable state contradicts itself. Nothing was started.
+    ///
+    /// # Panics
+    ///
+    /// If `timing` is not valid: see [`Timing::validate`].
+    pub fn start(
+        id: NodeId,
+        timing: &Timing,
+        seed: Seed,
+        recovered: Recovered,
+        now: Instant,
+    ) -> Result<Raft, RecoveryError> {
+        timing.validate().expect("the caller validates the timing");
+        if !recovered.snapshot.voters.contains(&id) {
+            return Err(RecoveryError::NotAVoter(id));
+        }
+        let hard_state = recovered.hard_state;
+        let log = Log::recover(recovered.snapshot, hard_state, recovered.entries)?;
+        let config = configure(id, timing, log.snapshot_at().index);
+        let mut raw = RawNode::new(&config, log, &logger::bridge()).expect("a validated configuration");
+        let range = election::in_ticks(timing.election_timeout.start)
+            ..election::in_ticks(timing.election_timeout.end);
+        let clock = ElectionClock::start(seed, range, now, &mut raw);
+        let standing = Standing { role: Role::Follower, term: hard_state.term, leader: None };
+        Ok(Raft {
+            raw,
+            clock,
+            now,
+            outputs: VecDeque::new(),
+            standing,
+            ballot: (hard_state.term, hard_state.vote),
+            unsettled: None,
+            restoring: None,
+            refusals: BTreeMap::new(),
+        })
+    }
+
+    /// Tells the role, the term and the leader.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Tells how far the log has got.
+    #[must_use]
+    pub fn indexes(&self) -> Indexes {
+        let log = &self.raw.raft.raft_log;
+        Indexes {
+            last: LogIndex::new(log.last_index()),
+            persisted: LogIndex::new(log.persisted),
+            commit: LogIndex::new(log.committed),
+            applied: LogIndex::new(log.applied),
+        }
+    }
+
+    /// Lists the voters, ascending.
+    #[must_use]
+    pub fn voters(&self) -> &[NodeId] {
+        self.raw.store().voters()
+    }
+
+    /// Copies at most `limit` committed entries from index `from` on.
+    #[must_use]
+    pub fn committed_entries(&self, from: LogIndex, limit: usize) -> Vec<Entry> {
+        self.raw.store().read(from, self.indexes().commit, limit)
+    }
+
+    /// Counts the messages that were dropped at the door, by reason.
+    #[must_use]
+    pub fn refusals(&self) -> &BTreeMap<Refusal, u64> {
+        &self.refusals
+    }
+
+    /// Checks what must hold after every step (Raft Fig. 3 and raft-rs's own bounds).
+    ///
+    /// # Panics
+    ///
+    /// If an invariant is broken: that is a bug of this crate.
+    pub fn assert_invariants(&self) {
+        let Indexes { last, persisted, commit, applied } = self.indexes();
+        let log = &self.raw.raft.raft_log;
+        assert!(self.raw.store().snapshot_at().index <= commit, "a snapshot holds what is committed");
+        assert!(applied <= commit, "applied {applied} is past the commit index {commit}");
+        assert!(applied <= persisted, "applied {applied} is past what is durable, {persisted}");
+        assert!(persisted <= last, "persisted {persisted} is past the end of the log {last}");
+        assert!(commit <= last, "commit {commit} is past the end of the log {last}");
+        assert!(log.last_term() <= self.raw.raft.term, "the log is ahead of the term");
+        assert_eq!(self.standing.role == Role::Leader, self.standing.leader == self.id_if_leader());
+    }
+
+    fn id_if_leader(&self) -> Option<NodeId> {
+        if self.raw.raft.state == StateRole::Leader { NodeId::new(self.raw.raft.id) } else { None }
+    }
+
+    fn handle_message(&mut self, from: NodeId, message: Message) {
+        if let Err(refusal) = guard::admit(&self.raw, from, &message) {
+            *self.refusals.entry(refusal).or_default() += 1;
+            self.outputs.push_back(Output::Refused { from, refusal });
+            return;
+        }
+        // raft-rs reports messages from non-members; the guard has dropped those.
+        let _ = self.raw.step(message.into_raft(from));
+    }
+
+    /// Appends all proposals in one step: each step costs an append to every follower.
+    fn handle_proposals(&mut self, proposals: Vec<Proposal>) {
+        let ids: Vec<RequestId> = proposals.iter().map(|proposal| proposal.id).collect();
+        if self.raw.raft.state != StateRole::Leader {
+            // Never handed to raft-rs: it would forward them to the leader on its own.
+            self.outputs.push_back(Output::Declined { ids, reason: Decline::NotLeader });
+            return;
+        }
+        if ids.is_empty() {
+            return;
+        }
+        let index = LogIndex::new(self.raw.raft.raft_log.last_index()).next();
+        let first = Position { index, term: Term::new(self.raw.raft.term) };
+        let mut message = eraftpb::Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.raw.raft.id;
+        message.set_entries(proposals.into_iter().map(into_entry).collect());
+        let output = match self.raw.step(message) {
+            Ok(()) => Output::Appended { first, ids },
+            Err(_) => Output::Declined { ids, reason: Decline::Busy },
+        };
+        self.outputs.push_back(output);
+    }
+
+    fn handle_persisted(&mut self, number: ReadyNumber) {
+        self.raw.on_persist_ready(number.0);
+        self.unsettled = self.unsettled.filter(|unsettled| *unsettled > number);
+        if let Some((_, snapshot)) = self.restoring.take_if(|(restoring, _)| *restoring <= number) {
+            self.outputs.push_back(Output::Restore(snapshot));
+        }
+    }
+
+    fn handle_unreachable(&mut self, node: NodeId) {
+        self.raw.report_unreachable(node.value());
+        // Without a report raft-rs would wait for ever for a snapshot that was dropped.
+        self.raw.report_snapshot(node.value(), SnapshotStatus::Failure);
+    }
+
+    fn note_time(&mut self, now: Instant) {
+        assert!(now >= self.now, "time went back from {} to {now}", self.now);
+        self.now = now;
+    }
+
+    fn note_standing(&mut self) {
+        let raft = &self.raw.raft;
+        let role = match raft.state {
+            StateRole::Follower => Role::Follower,
+            StateRole::PreCandidate => Role::PreCandidate,
+            StateRole::Candidate => Role::Candidate,
+            StateRole::Leader => Role::Leader,
+        };
+        let standing = Standing { role, term: Term::new(raft.term), leader: NodeId::new(raft.leader_id) };
+        if standing != self.standing {
+            self.standing = standing;
+            self.outputs.push_back(Output::Standing(standing));
+        }
+    }
+}
+
+impl Machine for Raft {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle(&mut self, now: Instant, input: Input) {
+        self.note_time(now);
+        self.clock.pay_quiet(now, &mut self.raw);
+        match input {
+            Input::Message { from, message } => self.handle_message(from, message),
+            Input::Propose(proposals) => self.handle_proposals(proposals),
+            Input::Persisted(number) => self.handle_persisted(number),
+            Input::Applied(index) => self.raw.advance_apply_to(index.value()),
+            Input::Unreachable(node) => self.handle_unreachable(node),
+        }
+        self.clock.settle(&mut self.raw);
+        self.note_standing();
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.note_time(now);
+        self.clock.pay(now, &mut self.raw);
+        self.note_standing();
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.collect_ready();
+            self.clock.settle(&mut self.raw);
+        }
+        self.outputs.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.clock.deadline(&self.raw)
+    }
+}
+
+impl fmt::Debug for Raft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Raft");
+        debug.field("standing", &self.standing).field("indexes", &self.indexes());
+        debug.finish_non_exhaustive()
+    }
+}
+
+fn configure(id: NodeId, timing: &Timing, applied: LogIndex) -> raft::Config {
+    let ticks = |time: Duration| {
+        usize::try_from(election::in_ticks(time)).expect("a validated time is below an hour")
+    };
+    let shortest = ticks(timing.election_timeout.start);
+    raft::Config {
+        id: id.value(),
+        election_tick: shortest,
+        min_election_tick: shortest,
+        max_election_tick: ticks(timing.election_timeout.end),
+        heartbeat_tick: ticks(timing.heartbeat_interval),
+        applied: applied.value(),
+        max_size_per_msg: APPEND_BYTES_MAX,
+        max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
+        max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+        check_quorum: true,
+        pre_vote: true,
+        ..raft::Config::default()
+    }
+}
+
+fn into_entry(proposal: Proposal) -> eraftpb::Entry {
+    let mut entry = eraftpb::Entry::default();
+    entry.data = proposal.command;
+    entry
+}

@@ -1,0 +1,82 @@
+//! The only caller of raft-rs's `ready()`: what leaves raft-rs, and what it has to wait for.
+//!
+//! raft-rs hands out its work in numbered `Ready`s. Each holds things to make durable, messages that
+//! may leave at once, messages that may leave only when this `Ready` *and all before it* are durable,
+//! and entries to apply. Three traps lie here:
+//!
+//! * A `Ready` that writes nothing can still carry messages that wait for an earlier one: a repeated
+//!   append is acknowledged without entries while the entries are still on their way to the disk. So
+//!   its messages wait in line like all others, even if it writes nothing.
+//! * A leader's messages leave at once, in parallel with its own write (Raft thesis §10.2.1). But a
+//!   lone voter elects itself inside one call: the term that it leads is not durable yet, and a crash
+//!   would let it use the term again for other entries. So a leader's messages wait as long as any
+//!   `Ready` that changed term or vote is not durable.
+//! * raft-rs iterates over hash maps, and their order reaches the order of messages. So messages are
+//!   sorted by addressee; the sort is stable, since to one addressee the order means something.
+
+use raft::eraftpb;
+
+use super::message::{Entry, HardState, Message, Snapshot};
+use super::{Output, Persist, Raft, ReadyNumber};
+use crate::id::{LogIndex, NodeId, Term};
+
+impl Raft {
+    /// Takes everything that raft-rs has ready and turns it into outputs.
+    pub(super) fn collect_ready(&mut self) {
+        while self.raw.has_ready() {
+            let mut ready = self.raw.ready();
+            let number = ReadyNumber(ready.number());
+            let snapshot =
+                (!ready.snapshot().is_empty()).then(|| Snapshot::from_raft(ready.snapshot().clone()));
+            if let Some(snapshot) = &snapshot {
+                self.raw.mut_store().install(snapshot.clone());
+                self.restoring = Some((number, snapshot.clone()));
+            }
+            let entries = ready.take_entries();
+            self.raw.mut_store().append(&entries);
+            let hard_state = ready.hs().map(from_hard_state);
+            self.note_ballot(number, hard_state);
+            self.outputs.push_back(Output::Persist(Persist {
+                number,
+                snapshot,
+                entries: entries.into_iter().map(Entry::from_raft).collect(),
+                hard_state,
+                must_sync: ready.must_sync(),
+            }));
+            self.send_all(ready.take_messages(), self.unsettled);
+            self.send_all(ready.take_persisted_messages(), Some(number));
+            let committed = ready.take_committed_entries();
+            if !committed.is_empty() {
+                let committed = committed.into_iter().map(Entry::from_raft).collect();
+                self.outputs.push_back(Output::Commit(committed));
+            }
+            self.raw.advance_append_async(ready);
+        }
+    }
+
+    /// Remembers a `Ready` that changes the term or the vote until it is durable.
+    fn note_ballot(&mut self, number: ReadyNumber, hard_state: Option<HardState>) {
+        let Some(hard_state) = hard_state else { return };
+        let ballot = (hard_state.term, hard_state.vote);
+        if ballot != self.ballot {
+            self.ballot = ballot;
+            self.unsettled = Some(number);
+        }
+    }
+
+    fn send_all(&mut self, mut messages: Vec<eraftpb::Message>, after: Option<ReadyNumber>) {
+        messages.sort_by_key(|message| message.to);
+        for message in messages {
+            let message = Message::from_raft(message);
+            self.outputs.push_back(Output::Send { message, after });
+        }
+    }
+}
+
+fn from_hard_state(hard_state: &eraftpb::HardState) -> HardState {
+    HardState {
+        term: Term::new(hard_state.term),
+        vote: NodeId::new(hard_state.vote),
+        commit: LogIndex::new(hard_state.commit),
+    }
+}

@@ -1,0 +1,38 @@
+//! What the replicated log is for: a [`StateMachine`] that every node steps through the same commands.
+//!
+//! Each node owns one and feeds it the committed commands in log order, so that equal logs give equal
+//! states. It is deterministic and total: the answer may depend on nothing but the state and the
+//! command, and a command that makes no sense is answered, not refused with a panic, because it is in
+//! the log of every node and will be there again after every restart.
+
+use bytes::Bytes;
+
+use crate::id::LogIndex;
+
+/// A deterministic state that commands change.
+pub trait StateMachine {
+    /// Executes the command at `index` and returns its answer, which goes to the client that waits.
+    ///
+    /// Indexes increase; some are missing, since leaders append entries of their own.
+    fn apply(&mut self, index: LogIndex, command: &[u8]) -> Bytes;
+
+    /// Answers a question without changing anything.
+    #[must_use]
+    fn query(&self, query: &[u8]) -> Bytes;
+
+    /// Writes the whole state down. Equal states give equal bytes.
+    #[must_use]
+    fn snapshot(&self) -> Bytes;
+
+    /// Replaces the whole state by what a snapshot holds.
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError`] if the bytes are no snapshot of this kind of state; the state is unchanged.
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError>;
+}
+
+/// Bytes that are no snapshot of this state machine. The state is unchanged.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not a snapshot of this state machine: {0}")]
+pub struct RestoreError(pub String);
