@@ -1,0 +1,38 @@
+//! What a node must know before it starts.
+
+use std::collections::BTreeSet;
+
+use crate::id::{NodeId, PeerName};
+use crate::raft::Timing;
+
+/// The configuration of one node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// Its id; the same as in its certificate.
+    pub id: NodeId,
+    /// Where others reach it.
+    pub address: PeerName,
+    /// The addresses of all other founding members.
+    pub peers: BTreeSet<PeerName>,
+    /// Elections and heartbeats.
+    pub timing: Timing,
+    /// What it accepts.
+    pub limits: Limits,
+}
+
+/// Bounds on what one node takes upon itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// The most bytes of one command. Beyond it, a proposal is rejected as too large.
+    pub command_bytes_max: usize,
+    /// The most commands under way. Beyond it, a proposal is rejected as busy.
+    pub proposals_max: usize,
+    /// The most bytes of committed entries in one reply. Beyond it, the reply holds fewer.
+    pub entries_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { command_bytes_max: 1024 * 1024, proposals_max: 8192, entries_bytes_max: 4 * 1024 * 1024 }
+    }
+}

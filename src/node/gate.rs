@@ -1,0 +1,189 @@
+//! The gate: nothing that depends on a write leaves before the write is durable.
+//!
+//! # The problem
+//!
+//! A vote, an acknowledgement and a boot number are promises. If one leaves the node before the disk
+//! holds it, a crash makes the node break its word: it votes twice in a term, or a leader counts a
+//! copy that is gone. Drivers are written by many people, so the rule must not depend on them.
+//!
+//! # The idea
+//!
+//! Everything to be made durable is collected in one *open* batch. At most one batch is *in flight*;
+//! while the disk works, inputs go on and fill the next one, so commits group by themselves. A message
+//! that depends on a batch waits here, in a queue that is released strictly in order.
+//!
+//! ```text
+//!  Persist(n) ──► open batch ──flush──► in flight ──Written──► durable
+//!  Send{after n} ─► held, behind the batch that n is in ────────► released
+//! ```
+//!
+//! A `Ready` that need not be synced (only the commit index moved) rides along with the next batch
+//! that must be written. It counts as durable as soon as all before it are: it promises nothing.
+//!
+//! Before the very first batch is durable, which holds the boot number, nothing leaves at all.
+
+use std::collections::VecDeque;
+
+use super::io::{Message, Peer, WriteBatch};
+use crate::formation;
+use crate::id::{BootId, WriteId};
+use crate::raft::{Persist, ReadyNumber, Snapshot};
+
+/// A message on its way out.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Departure {
+    pub(super) to: Peer,
+    pub(super) message: Message,
+}
+
+/// What a durable batch sets free, in the order in which it must be acted on.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Released {
+    /// The last `Ready` that is durable now.
+    pub(super) ready: Option<ReadyNumber>,
+    /// Whether a standing was in the batch.
+    pub(super) standing: bool,
+    /// Messages whose promises are durable now.
+    pub(super) departures: Vec<Departure>,
+}
+
+/// What one batch carries besides its content.
+#[derive(Debug, Default)]
+struct Waiting {
+    id: WriteId,
+    ready: Option<ReadyNumber>,
+    standing: bool,
+}
+
+/// Collects writes, and holds back what depends on them.
+#[derive(Debug)]
+pub(super) struct Gate {
+    open: WriteBatch,
+    /// What hangs on the open batch.
+    open_waiting: Waiting,
+    /// Whether the open batch must be written.
+    must_write: bool,
+    in_flight: Option<Waiting>,
+    /// The last batch that is durable.
+    durable: Option<WriteId>,
+    /// The last `Ready` that is durable.
+    durable_ready: ReadyNumber,
+    held: VecDeque<(WriteId, Departure)>,
+}
+
+impl Gate {
+    /// Opens the gate of a process; its first batch holds the boot number.
+    pub(super) fn start(boot: BootId) -> Gate {
+        let first = WriteId::new(1);
+        Gate {
+            open: WriteBatch { id: first, boot: Some(boot), ..WriteBatch::default() },
+            open_waiting: Waiting { id: first, ..Waiting::default() },
+            must_write: true,
+            in_flight: None,
+            durable: None,
+            durable_ready: ReadyNumber::default(),
+            held: VecDeque::new(),
+        }
+    }
+
+    /// Puts what a `Ready` wants into the open batch. Returns its number if it is durable already.
+    pub(super) fn persist(&mut self, persist: Persist) -> Option<ReadyNumber> {
+        let number = persist.number;
+        if let Some(snapshot) = persist.snapshot {
+            self.open.entries.clear();
+            self.open.snapshot = Some(snapshot);
+        }
+        if let Some(first) = persist.entries.first() {
+            // A batch that is not yet written is rewritten like the log itself.
+            self.open.entries.retain(|entry| entry.at.index < first.at.index);
+        }
+        self.open.entries.extend(persist.entries);
+        self.open.hard_state = persist.hard_state.or(self.open.hard_state);
+        self.must_write |= persist.must_sync;
+        if self.must_write {
+            self.open_waiting.ready = Some(number);
+        } else if let Some(in_flight) = &mut self.in_flight {
+            in_flight.ready = Some(number);
+        } else {
+            self.durable_ready = number;
+            return Some(number);
+        }
+        None
+    }
+
+    /// Puts a new standing into the open batch and, when the cluster forms, its birth.
+    pub(super) fn record(&mut self, standing: formation::Standing, birth: Option<Persist>) {
+        self.open.standing = Some(standing);
+        self.open_waiting.standing = true;
+        self.must_write = true;
+        if let Some(birth) = birth {
+            self.open.snapshot = birth.snapshot;
+            self.open.hard_state = birth.hard_state;
+        }
+    }
+
+    /// Lets a message through, or holds it until `after` is durable.
+    pub(super) fn depart(&mut self, departure: Departure, after: Option<ReadyNumber>) -> Option<Departure> {
+        let until = match after.filter(|number| *number > self.durable_ready) {
+            Some(number) => Some(self.batch_of(number)),
+            None if self.durable.is_none() => Some(WriteId::new(1)),
+            None => None,
+        };
+        match until {
+            Some(until) => {
+                self.held.push_back((until, departure));
+                None
+            }
+            None => Some(departure),
+        }
+    }
+
+    /// Takes the open batch if it must be written and nothing is in flight.
+    pub(super) fn flush(&mut self) -> Option<WriteBatch> {
+        if !self.must_write || self.in_flight.is_some() {
+            return None;
+        }
+        let id = self.open.id.next();
+        let next = WriteBatch { id, ..WriteBatch::default() };
+        let next_waiting = Waiting { id, ..Waiting::default() };
+        self.in_flight = Some(core::mem::replace(&mut self.open_waiting, next_waiting));
+        self.must_write = false;
+        Some(core::mem::replace(&mut self.open, next))
+    }
+
+    /// Notes that the batch in flight is durable, and releases what waited for it.
+    ///
+    /// # Panics
+    ///
+    /// If `id` is not the batch in flight: the driver confirms what it was not asked to write.
+    pub(super) fn written(&mut self, id: WriteId) -> Released {
+        let done = self.in_flight.take().expect("a batch is in flight when one is confirmed");
+        assert_eq!(done.id, id, "batches become durable in order");
+        self.durable = Some(id);
+        self.durable_ready = done.ready.unwrap_or(self.durable_ready).max(self.durable_ready);
+        let waited = self.held.iter().take_while(|(until, _)| *until <= id).count();
+        let departures = self.held.drain(..waited).map(|(_, departure)| departure).collect();
+        Released { ready: done.ready, standing: done.standing, departures }
+    }
+
+    /// Tells how many messages wait.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    fn batch_of(&self, number: ReadyNumber) -> WriteId {
+        match &self.in_flight {
+            Some(in_flight) if in_flight.ready.is_some_and(|last| number <= last) => in_flight.id,
+            Some(_) | None => self.open.id,
+        }
+    }
+}
+
+/// Makes the first durable state of a cluster, which all founding members share.
+pub(super) fn birth(snapshot: Snapshot) -> Persist {
+    let hard_state = crate::raft::HardState { term: snapshot.at.term, vote: None, commit: snapshot.at.index };
+    Persist { snapshot: Some(snapshot), hard_state: Some(hard_state), must_sync: true, ..Persist::default() }
+}
+
+#[cfg(test)]
+mod tests;

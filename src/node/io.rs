@@ -1,0 +1,378 @@
+//! What goes into a node and what comes out: the whole of its contact with the world.
+//!
+//! The output enums are exhaustive on purpose: a new variant must break every driver, because a driver
+//! that ignores one is wrong. Events only inform, and may be ignored.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::stats::Stats;
+use crate::formation;
+use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term, WriteId};
+use crate::raft::{self, Entry, HardState, Indexes, Position, Refusal, Snapshot};
+
+/// What the node is told.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub enum Input {
+    /// The connection to a listed address came up or went down.
+    Link {
+        /// The address.
+        name: PeerName,
+        /// What became of it.
+        state: LinkState,
+    },
+    /// A node spoke; `from` is the holder of its certificate.
+    Message {
+        /// The authenticated sender.
+        from: NodeId,
+        /// What it said.
+        message: Message,
+    },
+    /// A message to this node was dropped on the way out.
+    Unreachable(NodeId),
+    /// The batch of this number is durable.
+    Written(WriteId),
+    /// The batch of this number may or may not be durable, and never will be known to be.
+    WriteFailed {
+        /// Its number.
+        id: WriteId,
+        /// What the disk said.
+        reason: String,
+    },
+    /// Somebody wants something.
+    Request {
+        /// Chosen by the driver; the reply carries it.
+        id: RequestId,
+        /// Who asks, by certificate.
+        from: Caller,
+        /// What is asked.
+        request: Request,
+    },
+}
+
+/// What the node asks for.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub enum Output {
+    /// Make this durable as one, then say [`Input::Written`]. The next batch comes only after that.
+    Write(WriteBatch),
+    /// Send this. It may be lost, repeated or overtaken; if it is known to be lost, say
+    /// [`Input::Unreachable`].
+    Send {
+        /// To whom.
+        to: Peer,
+        /// What.
+        message: Message,
+    },
+    /// Answer a request.
+    Reply {
+        /// Which one.
+        id: RequestId,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Something happened that an operator or an embedder may want to know.
+    Event(Event),
+}
+
+/// What nodes say to each other.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Message {
+    /// Before there is a cluster.
+    Formation(formation::Message),
+    /// Consensus.
+    Raft(raft::Message),
+}
+
+/// Which stream a message travels in. Messages in one lane keep their order; a large one in one lane
+/// never delays another lane.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Lane {
+    /// Small and urgent: votes, heartbeats, greetings.
+    Control,
+    /// Entries and their acknowledgements.
+    Log,
+    /// Snapshots.
+    Snapshot,
+}
+
+impl Message {
+    /// Tells which lane the message travels in.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        let Message::Raft(message) = self else { return Lane::Control };
+        match &message.body {
+            raft::Body::Append { .. }
+            | raft::Body::AppendAccepted { .. }
+            | raft::Body::AppendRejected { .. } => Lane::Log,
+            raft::Body::Snapshot(_) => Lane::Snapshot,
+            raft::Body::Vote(_)
+            | raft::Body::VoteResponse(_)
+            | raft::Body::PreVote(_)
+            | raft::Body::PreVoteResponse(_)
+            | raft::Body::Heartbeat { .. }
+            | raft::Body::HeartbeatResponse { .. }
+            | raft::Body::TimeoutNow => Lane::Control,
+        }
+    }
+}
+
+/// Whom a message is for.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Peer {
+    /// A node.
+    Node(NodeId),
+    /// Whoever answers at this listed address.
+    Address(PeerName),
+}
+
+/// What became of the connection to a listed address.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum LinkState {
+    /// Connected; the certificate names this node.
+    Up {
+        /// Who answers there.
+        node: NodeId,
+    },
+    /// Not connected.
+    Down {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+/// Who asks, by certificate.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Caller {
+    /// A node of the cluster.
+    Node(NodeId),
+    /// An application.
+    Client,
+    /// A human with more rights.
+    Operator,
+}
+
+/// What can be asked of a node.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Request {
+    /// Put a command into the log, and answer when it has been applied.
+    Propose {
+        /// The command; not empty.
+        command: Bytes,
+    },
+    /// Ask this node's state machine, however far behind it is.
+    QueryStale {
+        /// The query.
+        query: Bytes,
+    },
+    /// How is this node?
+    Status,
+    /// Which committed entries does this node have? Not for clients.
+    Entries {
+        /// The first index wanted.
+        from: LogIndex,
+        /// The most entries wanted.
+        limit: u32,
+    },
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Reply {
+    /// The command was committed and applied, once.
+    Done {
+        /// Where it stands.
+        at: Position,
+        /// What the state machine answered.
+        answer: Bytes,
+    },
+    /// The command was never appended and never will be; it may be tried again.
+    Rejected(Rejection),
+    /// The command may or may not take effect. Trying it again may execute it twice.
+    Unknown,
+    /// What the state machine answered to a stale query.
+    Answer {
+        /// How far this node had applied the log.
+        applied: LogIndex,
+        /// The answer.
+        answer: Bytes,
+    },
+    /// How this node is.
+    Status(Box<Status>),
+    /// Committed entries, without a gap; fewer than asked for if there are no more yet.
+    Entries(Vec<Entry>),
+}
+
+/// Why a request was not carried out. Nothing was changed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// Ask the leader.
+    #[error("this node does not lead{}", leader_hint(.leader, .address))]
+    NotLeader {
+        /// Who leads, if known.
+        leader: Option<NodeId>,
+        /// Where to reach it, if known.
+        address: Option<PeerName>,
+    },
+    /// Try again in a moment.
+    #[error("the node has as many commands under way as it may")]
+    Busy,
+    /// Send a smaller command.
+    #[error("a command of {length} bytes is larger than the limit of {limit}")]
+    TooLarge {
+        /// Its length in bytes.
+        length: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Send a command.
+    #[error("an empty command means nothing")]
+    Empty,
+    /// Wait until the cluster has formed.
+    #[error("the cluster has not formed yet")]
+    NotFormed,
+    /// Ask another node; this one needs an operator.
+    #[error("this node has halted")]
+    Halted,
+    /// Ask with an operator's certificate.
+    #[error("a client's certificate does not allow this; use an operator's")]
+    Forbidden,
+}
+
+fn leader_hint(leader: &Option<NodeId>, address: &Option<PeerName>) -> String {
+    match (leader, address) {
+        (Some(leader), Some(address)) => format!("; node {leader} at {address} does"),
+        (Some(leader), None) => format!("; node {leader} does"),
+        (None, _) => ", and knows no leader".to_owned(),
+    }
+}
+
+/// Everything that must become durable together, in one atomic step.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct WriteBatch {
+    /// Its number: one more than the batch before.
+    pub id: WriteId,
+    /// The number of this start of the node.
+    pub boot: Option<BootId>,
+    /// How far the node has come in forming its cluster.
+    pub standing: Option<formation::Standing>,
+    /// Replaces the whole log, and comes before `entries`.
+    pub snapshot: Option<Snapshot>,
+    /// Replaces the log from the first one's index on.
+    pub entries: Vec<Entry>,
+    /// Term, vote and commit index.
+    pub hard_state: Option<HardState>,
+}
+
+/// Everything that was durable when the node last stopped. The default is an empty disk.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Durable {
+    /// How often the node was started.
+    pub boot: BootId,
+    /// How far it has come in forming its cluster.
+    pub standing: formation::Standing,
+    /// The last snapshot, if the cluster has formed.
+    pub snapshot: Option<Snapshot>,
+    /// The entries after the snapshot.
+    pub entries: Vec<Entry>,
+    /// Term, vote and commit index.
+    pub hard_state: HardState,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub enum Event {
+    /// The cluster exists; it has these voters.
+    Formed {
+        /// Ascending.
+        voters: Vec<NodeId>,
+    },
+    /// The cluster cannot form as things are; somebody must repair a file.
+    FormationRefused(formation::Refusal),
+    /// The node's part in consensus changed.
+    Standing(raft::Standing),
+    /// A peer said what no correct peer can say: a promise has been broken somewhere.
+    Alarm {
+        /// Who said it.
+        from: NodeId,
+        /// What is wrong.
+        refusal: Refusal,
+    },
+    /// The node has stopped for good; start it again once the cause is repaired.
+    Halted {
+        /// Why.
+        reason: Halt,
+    },
+}
+
+/// Why a node stopped. What was durable is untouched.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Halt {
+    /// The disk failed. Repair it, then start the node again: it re-reads what is durable.
+    #[error("write {id} failed, and a failed sync is never retried: {reason}")]
+    WriteFailed {
+        /// The number of the batch.
+        id: WriteId,
+        /// What the disk said.
+        reason: String,
+    },
+    /// The leader's snapshot is not one of our state machine: the nodes run different programs.
+    #[error("the snapshot at index {index} cannot be restored: {reason}")]
+    SnapshotUnreadable {
+        /// Its last index.
+        index: LogIndex,
+        /// What the state machine said.
+        reason: String,
+    },
+}
+
+/// How a node is.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// Its id.
+    pub node: NodeId,
+    /// Where others reach it.
+    pub address: PeerName,
+    /// How often it was started on this data folder.
+    pub boot: BootId,
+    /// How far it has come in forming its cluster.
+    pub formation: formation::Standing,
+    /// What stands in the way of that, if anything does.
+    pub refusal: Option<formation::Refusal>,
+    /// Its part in consensus, once the cluster has formed.
+    pub raft: Option<RaftStatus>,
+    /// Its listed peers.
+    pub peers: Vec<PeerStatus>,
+    /// What it has counted since it started.
+    pub stats: Stats,
+    /// Why it stopped, if it did.
+    pub halted: Option<Halt>,
+}
+
+/// A node's part in consensus.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RaftStatus {
+    /// Its role.
+    pub role: raft::Role,
+    /// Its term.
+    pub term: Term,
+    /// The leader that it follows or is, if known.
+    pub leader: Option<NodeId>,
+    /// How far it has got.
+    pub indexes: Indexes,
+    /// The voters, ascending.
+    pub voters: Vec<NodeId>,
+}
+
+/// A listed peer, as this node sees it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PeerStatus {
+    /// The address in the list.
+    pub name: PeerName,
+    /// Who answered there last.
+    pub node: Option<NodeId>,
+    /// Whether it is connected, or why not.
+    pub state: LinkState,
+}

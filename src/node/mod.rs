@@ -1,0 +1,357 @@
+//! The node: the machines of one process, composed into one.
+//!
+//! A [`Node`] is fed [`Input`]s and gives [`Output`]s; it is a [`Machine`] itself. Inside it, formation
+//! makes the cluster, Raft replicates the log, the state machine executes it, and the gate sees to it
+//! that no message leaves before what it promises is durable.
+//!
+//! ```text
+//!                 ┌──────────────────────────── Node ────────────────────────────┐
+//!  Link ──────────┼─► formation ──Record──► gate ──────────────────────── Write ─┼──► disk
+//!  Message ───────┼─► formation / raft ──Persist─► gate                          │
+//!  Request ───────┼─► queue ─► raft ──Send─► gate ──(when durable)──────── Send ─┼──► peers
+//!  Written ───────┼─► gate ─► raft                                               │
+//!                 │            └─Commit─► state machine ────────────────── Reply ─┼──► callers
+//!                 └──────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! `route` is the only file that turns one machine's output into another's input. Requests are
+//! collected and proposed together when the driver drains, so a burst of commands is one append.
+
+mod config;
+mod gate;
+mod io;
+mod route;
+mod stats;
+
+use core::fmt;
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use self::gate::Gate;
+use crate::formation::{self, Formation};
+use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term};
+use crate::machine::Machine;
+use crate::raft::{self, Proposal, Raft, Recovered, RecoveryError, Role, TimingError};
+use crate::rng::Seed;
+use crate::state_machine::{RestoreError, StateMachine};
+use crate::time::Instant;
+
+pub use self::config::{Config, Limits};
+pub use self::io::{
+    Caller, Durable, Event, Halt, Input, Lane, LinkState, Message, Output, Peer, PeerStatus, RaftStatus,
+    Rejection, Reply, Request, Status, WriteBatch,
+};
+pub use self::stats::Stats;
+
+/// Why a node does not start. Nothing was changed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Change the timing.
+    #[error(transparent)]
+    Timing(#[from] TimingError),
+    /// The durable state contradicts itself: the disk has lost or changed what was synced to it.
+    /// Starting on it could lose acknowledged writes; restore the data folder.
+    #[error(
+        "the data folder contradicts itself: {0}; it has lost or changed what was synced: restore it from before the damage, or give this node a new id and an empty folder"
+    )]
+    Recovery(#[from] RecoveryError),
+    /// A formed cluster has no snapshot: part of the data folder is missing.
+    #[error("the data folder says that the cluster has formed, but holds no snapshot: restore the folder")]
+    SnapshotMissing,
+    /// The snapshot is not one of this state machine.
+    #[error("the durable snapshot cannot be restored: {0}")]
+    Snapshot(#[from] RestoreError),
+}
+
+/// One node of a cluster around a state machine `S`.
+pub struct Node<S> {
+    config: Config,
+    seed: Seed,
+    boot: BootId,
+    now: Instant,
+    formation: Formation,
+    raft: Option<Raft>,
+    state_machine: S,
+    gate: Gate,
+    /// What the links to the listed peers last said.
+    links: BTreeMap<PeerName, (Option<NodeId>, LinkState)>,
+    /// Proposals that wait for the next drain.
+    queued: Vec<Proposal>,
+    /// Appended proposals by index, with the term they were appended in.
+    appended: BTreeMap<LogIndex, (Term, RequestId)>,
+    stats: Stats,
+    halted: Option<Halt>,
+    outputs: VecDeque<Output>,
+}
+
+impl<S: StateMachine> Node<S> {
+    /// Starts a node on what was durable, at time `now`.
+    ///
+    /// The first thing that it asks for is a write of its new boot number; nothing is sent before that
+    /// is durable. `seed` must differ between starts, or elections repeat themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing was changed.
+    pub fn start(
+        config: Config,
+        seed: Seed,
+        durable: Durable,
+        state_machine: S,
+        now: Instant,
+    ) -> Result<Node<S>, StartError> {
+        config.timing.validate()?;
+        let boot = durable.boot.next();
+        let formed = matches!(durable.standing, formation::Standing::Formed(_));
+        let peers = config.peers.clone();
+        let formation = Formation::start(config.id, peers, durable.standing, seed, now);
+        let unseen = LinkState::Down { reason: "not yet connected".to_owned() };
+        let links = config.peers.iter().map(|name| (name.clone(), (None, unseen.clone()))).collect();
+        let mut node = Node {
+            config,
+            seed,
+            boot,
+            now,
+            formation,
+            raft: None,
+            state_machine,
+            gate: Gate::start(boot),
+            links,
+            queued: Vec::new(),
+            appended: BTreeMap::new(),
+            stats: Stats::default(),
+            halted: None,
+            outputs: VecDeque::new(),
+        };
+        if formed {
+            let snapshot = durable.snapshot.ok_or(StartError::SnapshotMissing)?;
+            node.state_machine.restore(&snapshot.state)?;
+            let (hard_state, entries) = (durable.hard_state, durable.entries);
+            node.start_raft(Recovered { snapshot, hard_state, entries })?;
+        }
+        Ok(node)
+    }
+
+    /// The state machine, as far as it has got.
+    #[must_use]
+    pub fn state_machine(&self) -> &S {
+        &self.state_machine
+    }
+
+    /// Tells why the node has stopped, if it has.
+    #[must_use]
+    pub fn halted(&self) -> Option<&Halt> {
+        self.halted.as_ref()
+    }
+
+    /// Tells how the node is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let peers = self.links.iter().map(|(name, (node, state))| PeerStatus {
+            name: name.clone(),
+            node: *node,
+            state: state.clone(),
+        });
+        let refused = self.raft.as_ref().map(|raft| raft.refusals().clone()).unwrap_or_default();
+        Status {
+            node: self.config.id,
+            address: self.config.address.clone(),
+            boot: self.boot,
+            formation: self.formation.standing().clone(),
+            refusal: self.formation.refusal().cloned(),
+            raft: self.raft.as_ref().map(raft_status),
+            peers: peers.collect(),
+            stats: Stats { refused, ..self.stats.clone() },
+            halted: self.halted.clone(),
+        }
+    }
+
+    /// The role, term and leader, once the cluster has formed. Cheaper than [`Node::status`].
+    #[must_use]
+    pub fn standing(&self) -> Option<raft::Standing> {
+        self.raft.as_ref().map(Raft::standing)
+    }
+
+    /// How far the log has got, once the cluster has formed. Cheaper than [`Node::status`].
+    #[must_use]
+    pub fn indexes(&self) -> Option<raft::Indexes> {
+        self.raft.as_ref().map(Raft::indexes)
+    }
+
+    /// Checks what must hold after every step.
+    ///
+    /// # Panics
+    ///
+    /// If an invariant is broken: that is a bug of this crate.
+    pub fn assert_invariants(&self) {
+        self.formation.assert_invariants();
+        if let Some(raft) = &self.raft {
+            raft.assert_invariants();
+        }
+        let under_way = self.queued.len() + self.appended.len();
+        assert!(under_way <= self.config.limits.proposals_max, "{under_way} proposals are under way");
+    }
+
+    fn start_raft(&mut self, recovered: Recovered) -> Result<(), RecoveryError> {
+        let raft = Raft::start(self.config.id, &self.config.timing, self.seed, recovered, self.now)?;
+        self.raft = Some(raft);
+        Ok(())
+    }
+
+    fn handle_request(&mut self, id: RequestId, from: Caller, request: Request) {
+        let reply = match request {
+            Request::Propose { command } => match self.admit_command(&command) {
+                Ok(()) => return self.queued.push(Proposal { id, command }),
+                Err(rejection) => self.reject(rejection),
+            },
+            Request::QueryStale { query } => self.query_stale(&query),
+            Request::Status => Reply::Status(Box::new(self.status())),
+            Request::Entries { .. } if from == Caller::Client => self.reject(Rejection::Forbidden),
+            Request::Entries { from, limit } => self.entries(from, limit),
+        };
+        self.outputs.push_back(Output::Reply { id, reply });
+    }
+
+    fn admit_command(&self, command: &Bytes) -> Result<(), Rejection> {
+        let limits = self.config.limits;
+        let Some(standing) = self.standing() else { return Err(Rejection::NotFormed) };
+        if standing.role != Role::Leader {
+            return Err(self.not_leader());
+        }
+        if command.is_empty() {
+            return Err(Rejection::Empty);
+        }
+        if command.len() > limits.command_bytes_max {
+            let in_bytes = |length| u64::try_from(length).unwrap_or(u64::MAX);
+            let (length, limit) = (in_bytes(command.len()), in_bytes(limits.command_bytes_max));
+            return Err(Rejection::TooLarge { length, limit });
+        }
+        if self.queued.len() + self.appended.len() >= limits.proposals_max {
+            return Err(Rejection::Busy);
+        }
+        Ok(())
+    }
+
+    fn query_stale(&mut self, query: &[u8]) -> Reply {
+        match self.indexes() {
+            Some(indexes) => {
+                Reply::Answer { applied: indexes.applied, answer: self.state_machine.query(query) }
+            }
+            None => self.reject(Rejection::NotFormed),
+        }
+    }
+
+    fn entries(&mut self, from: LogIndex, limit: u32) -> Reply {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let Some(raft) = &self.raft else { return self.reject(Rejection::NotFormed) };
+        let mut entries = raft.committed_entries(from, limit);
+        let mut bytes = 0_usize;
+        let fits = entries.iter().take_while(|entry| {
+            bytes = bytes.saturating_add(entry.command.len());
+            bytes <= self.config.limits.entries_bytes_max
+        });
+        // At least one, or a reader would never get past a large entry.
+        let count = fits.count().max(1);
+        entries.truncate(count);
+        Reply::Entries(entries)
+    }
+
+    fn reject(&mut self, rejection: Rejection) -> Reply {
+        self.stats.rejected += 1;
+        Reply::Rejected(rejection)
+    }
+
+    fn not_leader(&self) -> Rejection {
+        let leader = self.standing().and_then(|standing| standing.leader);
+        let address = leader.and_then(|leader| self.address_of(leader));
+        Rejection::NotLeader { leader, address }
+    }
+
+    fn address_of(&self, wanted: NodeId) -> Option<PeerName> {
+        if wanted == self.config.id {
+            return Some(self.config.address.clone());
+        }
+        let mut links = self.links.iter();
+        links.find(|(_, (node, _))| *node == Some(wanted)).map(|(name, _)| name.clone())
+    }
+
+    /// Stops for good. Whoever waits for a command is told that its fate is unknown.
+    fn halt(&mut self, reason: Halt) {
+        self.give_up_proposals();
+        self.outputs.push_back(Output::Event(Event::Halted { reason: reason.clone() }));
+        self.halted = Some(reason);
+    }
+
+    fn note_time(&mut self, now: Instant) {
+        assert!(now >= self.now, "time went back from {} to {now}", self.now);
+        self.now = now;
+    }
+}
+
+impl<S: StateMachine> Machine for Node<S> {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle(&mut self, now: Instant, input: Input) {
+        self.note_time(now);
+        if self.halted.is_some() {
+            if let Input::Request { id, .. } = input {
+                let reply = self.reject(Rejection::Halted);
+                self.outputs.push_back(Output::Reply { id, reply });
+            }
+            return;
+        }
+        match input {
+            Input::Link { name, state } => self.handle_link(name, state),
+            Input::Message { from, message } => self.handle_message(from, message),
+            Input::Unreachable(node) => {
+                self.stats.unreachable += 1;
+                self.handle_raft(raft::Input::Unreachable(node));
+            }
+            Input::Written(id) => self.handle_written(id),
+            Input::WriteFailed { id, reason } => self.halt(Halt::WriteFailed { id, reason }),
+            Input::Request { id, from, request } => self.handle_request(id, from, request),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.note_time(now);
+        if self.halted.is_some() {
+            return;
+        }
+        self.formation.handle_timeout(now);
+        if let Some(raft) = &mut self.raft {
+            raft.handle_timeout(now);
+        }
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() && self.halted.is_none() {
+            self.route();
+        }
+        self.outputs.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        if self.halted.is_some() {
+            return None;
+        }
+        let raft = self.raft.as_ref().and_then(Raft::deadline);
+        [self.formation.deadline(), raft].into_iter().flatten().min()
+    }
+}
+
+impl<S> fmt::Debug for Node<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Node");
+        debug.field("id", &self.config.id).field("formation", &self.formation.standing());
+        debug.field("raft", &self.raft).finish_non_exhaustive()
+    }
+}
+
+fn raft_status(raft: &Raft) -> RaftStatus {
+    let raft::Standing { role, term, leader } = raft.standing();
+    RaftStatus { role, term, leader, indexes: raft.indexes(), voters: raft.voters().to_vec() }
+}

@@ -1,0 +1,246 @@
+//! Every edge between the machines of a node, one function each.
+//!
+//! No other file turns the output of one machine into the input of another.
+
+use super::gate::{self, Departure};
+use super::io::{Event, Halt, LinkState, Message, Output, Peer, Rejection, Reply};
+use super::{Node, NodeId, PeerName};
+use crate::formation::{self, Addressee};
+use crate::id::{RequestId, WriteId};
+use crate::machine::Machine;
+use crate::raft::{self, BIRTH, Decline, Entry, Position, Recovered, Role, Snapshot};
+use crate::state_machine::StateMachine;
+
+impl<S: StateMachine> Node<S> {
+    /// Moves everything on that can move without another input.
+    pub(super) fn route(&mut self) {
+        self.propose_queued();
+        while let Some(output) = self.formation.poll() {
+            self.route_formation(output);
+        }
+        while let Some(output) = self.raft.as_mut().and_then(Machine::poll) {
+            self.route_raft(output);
+        }
+        if self.halted.is_some() {
+            return;
+        }
+        if let Some(batch) = self.gate.flush() {
+            self.stats.writes += 1;
+            self.outputs.push_back(Output::Write(batch));
+        }
+    }
+
+    fn route_formation(&mut self, output: formation::Output) {
+        match output {
+            formation::Output::Record(standing) => self.record_standing(standing),
+            formation::Output::Send { to, message } => self.send_formation(to, message),
+            formation::Output::Refused(refusal) => self.event(Event::FormationRefused(refusal)),
+        }
+    }
+
+    fn route_raft(&mut self, output: raft::Output) {
+        match output {
+            raft::Output::Persist(persist) => {
+                if let Some(durable) = self.gate.persist(persist) {
+                    self.handle_raft(raft::Input::Persisted(durable));
+                }
+            }
+            raft::Output::Send { message, after } => {
+                let to = Peer::Node(message.to);
+                self.depart(Departure { to, message: Message::Raft(message) }, after);
+            }
+            raft::Output::Commit(entries) => self.apply_committed(entries),
+            raft::Output::Restore(snapshot) => self.restore(&snapshot),
+            raft::Output::Appended { first, ids } => self.note_appended(first, ids),
+            raft::Output::Declined { ids, reason } => self.decline(&ids, reason),
+            raft::Output::Standing(standing) => self.note_standing(standing),
+            raft::Output::Refused { from, refusal } => {
+                if refusal.is_alarming() {
+                    self.event(Event::Alarm { from, refusal });
+                }
+            }
+        }
+    }
+
+    /// Link -> formation: a certificate tells who answers at an address.
+    pub(super) fn handle_link(&mut self, name: PeerName, state: LinkState) {
+        let Some((node, last)) = self.links.get_mut(&name) else { return };
+        if let LinkState::Up { node: identified } = &state {
+            *node = Some(*identified);
+            let input = formation::Input::Identified { name, node: *identified };
+            self.formation.handle(self.now, input);
+        }
+        *last = state;
+    }
+
+    /// Message -> formation or raft.
+    pub(super) fn handle_message(&mut self, from: NodeId, message: Message) {
+        match message {
+            Message::Formation(message) => {
+                self.formation.handle(self.now, formation::Input::Message { from, message });
+            }
+            Message::Raft(_) if self.raft.is_none() => self.stats.early += 1,
+            Message::Raft(message) => self.handle_raft(raft::Input::Message { from, message }),
+        }
+    }
+
+    /// Input -> raft, once there is one.
+    pub(super) fn handle_raft(&mut self, input: raft::Input) {
+        if let Some(raft) = &mut self.raft {
+            raft.handle(self.now, input);
+        }
+    }
+
+    /// Written -> gate -> raft, formation, and the messages that waited.
+    pub(super) fn handle_written(&mut self, id: WriteId) {
+        let released = self.gate.written(id);
+        if let Some(number) = released.ready {
+            self.handle_raft(raft::Input::Persisted(number));
+        }
+        for departure in released.departures {
+            self.send(departure);
+        }
+        if released.standing {
+            self.formation.handle(self.now, formation::Input::Recorded);
+            self.join_formed_cluster();
+        }
+    }
+
+    /// Formation -> gate: a standing is durable before it is told. A cluster is born with it.
+    fn record_standing(&mut self, standing: formation::Standing) {
+        let birth = match &standing {
+            formation::Standing::Formed(voters) => Some(gate::birth(self.birth_of(voters))),
+            formation::Standing::Fresh | formation::Standing::Pledged(_) => None,
+        };
+        self.gate.record(standing, birth);
+    }
+
+    /// Formation -> raft: the cluster exists durably, so consensus starts.
+    fn join_formed_cluster(&mut self) {
+        let formation::Standing::Formed(voters) = self.formation.standing() else { return };
+        let snapshot = self.birth_of(voters);
+        let voters = snapshot.voters.clone();
+        let hard_state = gate::birth(snapshot.clone()).hard_state.expect("a birth has a hard state");
+        let recovered = Recovered { snapshot, hard_state, entries: Vec::new() };
+        self.start_raft(recovered).expect("a newborn log contradicts nothing");
+        self.event(Event::Formed { voters });
+    }
+
+    fn birth_of(&self, voters: &formation::VoterSet) -> Snapshot {
+        let state = self.state_machine.snapshot();
+        Snapshot { at: BIRTH, voters: voters.voters().to_vec(), state }
+    }
+
+    /// Formation -> gate -> peers.
+    fn send_formation(&mut self, to: Addressee, message: formation::Message) {
+        let to = match to {
+            Addressee::Address(name) => Peer::Address(name),
+            Addressee::Node(node) => Peer::Node(node),
+        };
+        self.depart(Departure { to, message: Message::Formation(message) }, None);
+    }
+
+    fn depart(&mut self, departure: Departure, after: Option<raft::ReadyNumber>) {
+        let held_before = self.gate.held();
+        if let Some(departure) = self.gate.depart(departure, after) {
+            self.send(departure);
+        } else {
+            self.stats.held += u64::from(self.gate.held() > held_before);
+        }
+    }
+
+    fn send(&mut self, departure: Departure) {
+        self.stats.sent += 1;
+        self.outputs.push_back(Output::Send { to: departure.to, message: departure.message });
+    }
+
+    /// Requests -> raft: all that came since the last drain, in one proposal.
+    fn propose_queued(&mut self) {
+        if !self.queued.is_empty() {
+            let proposals = core::mem::take(&mut self.queued);
+            self.handle_raft(raft::Input::Propose(proposals));
+        }
+    }
+
+    fn note_appended(&mut self, first: Position, ids: Vec<RequestId>) {
+        let mut index = first.index;
+        for id in ids {
+            self.appended.insert(index, (first.term, id));
+            self.stats.appended += 1;
+            index = index.next();
+        }
+    }
+
+    fn decline(&mut self, ids: &[RequestId], reason: Decline) {
+        for id in ids {
+            let rejection = match reason {
+                Decline::NotLeader => self.not_leader(),
+                Decline::Busy => Rejection::Busy,
+            };
+            let reply = self.reject(rejection);
+            self.outputs.push_back(Output::Reply { id: *id, reply });
+        }
+    }
+
+    /// Raft -> state machine -> callers. An empty command is a leader's own (Raft §8).
+    fn apply_committed(&mut self, entries: Vec<Entry>) {
+        let Some(last) = entries.last().map(|entry| entry.at.index) else { return };
+        for Entry { at, command } in entries {
+            let answer = (!command.is_empty()).then(|| {
+                self.stats.applied += 1;
+                self.state_machine.apply(at.index, &command)
+            });
+            let Some((term, id)) = self.appended.remove(&at.index) else { continue };
+            let reply = match answer {
+                Some(answer) if term == at.term => Reply::Done { at, answer },
+                // Another leader's entry stands where this proposal stood.
+                Some(_) | None => self.unknown(),
+            };
+            self.outputs.push_back(Output::Reply { id, reply });
+        }
+        self.handle_raft(raft::Input::Applied(last));
+    }
+
+    /// Raft -> state machine: a durable snapshot takes its place.
+    fn restore(&mut self, snapshot: &Snapshot) {
+        let index = snapshot.at.index;
+        match self.state_machine.restore(&snapshot.state) {
+            Ok(()) => {
+                self.stats.restored += 1;
+                self.handle_raft(raft::Input::Applied(index));
+            }
+            Err(error) => self.halt(Halt::SnapshotUnreadable { index, reason: error.to_string() }),
+        }
+    }
+
+    /// Raft -> callers: who no longer leads cannot tell what becomes of what it appended.
+    fn note_standing(&mut self, standing: raft::Standing) {
+        if standing.role == Role::Leader {
+            self.stats.elections_won += 1;
+        } else {
+            self.give_up_proposals();
+        }
+        self.event(Event::Standing(standing));
+    }
+
+    pub(super) fn give_up_proposals(&mut self) {
+        let appended = core::mem::take(&mut self.appended);
+        for (_, id) in appended.into_values() {
+            let reply = self.unknown();
+            self.outputs.push_back(Output::Reply { id, reply });
+        }
+        for proposal in core::mem::take(&mut self.queued) {
+            let reply = self.reject(Rejection::NotLeader { leader: None, address: None });
+            self.outputs.push_back(Output::Reply { id: proposal.id, reply });
+        }
+    }
+
+    fn unknown(&mut self) -> Reply {
+        self.stats.unknown += 1;
+        Reply::Unknown
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}

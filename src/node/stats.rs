@@ -1,0 +1,36 @@
+//! What a node counts. Rare branches are here so that a simulation can demand that each was taken.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::raft::Refusal;
+
+/// Counters since the node was started.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Stats {
+    /// Commands that stood in the log of this node while it led.
+    pub appended: u64,
+    /// Commands that the state machine executed.
+    pub applied: u64,
+    /// Requests that were not carried out, or not by this node.
+    pub rejected: u64,
+    /// Commands whose fate the client was told to be unknown.
+    pub unknown: u64,
+    /// Batches handed to the disk.
+    pub writes: u64,
+    /// Messages that had to wait for the disk.
+    pub held: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Consensus messages that came before the cluster had formed here.
+    pub early: u64,
+    /// Messages that the transport dropped on the way out.
+    pub unreachable: u64,
+    /// Elections that this node won.
+    pub elections_won: u64,
+    /// Snapshots that replaced the state machine.
+    pub restored: u64,
+    /// Messages that were dropped at the door, by reason.
+    pub refused: BTreeMap<Refusal, u64>,
+}

@@ -1,0 +1,64 @@
+//! Values to bytes and back: the one place that knows the byte format.
+//!
+//! serde describes the values and bincode 2 writes them: integers as varints, no field names, no
+//! self-description. Decoding never panics, never allocates more than the input can hold (bincode is
+//! given the limit), and accepts no bytes after the value.
+
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The most bytes that a value may take, in memory and encoded.
+pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+const FORMAT: Configuration<LittleEndian, Varint, Limit<VALUE_BYTES_MAX>> =
+    bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
+
+/// Bytes that are no value of the wanted type. Nothing was changed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// The bytes do not describe such a value.
+    #[error("{0}")]
+    Malformed(String),
+    /// The value ends before the bytes do.
+    #[error("{0} bytes follow the value")]
+    Trailing(usize),
+}
+
+/// Encodes a value.
+///
+/// # Panics
+///
+/// If the type cannot be encoded at all (it is skipped by serde), which the type's first test shows.
+#[must_use]
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, FORMAT).expect("the types of this crate can be encoded")
+}
+
+/// Decodes a value that takes up all of `bytes`.
+///
+/// # Errors
+///
+/// [`CodecError`] if the bytes are anything else.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, FORMAT)
+        .map_err(|error| CodecError::Malformed(error.to_string()))?;
+    if used == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len() - used)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_beyond_the_input_is_refused_without_allocating_it() {
+        let claims_an_exabyte = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0x10];
+        assert!(matches!(decode::<Vec<u64>>(&claims_an_exabyte), Err(CodecError::Malformed(_))));
+    }
+
+    #[test]
+    fn bytes_after_the_value_are_refused() {
+        assert_eq!(decode::<u8>(&[1, 2, 3]), Err(CodecError::Trailing(2)));
+    }
+}
