@@ -1,0 +1,332 @@
+//! The driver: one tokio task that gives a node its time, its disk and its peers.
+//!
+//! The task owns the [`Node`]; no other touches it. It waits for the first of: a finished write, an
+//! input, the node's deadline. It hands over everything that has already arrived, then drains the
+//! node and acts on what it asks for:
+//!
+//! ```text
+//!   loop {  receive ─► handle … handle ─► handle_timeout ─► drain ─► write / send / reply ─► sleep  }
+//! ```
+//!
+//! Inputs come before the timer, so that a node that was paused reads the heartbeats that waited for
+//! it before it decides that there are none. A panic inside the node (a bug) halts this node with a
+//! reason and loses nothing that is durable.
+//!
+//! What differs between production and simulation is below this file: [`Disk`], [`Transport`] and
+//! tokio's clock.
+
+mod disk;
+mod redb_store;
+mod storage;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep_until;
+
+use crate::id::{NodeId, RequestId};
+use crate::machine::Machine;
+use crate::node::{Caller, Event, Halt, Input, Message, Node, Output, Peer, Reply, Request};
+use crate::state_machine::StateMachine;
+use crate::time::Instant;
+
+pub use self::disk::{Disk, ThreadDisk};
+pub use self::redb_store::RedbStorage;
+pub use self::storage::{Owner, Storage, StorageError};
+
+/// The most inputs that wait for the node's task. Whoever brings more waits.
+const INBOX_CAPACITY: usize = 1024;
+/// The most inputs that are handed over before the node is drained.
+const INPUTS_PER_DRAIN: usize = 1024;
+
+/// Sends messages, without waiting and without promising that they arrive.
+pub trait Transport {
+    /// Puts a message on its way.
+    ///
+    /// # Errors
+    ///
+    /// [`Dropped`] if it is certain that the message will not arrive.
+    fn send(&mut self, to: &Peer, message: Message) -> Result<(), Dropped>;
+}
+
+/// A message that was not sent: there is no connection, or its queue is full.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Dropped;
+
+/// Watches a node from inside its driver: a recorder, a checker, a log.
+///
+/// All methods do nothing unless they are implemented.
+pub trait Observer<S> {
+    /// The node is about to be given this input.
+    fn input(&mut self, _now: Instant, _input: &Input) {}
+    /// The node is about to be told the time.
+    fn timeout(&mut self, _now: Instant) {}
+    /// The node asked for this, and it is about to be done.
+    fn output(&mut self, _now: Instant, _output: &Output) {}
+    /// The node has nothing more to say for now.
+    fn settled(&mut self, _now: Instant, _node: &Node<S>) {}
+}
+
+impl<S> Observer<S> for () {}
+
+/// Why a driver ended other than by being told to.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// The node stopped itself.
+    #[error("the node has halted: {0}")]
+    Halted(Halt),
+    /// A bug. What was durable is untouched; please report it.
+    #[error("a bug in this program halted the node, nothing durable was lost: {0}")]
+    Panicked(String),
+}
+
+/// Takes the reply to one request, wherever the caller is.
+pub type ReplyTo = Box<dyn FnOnce(Reply) + Send>;
+
+/// What reaches the node's task from outside.
+pub enum Inbound {
+    /// From the transport.
+    Input(Input),
+    /// From a caller, in this process or another.
+    Request {
+        /// Who asks, by certificate.
+        from: Caller,
+        /// What is asked.
+        request: Request,
+        /// Where the answer goes.
+        reply_to: ReplyTo,
+    },
+    /// Stop the task.
+    Shutdown,
+}
+
+/// Reaches a node's task from anywhere in the process.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Inbound>,
+}
+
+/// Makes the queue into a node's task: its two ends go to the transport and to [`Driver::new`].
+#[must_use]
+pub fn inbox() -> (Handle, mpsc::Receiver<Inbound>) {
+    let (sender, receiver) = mpsc::channel(INBOX_CAPACITY);
+    (Handle { inbox: sender }, receiver)
+}
+
+impl Handle {
+    /// Hands over an input; waits while the queue is full. Does nothing if the node has stopped.
+    pub async fn input(&self, input: Input) {
+        let _ = self.inbox.send(Inbound::Input(input)).await;
+    }
+
+    /// Hands over a request whose reply goes to `reply_to`; that is dropped if the node has stopped.
+    pub async fn submit(&self, from: Caller, request: Request, reply_to: ReplyTo) {
+        let _ = self.inbox.send(Inbound::Request { from, request, reply_to }).await;
+    }
+
+    /// Asks the node, and waits for the answer; `None` if the node has stopped.
+    pub async fn request(&self, from: Caller, request: Request) -> Option<Reply> {
+        let (sender, receiver) = oneshot::channel();
+        let reply_to: ReplyTo = Box::new(move |reply| {
+            let _ = sender.send(reply);
+        });
+        self.submit(from, request, reply_to).await;
+        receiver.await.ok()
+    }
+
+    /// Tells the task to end. What is durable stays; what waits is dropped.
+    pub async fn shutdown(&self) {
+        let _ = self.inbox.send(Inbound::Shutdown).await;
+    }
+}
+
+/// Runs one node.
+pub struct Driver<S, T, D, O> {
+    node: Node<S>,
+    transport: T,
+    disk: D,
+    observer: O,
+    inbox: mpsc::Receiver<Inbound>,
+    clock: Clock,
+    callers: BTreeMap<RequestId, ReplyTo>,
+    last_request: RequestId,
+}
+
+impl<S, T, D, O> Driver<S, T, D, O>
+where
+    S: StateMachine,
+    T: Transport,
+    D: Disk,
+    O: Observer<S>,
+{
+    /// Brings the parts together. `node` must have been started at a time of `clock`.
+    pub fn new(
+        node: Node<S>,
+        clock: Clock,
+        transport: T,
+        disk: D,
+        observer: O,
+        inbox: mpsc::Receiver<Inbound>,
+    ) -> Driver<S, T, D, O> {
+        let (callers, last_request) = (BTreeMap::new(), RequestId::default());
+        Driver { node, transport, disk, observer, inbox, clock, callers, last_request }
+    }
+
+    /// Runs until told to shut down.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError`] if the node halts or a bug shows itself.
+    pub async fn run(mut self) -> Result<(), DriverError> {
+        self.fire_due(self.clock.now())?;
+        self.drain()?;
+        loop {
+            let wake_at = self.node.deadline().map(|deadline| self.clock.in_tokio(deadline));
+            let sleep = async {
+                match wake_at {
+                    Some(wake_at) => sleep_until(wake_at).await,
+                    None => core::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                (id, result) = self.disk.completed() => {
+                    let input = match result {
+                        Ok(()) => Input::Written(id),
+                        Err(error) => Input::WriteFailed { id, reason: error.to_string() },
+                    };
+                    self.handle(input)?;
+                }
+                inbound = self.inbox.recv() => {
+                    let Some(inbound) = inbound else { return Ok(()) };
+                    if !self.receive(inbound)? {
+                        return Ok(());
+                    }
+                }
+                () = sleep => {}
+            }
+            self.fire_due(self.clock.now())?;
+            self.drain()?;
+        }
+    }
+
+    /// Hands over `first` and what has arrived behind it. Tells whether to go on.
+    fn receive(&mut self, first: Inbound) -> Result<bool, DriverError> {
+        let mut next = Some(first);
+        for _ in 0..INPUTS_PER_DRAIN {
+            let Some(inbound) = next.take().or_else(|| self.inbox.try_recv().ok()) else { break };
+            match inbound {
+                Inbound::Input(input) => self.handle(input)?,
+                Inbound::Request { from, request, reply_to } => {
+                    self.last_request = self.last_request.next();
+                    self.callers.insert(self.last_request, reply_to);
+                    self.handle(Input::Request { id: self.last_request, from, request })?;
+                }
+                Inbound::Shutdown => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn handle(&mut self, input: Input) -> Result<(), DriverError> {
+        let now = self.clock.now();
+        self.observer.input(now, &input);
+        let node = &mut self.node;
+        contain(|| node.handle(now, input))
+    }
+
+    fn fire_due(&mut self, now: Instant) -> Result<(), DriverError> {
+        if self.node.deadline().is_some_and(|deadline| deadline <= now) {
+            self.observer.timeout(now);
+            let node = &mut self.node;
+            contain(|| node.handle_timeout(now))?;
+        }
+        Ok(())
+    }
+
+    /// Acts on everything that the node asks for.
+    fn drain(&mut self) -> Result<(), DriverError> {
+        let mut undelivered = Vec::new();
+        loop {
+            self.act(&mut undelivered)?;
+            let Some(node) = undelivered.pop() else { break };
+            undelivered.retain(|other| *other != node);
+            self.handle(Input::Unreachable(node))?;
+        }
+        self.observer.settled(self.clock.now(), &self.node);
+        match self.node.halted() {
+            Some(halt) => Err(DriverError::Halted(halt.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn act(&mut self, undelivered: &mut Vec<NodeId>) -> Result<(), DriverError> {
+        let node = &mut self.node;
+        while let Some(output) = contain(|| node.poll())? {
+            self.observer.output(self.clock.now(), &output);
+            match output {
+                Output::Write(batch) => self.disk.submit(batch),
+                Output::Send { to, message } => {
+                    let dropped = self.transport.send(&to, message).is_err();
+                    if let (Peer::Node(node), true) = (to, dropped) {
+                        undelivered.push(node);
+                    }
+                }
+                Output::Reply { id, reply } => {
+                    if let Some(reply_to) = self.callers.remove(&id) {
+                        reply_to(reply);
+                    }
+                }
+                Output::Event(event) => log_event(&event),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Turns tokio's time into the node's.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: tokio::time::Instant,
+}
+
+impl Clock {
+    /// Starts a clock whose origin is now.
+    #[must_use]
+    pub fn start() -> Clock {
+        Clock { origin: tokio::time::Instant::now() }
+    }
+
+    /// Tells the time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        let elapsed = self.origin.elapsed().as_nanos();
+        Instant::from_nanos(u64::try_from(elapsed).unwrap_or(u64::MAX))
+    }
+
+    fn in_tokio(self, instant: Instant) -> tokio::time::Instant {
+        self.origin + instant.saturating_since(Instant::ORIGIN)
+    }
+}
+
+/// Calls into the node, and turns a panic into an error.
+fn contain<T>(work: impl FnOnce() -> T) -> Result<T, DriverError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        DriverError::Panicked(text.unwrap_or("no message").to_owned())
+    })
+}
+
+fn log_event(event: &Event) {
+    match event {
+        Event::Alarm { from, refusal } => {
+            tracing::error!(%from, ?refusal, "a peer broke a promise; its message was dropped");
+        }
+        Event::FormationRefused(refusal) => tracing::warn!("{refusal}"),
+        Event::Halted { reason } => tracing::error!("the node has halted: {reason}"),
+        Event::Formed { .. } | Event::Standing(_) => tracing::debug!(?event),
+    }
+}

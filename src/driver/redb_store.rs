@@ -1,0 +1,238 @@
+//! The embedded store, on redb.
+//!
+//! ```text
+//!   table "meta":  format │ owner │ boot │ standing │ snapshot │ hard state
+//!   table "log":   index ──► entry
+//! ```
+//!
+//! Each value is a record: the XXH3-64 of its table, key and body, then the body. The key is part of
+//! the checksum, so that an intact record in the wrong place is found out, too. A batch is one redb
+//! transaction, which is atomic, and durable when the commit returns.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::storage::{Owner, Storage, StorageError};
+use crate::id::LogIndex;
+use crate::node::{Durable, WriteBatch};
+use crate::raft::Entry;
+use crate::wire::codec;
+
+/// The format that this build writes and reads.
+const FORMAT: u32 = 1;
+/// The memory that redb may use as a cache. The log is in memory anyway, so little is needed.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+
+/// A [`Storage`] in one file.
+pub struct RedbStorage {
+    database: Database,
+    place: String,
+}
+
+impl RedbStorage {
+    /// Opens the store at `path`, or makes it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if it is in use, damaged, another node's, or of another format.
+    pub fn open(path: &Path, owner: &Owner) -> Result<RedbStorage, StorageError> {
+        let place = path.display().to_string();
+        Self::open_with(place, owner, |builder| builder.create(path))
+    }
+
+    /// Opens the store on a block device of one's own; `place` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedbStorage::open`].
+    pub fn open_backend(
+        backend: impl StorageBackend,
+        place: &str,
+        owner: &Owner,
+    ) -> Result<RedbStorage, StorageError> {
+        Self::open_with(place.to_owned(), owner, |builder| builder.create_with_backend(backend))
+    }
+
+    fn open_with(
+        place: String,
+        owner: &Owner,
+        create: impl FnOnce(&redb::Builder) -> Result<Database, DatabaseError>,
+    ) -> Result<RedbStorage, StorageError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let opened = catch_unwind(AssertUnwindSafe(|| create(&builder)));
+        let database = match opened {
+            Ok(Ok(database)) => database,
+            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(StorageError::InUse { place }),
+            Ok(Err(error)) => return Err(StorageError::Open { place, reason: error.to_string() }),
+            Err(_) => return Err(damaged(&place, "the file", "its structure cannot be read")),
+        };
+        let store = RedbStorage { database, place };
+        store.check_owner(owner)?;
+        Ok(store)
+    }
+
+    /// Claims a new store, or checks that an old one is ours.
+    fn check_owner(&self, owner: &Owner) -> Result<(), StorageError> {
+        let transaction = self.database.begin_write().map_err(|error| self.failed(error))?;
+        {
+            let mut meta = transaction.open_table(META).map_err(|error| self.failed(error))?;
+            transaction.open_table(LOG).map_err(|error| self.failed(error))?;
+            match self.read_meta::<u32>(&meta, "format")? {
+                None => {
+                    self.put_meta(&mut meta, "format", &FORMAT)?;
+                    self.put_meta(&mut meta, "owner", owner)?;
+                }
+                Some(FORMAT) => {}
+                Some(found) => {
+                    return Err(StorageError::Format { place: self.place.clone(), found, supported: FORMAT });
+                }
+            }
+            let found: Option<Owner> = self.read_meta(&meta, "owner")?;
+            let found = found.ok_or_else(|| damaged(&self.place, "owner", "it is missing"))?;
+            if found != *owner {
+                let (place, expected) = (self.place.clone(), owner.clone());
+                return Err(StorageError::OtherOwner { place, found, expected });
+            }
+        }
+        transaction.commit().map_err(|error| self.failed(error))
+    }
+
+    fn read_durable(&self) -> Result<Durable, StorageError> {
+        let transaction = self.database.begin_read().map_err(|error| self.failed(error))?;
+        let meta = transaction.open_table(META).map_err(|error| self.failed(error))?;
+        let log = transaction.open_table(LOG).map_err(|error| self.failed(error))?;
+        let mut entries = Vec::new();
+        for record in log.iter().map_err(|error| self.failed(error))? {
+            let (key, value) = record.map_err(|error| self.failed(error))?;
+            let name = format!("log entry {}", key.value());
+            let entry: Entry = self.open_record(&name, &key.value().to_le_bytes(), value.value())?;
+            if entry.at.index != LogIndex::new(key.value()) {
+                return Err(damaged(&self.place, &name, &format!("it holds entry {}", entry.at.index)));
+            }
+            entries.push(entry);
+        }
+        Ok(Durable {
+            boot: self.read_meta(&meta, "boot")?.unwrap_or_default(),
+            standing: self.read_meta(&meta, "standing")?.unwrap_or_default(),
+            snapshot: self.read_meta(&meta, "snapshot")?,
+            entries,
+            hard_state: self.read_meta(&meta, "hard state")?.unwrap_or_default(),
+        })
+    }
+
+    fn write_batch(&self, batch: &WriteBatch) -> Result<(), StorageError> {
+        let transaction = self.database.begin_write().map_err(|error| self.failed(error))?;
+        {
+            let mut meta = transaction.open_table(META).map_err(|error| self.failed(error))?;
+            let mut log = transaction.open_table(LOG).map_err(|error| self.failed(error))?;
+            if let Some(boot) = &batch.boot {
+                self.put_meta(&mut meta, "boot", boot)?;
+            }
+            if let Some(standing) = &batch.standing {
+                self.put_meta(&mut meta, "standing", standing)?;
+            }
+            if let Some(snapshot) = &batch.snapshot {
+                self.put_meta(&mut meta, "snapshot", snapshot)?;
+                log.retain_in::<u64, _>(.., |_, _| false).map_err(|error| self.failed(error))?;
+            }
+            if let Some(first) = batch.entries.first() {
+                let replaced = first.at.index.value()..;
+                log.retain_in(replaced, |_, _| false).map_err(|error| self.failed(error))?;
+            }
+            for entry in &batch.entries {
+                let index = entry.at.index.value();
+                let record = seal_record(&index.to_le_bytes(), entry);
+                log.insert(index, record.as_slice()).map_err(|error| self.failed(error))?;
+            }
+            if let Some(hard_state) = &batch.hard_state {
+                self.put_meta(&mut meta, "hard state", hard_state)?;
+            }
+        }
+        transaction.commit().map_err(|error| self.failed(error))
+    }
+
+    fn read_meta<T: DeserializeOwned>(
+        &self,
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+        key: &str,
+    ) -> Result<Option<T>, StorageError> {
+        let record = meta.get(key).map_err(|error| self.failed(error))?;
+        record.map(|record| self.open_record(key, key.as_bytes(), record.value())).transpose()
+    }
+
+    fn put_meta<T: Serialize>(
+        &self,
+        meta: &mut redb::Table<'_, &'static str, &'static [u8]>,
+        key: &str,
+        value: &T,
+    ) -> Result<(), StorageError> {
+        let record = seal_record(key.as_bytes(), value);
+        meta.insert(key, record.as_slice()).map_err(|error| self.failed(error))?;
+        Ok(())
+    }
+
+    fn open_record<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        key: &[u8],
+        record: &[u8],
+    ) -> Result<T, StorageError> {
+        let Some((expected, body)) = record.split_first_chunk::<8>() else {
+            return Err(damaged(&self.place, name, "it is shorter than its checksum"));
+        };
+        let (expected, found) = (u64::from_le_bytes(*expected), checksum(key, body));
+        if found != expected {
+            let reason = format!("its checksum is {found:016x}, not {expected:016x}");
+            return Err(damaged(&self.place, name, &reason));
+        }
+        codec::decode(body).map_err(|error| damaged(&self.place, name, &error.to_string()))
+    }
+
+    fn failed(&self, error: impl Into<redb::Error>) -> StorageError {
+        StorageError::Failed { place: self.place.clone(), reason: error.into().to_string() }
+    }
+
+    /// Runs `work`, in which redb may panic on a file whose structure is damaged.
+    fn contained<T>(&self, work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
+        catch_unwind(AssertUnwindSafe(work))
+            .unwrap_or_else(|_| Err(damaged(&self.place, "the file", "its structure cannot be read")))
+    }
+}
+
+impl Storage for RedbStorage {
+    fn recover(&mut self) -> Result<Durable, StorageError> {
+        self.contained(|| self.read_durable())
+    }
+
+    fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
+        self.contained(|| self.write_batch(batch))
+    }
+}
+
+fn seal_record<T: Serialize>(key: &[u8], value: &T) -> Vec<u8> {
+    let body = codec::encode(value);
+    let mut record = checksum(key, &body).to_le_bytes().to_vec();
+    record.extend_from_slice(&body);
+    record
+}
+
+fn checksum(key: &[u8], body: &[u8]) -> u64 {
+    let mut hasher = Xxh3::new();
+    hasher.update(&u64::try_from(key.len()).unwrap_or(u64::MAX).to_le_bytes());
+    hasher.update(key);
+    hasher.update(body);
+    hasher.digest()
+}
+
+fn damaged(place: &str, record: &str, reason: &str) -> StorageError {
+    StorageError::Damaged { place: place.to_owned(), record: record.to_owned(), reason: reason.to_owned() }
+}

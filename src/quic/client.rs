@@ -1,0 +1,403 @@
+//! The client: commands to whoever leads, and honest answers about what became of them.
+//!
+//! A command ends in one of three ways, and the client never blurs them: it was committed; it was
+//! certainly *not* appended (and may be tried again); or nobody can tell. The last happens when the
+//! connection or the leader is lost after the command was sent. The client then does **not** try again
+//! by itself, for that could execute the command twice.
+//!
+//! It does try again, until its deadline, whenever a command was certainly not appended: the node does
+//! not lead (it follows the hint), is busy, has not formed its cluster, or cannot be reached.
+//!
+//! One connection and one stream are kept to each node that is used; requests on it are numbered and
+//! answered in any order.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use quinn::{Connection, Endpoint, SendStream, VarInt};
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::authority::Credentials;
+use super::connection::{FrameReader, HangUp, identify};
+use super::endpoint::{self, EndpointError, Resolver, Seams};
+use super::link::dial;
+use crate::id::{ClusterName, LogIndex, PeerName};
+use crate::kv::{Answer, Command};
+use crate::node::{Caller, Rejection, Reply, Request, Status};
+use crate::raft::{Entry, Position};
+use crate::rng::Stream;
+use crate::wire::Frame;
+
+/// How a client reaches its cluster.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Where nodes listen; one that answers is enough to begin with.
+    pub addresses: Vec<PeerName>,
+    /// How long one request may take, tries and all.
+    pub timeout: Duration,
+}
+
+/// Talks to a cluster. Clones share their connections.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    endpoint: Endpoint,
+    resolver: Arc<dyn Resolver>,
+    cluster: ClusterName,
+    config: ClientConfig,
+    sessions: AsyncMutex<BTreeMap<PeerName, Session>>,
+    target: Mutex<Target>,
+    jitter: Mutex<Stream>,
+}
+
+/// Whom to ask next.
+struct Target {
+    /// Who led, as far as is known.
+    leader: Option<PeerName>,
+    /// The next address to ask if nobody is known to lead.
+    next: usize,
+}
+
+/// A command that was committed and applied.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Committed {
+    /// Where it stands in the log.
+    pub at: Position,
+    /// What the state machine answered.
+    pub answer: Bytes,
+}
+
+/// What became of a request that was not answered as wished.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The command may or may not take effect. Read before you decide to send it again.
+    #[error("nobody can tell whether the command took effect: {0}")]
+    Unknown(String),
+    /// The command did not take effect and never will.
+    #[error("the command was not carried out: {0}")]
+    Rejected(#[from] Rejection),
+    /// No node took the request before the deadline. It did not take effect and never will.
+    #[error("no node took the request in time; the last reason was: {0}")]
+    Unavailable(String),
+    /// The answer makes no sense: the cluster runs another state machine.
+    #[error("the answer cannot be understood: {0}")]
+    Answer(String),
+    /// A compare-and-set found another value, this one, and changed nothing.
+    #[error("the key has another value")]
+    Conflict(Option<Bytes>),
+}
+
+/// How one attempt failed.
+enum Attempt {
+    /// The request never left, or certainly changed nothing.
+    NotSent(String),
+    /// It left, and no answer came.
+    Lost(String),
+}
+
+impl Client {
+    /// Opens a client on its own endpoint. Connections are made when they are needed.
+    ///
+    /// # Errors
+    ///
+    /// [`EndpointError`] if the endpoint cannot be opened.
+    pub fn open(
+        seams: &Seams,
+        credentials: &Credentials,
+        config: ClientConfig,
+    ) -> Result<Client, EndpointError> {
+        let endpoint = endpoint::open(seams, credentials, false)?;
+        let shared = Shared {
+            endpoint,
+            resolver: seams.resolver.clone(),
+            cluster: credentials.identity().cluster.clone(),
+            config,
+            sessions: AsyncMutex::default(),
+            target: Mutex::new(Target { leader: None, next: 0 }),
+            jitter: Mutex::new(seams.entropy.stream("client backoff", 0)),
+        };
+        Ok(Client { shared: Arc::new(shared) })
+    }
+
+    /// Has a command committed and applied.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; only [`ClientError::Unknown`] leaves it open whether the command took effect.
+    pub async fn propose(&self, command: Bytes) -> Result<Committed, ClientError> {
+        let deadline = Instant::now() + self.shared.config.timeout;
+        let mut reason = "nobody was asked".to_owned();
+        while Instant::now() < deadline {
+            let address = self.shared.choose();
+            let request = Request::Propose { command: command.clone() };
+            match self.shared.ask(&address, request, deadline).await {
+                Ok(Reply::Done { at, answer }) => {
+                    self.shared.target().leader = Some(address);
+                    return Ok(Committed { at, answer });
+                }
+                Ok(Reply::Rejected(rejection)) => {
+                    self.shared.learn_from(&rejection)?;
+                    reason = format!("{address}: {rejection}");
+                    if matches!(&rejection, Rejection::NotLeader { address: Some(_), .. }) {
+                        continue;
+                    }
+                }
+                Ok(Reply::Unknown) => {
+                    self.shared.target().leader = None;
+                    return Err(ClientError::Unknown(format!("{address} stopped leading")));
+                }
+                Ok(other) => return Err(ClientError::Answer(format!("{other:?}"))),
+                Err(Attempt::Lost(lost)) => {
+                    self.shared.target().leader = None;
+                    return Err(ClientError::Unknown(format!("{address}: {lost}")));
+                }
+                Err(Attempt::NotSent(failed)) => {
+                    self.shared.target().leader = None;
+                    reason = format!("{address}: {failed}");
+                }
+            }
+            self.shared.back_off(deadline).await;
+        }
+        Err(ClientError::Unavailable(reason))
+    }
+
+    /// Sets a key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::propose`].
+    pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Position, ClientError> {
+        let command = Command::Put { key: key.into(), value: value.into() };
+        let committed = self.propose(command.encode()).await?;
+        match decode(&committed.answer)? {
+            Answer::Stored => Ok(committed.at),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads a key, linearizably: the read goes through the log.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::propose`].
+    pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Bytes>, ClientError> {
+        let committed = self.propose(Command::Get { key: key.into() }.encode()).await?;
+        match decode(&committed.answer)? {
+            Answer::Value(value) => Ok(value),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Sets a key if it has the expected value; `None` expects it to be absent.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Conflict`] if it has another; else as [`Client::propose`].
+    pub async fn compare_and_set(
+        &self,
+        key: impl Into<Bytes>,
+        expected: Option<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<Position, ClientError> {
+        let command = Command::CompareAndSet { key: key.into(), expected, value: value.into() };
+        let committed = self.propose(command.encode()).await?;
+        match decode(&committed.answer)? {
+            Answer::Stored => Ok(committed.at),
+            Answer::Conflict(value) => Err(ClientError::Conflict(value)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks one node how it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Unavailable`] if it does not answer in time.
+    pub async fn status(&self, address: &PeerName) -> Result<Status, ClientError> {
+        match self.request(address, Request::Status).await? {
+            Reply::Status(status) => Ok(*status),
+            other => Err(ClientError::Answer(format!("{other:?}"))),
+        }
+    }
+
+    /// Reads committed entries of one node, from index `from` on. Not for clients' certificates.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Rejected`] if the certificate does not allow it, else as [`Client::status`].
+    pub async fn entries(
+        &self,
+        address: &PeerName,
+        from: LogIndex,
+        limit: u32,
+    ) -> Result<Vec<Entry>, ClientError> {
+        match self.request(address, Request::Entries { from, limit }).await? {
+            Reply::Entries(entries) => Ok(entries),
+            Reply::Rejected(rejection) => Err(rejection.into()),
+            other => Err(ClientError::Answer(format!("{other:?}"))),
+        }
+    }
+
+    /// Sends one request to one node, once.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Unavailable`] if it certainly did not arrive, [`ClientError::Unknown`] if no
+    /// answer came.
+    pub async fn request(&self, address: &PeerName, request: Request) -> Result<Reply, ClientError> {
+        let deadline = Instant::now() + self.shared.config.timeout;
+        self.shared.ask(address, request, deadline).await.map_err(|attempt| match attempt {
+            Attempt::NotSent(reason) => ClientError::Unavailable(reason),
+            Attempt::Lost(reason) => ClientError::Unknown(reason),
+        })
+    }
+
+    /// Closes all connections. Requests under way end as unknown.
+    pub fn close(&self) {
+        self.shared.endpoint.close(VarInt::from_u32(0), b"the client is done");
+    }
+}
+
+fn decode(answer: &[u8]) -> Result<Answer, ClientError> {
+    Answer::decode(answer).map_err(|error| ClientError::Answer(error.to_string()))
+}
+
+fn unexpected(answer: &Answer) -> ClientError {
+    ClientError::Answer(format!("{answer:?}"))
+}
+
+impl Shared {
+    fn target(&self) -> MutexGuard<'_, Target> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn choose(&self) -> PeerName {
+        let mut target = self.target();
+        if let Some(leader) = target.leader.take() {
+            return leader;
+        }
+        let address = self.config.addresses[target.next % self.config.addresses.len()].clone();
+        target.next = target.next.wrapping_add(1);
+        address
+    }
+
+    /// Follows a hint. A rejection that no other node would lift is the answer.
+    fn learn_from(&self, rejection: &Rejection) -> Result<(), ClientError> {
+        match rejection {
+            Rejection::NotLeader { address, .. } => self.target().leader = address.clone(),
+            Rejection::Busy | Rejection::NotFormed | Rejection::Halted => {}
+            Rejection::TooLarge { .. } | Rejection::Empty | Rejection::Forbidden => {
+                return Err(rejection.clone().into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn back_off(&self, deadline: Instant) {
+        let millis = self.jitter.lock().unwrap_or_else(PoisonError::into_inner).between(10, 60);
+        sleep(Duration::from_millis(millis).min(deadline - Instant::now())).await;
+    }
+
+    async fn ask(&self, address: &PeerName, request: Request, deadline: Instant) -> Result<Reply, Attempt> {
+        let session = timeout_at(deadline, self.session(address)).await;
+        let session =
+            session.unwrap_or_else(|_| Err(Attempt::NotSent("no connection in time".to_owned())))?;
+        match timeout_at(deadline, session.ask(request)).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(attempt)) => {
+                self.sessions.lock().await.remove(address);
+                Err(attempt)
+            }
+            Err(_) => Err(Attempt::Lost("no answer in time".to_owned())),
+        }
+    }
+
+    async fn session(&self, address: &PeerName) -> Result<Session, Attempt> {
+        let mut sessions = self.sessions.lock().await;
+        if let Some(session) = sessions.get(address).filter(|session| session.is_open()) {
+            return Ok(session.clone());
+        }
+        let session = self.connect(address).await.map_err(Attempt::NotSent)?;
+        sessions.insert(address.clone(), session.clone());
+        Ok(session)
+    }
+
+    async fn connect(&self, address: &PeerName) -> Result<Session, String> {
+        let connection = dial(&self.endpoint, &*self.resolver, address, &self.cluster).await?;
+        let identity = identify(&connection, &self.cluster).map_err(|hang_up| hang_up.to_string())?;
+        if !matches!(identity.caller, Caller::Node(_)) {
+            let hang_up = HangUp::NotANode(identity.to_string());
+            hang_up.close(&connection);
+            return Err(hang_up.to_string());
+        }
+        Session::open(connection).await
+    }
+}
+
+/// One request stream to one node.
+#[derive(Clone)]
+struct Session {
+    connection: Connection,
+    sender: Arc<AsyncMutex<Sender>>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+struct Sender {
+    stream: SendStream,
+    last_id: u64,
+}
+
+/// Who waits for which answer; `None` once the stream is lost.
+type Waiting = Option<BTreeMap<u64, oneshot::Sender<Reply>>>;
+
+impl Session {
+    async fn open(connection: Connection) -> Result<Session, String> {
+        let (stream, replies) = connection.open_bi().await.map_err(|error| error.to_string())?;
+        let waiting = Arc::new(Mutex::new(Some(BTreeMap::new())));
+        tokio::spawn(deliver(FrameReader::new(replies), waiting.clone()));
+        let sender = Arc::new(AsyncMutex::new(Sender { stream, last_id: 0 }));
+        Ok(Session { connection, sender, waiting })
+    }
+
+    fn is_open(&self) -> bool {
+        self.connection.close_reason().is_none() && lock(&self.waiting).is_some()
+    }
+
+    async fn ask(&self, request: Request) -> Result<Reply, Attempt> {
+        let mut sender = self.sender.lock().await;
+        sender.last_id += 1;
+        let id = sender.last_id;
+        let (answer, answered) = oneshot::channel();
+        match &mut *lock(&self.waiting) {
+            Some(waiting) => waiting.insert(id, answer),
+            None => return Err(Attempt::NotSent("the connection was lost".to_owned())),
+        };
+        let frame = Frame::Request { id, request }.encode();
+        let frame = frame.map_err(|error| Attempt::NotSent(error.to_string()))?;
+        sender.stream.write_chunk(frame).await.map_err(|error| Attempt::Lost(error.to_string()))?;
+        drop(sender);
+        answered.await.map_err(|_| Attempt::Lost("the connection was lost".to_owned()))
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hands each reply to whoever waits for it; when the stream ends, nobody waits any longer.
+async fn deliver(mut replies: FrameReader, waiting: Arc<Mutex<Waiting>>) {
+    while let Ok(Some(Frame::Reply { id, reply })) = replies.next().await {
+        let answer = lock(&waiting).as_mut().and_then(|waiting| waiting.remove(&id));
+        if let Some(answer) = answer {
+            let _ = answer.send(reply);
+        }
+    }
+    *lock(&waiting) = None;
+}

@@ -1,0 +1,223 @@
+//! A QUIC endpoint, and the seams below it that a simulation replaces.
+//!
+//! TLS 1.3 only, with certificates on both sides; no session tickets and no 0-RTT, so that nothing is
+//! ever replayed. Everything that quinn would draw from the operating system and that shows in time or
+//! size is drawn from one 32-byte value instead.
+
+use core::future::Future;
+use core::pin::Pin;
+use core::time::Duration;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, Runtime, VarInt};
+use ring::{hkdf, hmac};
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+
+use super::authority::{Credentials, CredentialsError};
+use crate::id::PeerName;
+use crate::rng::{Seed, Stream};
+
+/// What both sides must speak, version included.
+const ALPN: &[u8] = b"rivven-cluster/1";
+/// After this long without a packet a connection is given up.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A quiet connection is kept alive this often.
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// The most bytes that a peer may have under way on one stream.
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// The most bytes that a peer may have under way on one connection.
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// The most streams of each kind that a peer may have open.
+const STREAMS_MAX: u32 = 16;
+/// The length of a connection id.
+const CONNECTION_ID_BYTES: usize = 8;
+
+/// A future that is made by a trait object.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Turns a peer's name into addresses, each time it is dialled.
+pub trait Resolver: Send + Sync {
+    /// Looks the name up.
+    fn resolve(&self, name: &PeerName) -> BoxFuture<io::Result<Vec<SocketAddr>>>;
+}
+
+/// The system's resolver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemResolver;
+
+impl Resolver for SystemResolver {
+    fn resolve(&self, name: &PeerName) -> BoxFuture<io::Result<Vec<SocketAddr>>> {
+        let name = name.clone();
+        Box::pin(async move { Ok(tokio::net::lookup_host(name.as_str()).await?.collect()) })
+    }
+}
+
+/// What lies below QUIC: the socket, the runtime's clock, name resolution, entropy.
+#[derive(Clone)]
+pub struct Seams {
+    /// Sends and receives datagrams.
+    pub socket: Arc<dyn AsyncUdpSocket>,
+    /// Spawns quinn's tasks and tells it the time.
+    pub runtime: Arc<dyn Runtime>,
+    /// Looks up peers.
+    pub resolver: Arc<dyn Resolver>,
+    /// The root of all random draws of this endpoint.
+    pub entropy: Seed,
+}
+
+impl Seams {
+    /// The real ones: a UDP socket bound to `bind`, tokio, the system's resolver and its entropy.
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be bound or the system has no entropy.
+    pub fn system(bind: SocketAddr) -> io::Result<Seams> {
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let socket = runtime.wrap_udp_socket(std::net::UdpSocket::bind(bind)?)?;
+        Ok(Seams { socket, runtime, resolver: Arc::new(SystemResolver), entropy: system_entropy()? })
+    }
+}
+
+/// Draws a seed from the operating system.
+///
+/// # Errors
+///
+/// If the system has no entropy.
+pub fn system_entropy() -> io::Result<Seed> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)?;
+    Ok(Seed::new(u64::from_le_bytes(bytes)))
+}
+
+/// Opens an endpoint that dials and, if it is a node's, accepts.
+///
+/// # Errors
+///
+/// [`EndpointError`] if TLS does not accept the credentials or the socket fails.
+pub(super) fn open(
+    seams: &Seams,
+    credentials: &Credentials,
+    accepts: bool,
+) -> Result<quinn::Endpoint, EndpointError> {
+    let mut secrets = seams.entropy.stream("quic endpoint", 0);
+    let mut key = || {
+        let mut bytes = [0; 32];
+        secrets.fill(&mut bytes);
+        bytes
+    };
+    let mut config = quinn::EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key())));
+    config.rng_seed(Some(key())).grease_quic_bit(false);
+    let ids = seams.entropy.stream("quic connection ids", 0);
+    config.cid_generator(move || Box::new(SeededConnectionIds(ids.clone())));
+    let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&key());
+    let server = accepts.then(|| server_config(credentials, Arc::new(token_key))).transpose()?;
+    let (socket, runtime) = (Arc::clone(&seams.socket), Arc::clone(&seams.runtime));
+    let mut endpoint = quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?;
+    endpoint.set_default_client_config(client_config(credentials, seams.entropy)?);
+    Ok(endpoint)
+}
+
+/// Why an endpoint cannot be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// TLS does not accept the credentials.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The socket fails.
+    #[error("the socket fails: {0}")]
+    Socket(#[from] io::Error),
+}
+
+fn server_config(
+    credentials: &Credentials,
+    token_key: Arc<dyn quinn::crypto::HandshakeTokenKey>,
+) -> Result<quinn::ServerConfig, CredentialsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(credentials)?, provider())
+        .build()
+        .map_err(|error| CredentialsError::Tls(error.to_string()))?;
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(in_tls)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
+        .map_err(in_tls)?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.send_tls13_tickets = 0;
+    let crypto = QuicServerConfig::try_from(tls).map_err(|error| CredentialsError::Tls(error.to_string()))?;
+    let mut config = quinn::ServerConfig::new(Arc::new(crypto), token_key);
+    config.transport_config(Arc::new(transport_config())).migration(false);
+    let mut tokens = quinn::ValidationTokenConfig::default();
+    tokens.sent(0);
+    config.validation_token_config(tokens);
+    Ok(config)
+}
+
+fn client_config(credentials: &Credentials, entropy: Seed) -> Result<quinn::ClientConfig, CredentialsError> {
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(in_tls)?
+        .with_root_certificates(roots(credentials)?)
+        .with_client_auth_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
+        .map_err(in_tls)?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.resumption = rustls::client::Resumption::disabled();
+    let crypto = QuicClientConfig::try_from(tls).map_err(|error| CredentialsError::Tls(error.to_string()))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport_config()));
+    let ids = Mutex::new(SeededConnectionIds(entropy.stream("quic initial ids", 0)));
+    config.initial_dst_cid_provider(Arc::new(move || {
+        ids.lock().unwrap_or_else(PoisonError::into_inner).generate_cid()
+    }));
+    Ok(config)
+}
+
+fn transport_config() -> quinn::TransportConfig {
+    let mut config = quinn::TransportConfig::default();
+    let idle = quinn::IdleTimeout::try_from(IDLE_TIMEOUT).expect("two seconds fit");
+    config
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(u64::from(CONNECTION_WINDOW_BYTES))
+        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .datagram_receive_buffer_size(None);
+    config
+}
+
+fn roots(credentials: &Credentials) -> Result<Arc<RootCertStore>, CredentialsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(credentials.authority.clone()).map_err(in_tls)?;
+    Ok(Arc::new(roots))
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn in_tls(error: rustls::Error) -> CredentialsError {
+    CredentialsError::Tls(error.to_string())
+}
+
+/// Connection ids from a seeded stream, all of one length.
+struct SeededConnectionIds(Stream);
+
+impl ConnectionIdGenerator for SeededConnectionIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&self.0.draw().to_le_bytes())
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}

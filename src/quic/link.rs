@@ -1,0 +1,213 @@
+//! A link: the connection to one listed address, dialled again whenever it breaks.
+//!
+//! Each node sends over the connections that it dialled and receives over those that it accepted, so
+//! two nodes have two connections and never argue about which one to keep.
+//!
+//! Each link has a queue per lane. A message for a link that is down, or whose queue is full, is
+//! dropped and counted, newest first: Raft repeats what matters, and stale messages help nobody. The
+//! caller is told, so that Raft stops to stream into a void.
+//!
+//! Between two attempts a link waits 50 ms to 1 s, doubling, with jitter: a node that comes back is
+//! not greeted by everybody in the same instant.
+
+use core::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use quinn::{Connection, Endpoint, SendStream};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::Routes;
+use super::connection::{HangUp, explain, identify};
+use super::endpoint::Resolver;
+use super::identity::server_name;
+use crate::driver::{Dropped, Handle};
+use crate::id::{ClusterName, NodeId, PeerName};
+use crate::node::{Caller, Input, Lane, LinkState};
+use crate::rng::Stream;
+
+/// The shortest wait before a dropped link is dialled again.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// The longest wait before a dropped link is dialled again.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How long resolving, connecting and the handshake may take together.
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most messages that wait in one lane; beyond it the newest is dropped.
+const LANE_MESSAGES_MAX: usize = 1024;
+/// The most bytes that wait in all lanes of a link; beyond it the newest message is dropped.
+const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The sending end of a link.
+#[derive(Clone)]
+pub(super) struct Link {
+    up: Arc<AtomicBool>,
+    queued_bytes: Arc<AtomicUsize>,
+    lanes: [mpsc::Sender<Bytes>; 3],
+}
+
+impl Link {
+    /// Tells whether the link is connected.
+    pub(super) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Puts an encoded frame into its lane.
+    pub(super) fn send(&self, lane: Lane, frame: Bytes) -> Result<(), Dropped> {
+        let length = frame.len();
+        let is_full = self.queued_bytes.load(Ordering::Relaxed) + length > LINK_BYTES_MAX;
+        if is_full || !self.is_up() {
+            return Err(Dropped);
+        }
+        self.lanes[position(lane)].try_send(frame).map_err(|_| Dropped)?;
+        self.queued_bytes.fetch_add(length, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn position(lane: Lane) -> usize {
+    match lane {
+        Lane::Control => 0,
+        Lane::Log => 1,
+        Lane::Snapshot => 2,
+    }
+}
+
+/// The task behind a link.
+pub(super) struct Dialer {
+    pub(super) name: PeerName,
+    pub(super) endpoint: Endpoint,
+    pub(super) resolver: Arc<dyn Resolver>,
+    pub(super) cluster: ClusterName,
+    pub(super) own_id: NodeId,
+    pub(super) node: Handle,
+    pub(super) routes: Routes,
+    pub(super) jitter: Stream,
+}
+
+impl Dialer {
+    /// Makes the link, and the future that keeps it alive; it ends only when it is dropped.
+    pub(super) fn start(self) -> (Link, impl Future<Output = ()> + Send) {
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel(LANE_MESSAGES_MAX)).unzip();
+        let lanes = <[mpsc::Sender<Bytes>; 3]>::try_from(senders).expect("three lanes");
+        let queues = <[mpsc::Receiver<Bytes>; 3]>::try_from(receivers).expect("three lanes");
+        let link = Link { up: Arc::default(), queued_bytes: Arc::default(), lanes };
+        let task = self.run(link.clone(), queues);
+        (link, task)
+    }
+
+    async fn run(mut self, link: Link, mut queues: [mpsc::Receiver<Bytes>; 3]) {
+        let mut backoff = BACKOFF_MIN;
+        let mut last_reason = None;
+        loop {
+            let reason = match self.dial().await {
+                Ok((node, connection)) => {
+                    (backoff, last_reason) = (BACKOFF_MIN, None);
+                    self.routes
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(node, self.name.clone());
+                    link.up.store(true, Ordering::Relaxed);
+                    self.report(LinkState::Up { node }).await;
+                    self.serve(&link, &mut queues, &connection).await
+                }
+                Err(reason) => reason,
+            };
+            if last_reason.as_ref() != Some(&reason) {
+                last_reason = Some(reason.clone());
+                self.report(LinkState::Down { reason }).await;
+            }
+            let nanos = u64::try_from(backoff.as_nanos()).unwrap_or(u64::MAX);
+            sleep(Duration::from_nanos(nanos / 2 + self.jitter.below(nanos))).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn report(&self, state: LinkState) {
+        self.node.input(Input::Link { name: self.name.clone(), state }).await;
+    }
+
+    async fn dial(&self) -> Result<(NodeId, Connection), String> {
+        let connection = dial(&self.endpoint, &*self.resolver, &self.name, &self.cluster).await?;
+        let identity = identify(&connection, &self.cluster).and_then(|identity| match identity.caller {
+            Caller::Node(node) if node == self.own_id => Err(HangUp::OwnIdentity),
+            Caller::Node(node) => Ok(node),
+            Caller::Client | Caller::Operator => Err(HangUp::NotANode(identity.to_string())),
+        });
+        match identity {
+            Ok(node) => Ok((node, connection)),
+            Err(hang_up) => {
+                hang_up.close(&connection);
+                Err(hang_up.to_string())
+            }
+        }
+    }
+
+    /// Moves frames until the connection breaks; tells why it did.
+    async fn serve(
+        &self,
+        link: &Link,
+        queues: &mut [mpsc::Receiver<Bytes>; 3],
+        connection: &Connection,
+    ) -> String {
+        let [control, log, snapshot] = queues;
+        let reason = tokio::select! {
+            biased;
+            reason = connection.closed() => explain(&reason, &self.cluster),
+            () = pump(connection, link, control, 2) => "the control lane broke".to_owned(),
+            () = pump(connection, link, log, 1) => "the log lane broke".to_owned(),
+            () = pump(connection, link, snapshot, 0) => "the snapshot lane broke".to_owned(),
+        };
+        link.up.store(false, Ordering::Relaxed);
+        for queue in queues {
+            while let Ok(frame) = queue.try_recv() {
+                link.queued_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+            }
+        }
+        HangUp::Shutdown.close(connection);
+        reason
+    }
+}
+
+/// Resolves a name and connects to the first of its addresses that answers.
+pub(super) async fn dial(
+    endpoint: &Endpoint,
+    resolver: &dyn Resolver,
+    name: &PeerName,
+    cluster: &ClusterName,
+) -> Result<Connection, String> {
+    let attempt = async {
+        let addresses =
+            resolver.resolve(name).await.map_err(|error| format!("cannot resolve {name}: {error}"))?;
+        let mut reason = format!("{name} has no address");
+        for address in addresses {
+            let connecting = endpoint.connect(address, &server_name(cluster));
+            match connecting.map_err(|error| format!("cannot dial {address}: {error}"))?.await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => reason = format!("{address}: {}", explain(&error, cluster)),
+            }
+        }
+        Err(reason)
+    };
+    timeout(DIAL_TIMEOUT, attempt).await.unwrap_or_else(|_| Err(format!("{name} does not answer")))
+}
+
+/// Writes the frames of one lane; returns when the connection is lost.
+async fn pump(connection: &Connection, link: &Link, queue: &mut mpsc::Receiver<Bytes>, priority: i32) {
+    let mut stream: Option<SendStream> = None;
+    while let Some(frame) = queue.recv().await {
+        link.queued_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+        let stream = match &mut stream {
+            Some(stream) => stream,
+            None => {
+                let Ok(opened) = connection.open_uni().await else { return };
+                let _ = opened.set_priority(priority);
+                stream.insert(opened)
+            }
+        };
+        if stream.write_chunk(frame).await.is_err() {
+            return;
+        }
+    }
+}

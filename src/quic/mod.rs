@@ -1,0 +1,134 @@
+//! QUIC: how nodes and clients reach each other, and know who they are talking to.
+//!
+//! ```text
+//!   driver ─► QuicTransport ─► Link (one a listed peer) ─► control / log / snapshot lanes ─► peer
+//!   driver ◄─ inbox ◄──────── Server ◄─ message streams of nodes, request streams of anybody ◄─ peer
+//! ```
+//!
+//! Every connection is TLS 1.3 with certificates on both sides, from the cluster's own authority; the
+//! certificate says which cluster its holder belongs to, and whether it is a node (and which), a client
+//! or an operator. See [`Identity`].
+
+mod authority;
+mod client;
+mod connection;
+mod endpoint;
+mod identity;
+mod link;
+mod raft_node;
+mod server;
+
+use std::collections::BTreeMap;
+
+use quinn::{Endpoint, VarInt};
+use tokio::task::JoinSet;
+
+use self::link::{Dialer, Link};
+use self::server::Server;
+use crate::driver::{Dropped, Handle, Transport};
+use crate::id::{NodeId, PeerName};
+use crate::node::{Caller, Message, Peer};
+use crate::wire::Frame;
+
+pub use self::authority::{Authority, Credentials, CredentialsError};
+pub use self::client::{Client, ClientConfig, ClientError, Committed};
+pub use self::connection::HangUp;
+pub use self::endpoint::{BoxFuture, EndpointError, Resolver, Seams, SystemResolver, system_entropy};
+pub use self::identity::{Identity, IdentityError};
+pub use self::raft_node::{RaftConfig, RaftNode, RaftNodeError, development_authority};
+
+/// A node's [`Transport`] over QUIC. Its tasks end when it is dropped.
+pub struct QuicTransport {
+    endpoint: Endpoint,
+    links: BTreeMap<PeerName, Link>,
+    /// Which link leads to a node, as far as certificates have told.
+    routes: Routes,
+    _tasks: JoinSet<()>,
+}
+
+type Routes = std::sync::Arc<std::sync::Mutex<BTreeMap<NodeId, PeerName>>>;
+
+/// Why a transport cannot start. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// The credentials are not a node's.
+    #[error("{0} cannot run a node: use a node's certificate")]
+    NotANode(Identity),
+    /// The endpoint cannot be opened.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+}
+
+impl QuicTransport {
+    /// Opens the endpoint, accepts connections, and dials every listed peer.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`] if the credentials are not a node's or the endpoint cannot be opened.
+    pub fn start(
+        seams: &Seams,
+        credentials: &Credentials,
+        peers: impl IntoIterator<Item = PeerName>,
+        node: &Handle,
+    ) -> Result<QuicTransport, TransportError> {
+        let identity = credentials.identity();
+        let Caller::Node(own_id) = identity.caller else {
+            return Err(TransportError::NotANode(identity.clone()));
+        };
+        let cluster = identity.cluster.clone();
+        let endpoint = endpoint::open(seams, credentials, true)?;
+        let mut tasks = JoinSet::new();
+        let server = Server { cluster: cluster.clone(), own_id, node: node.clone() };
+        tasks.spawn(server.run(endpoint.clone()));
+        let mut links = BTreeMap::new();
+        let routes = Routes::default();
+        for (number, name) in (0..).zip(peers) {
+            let dialer = Dialer {
+                name: name.clone(),
+                endpoint: endpoint.clone(),
+                resolver: seams.resolver.clone(),
+                cluster: cluster.clone(),
+                own_id,
+                node: node.clone(),
+                routes: routes.clone(),
+                jitter: seams.entropy.stream("link backoff", number),
+            };
+            let (link, task) = dialer.start();
+            tasks.spawn(task);
+            links.insert(name, link);
+        }
+        Ok(QuicTransport { endpoint, links, routes, _tasks: tasks })
+    }
+
+    fn link(&self, to: &Peer) -> Option<&Link> {
+        match to {
+            Peer::Address(name) => self.links.get(name),
+            Peer::Node(node) => {
+                let routes = self.routes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                self.links.get(routes.get(node)?)
+            }
+        }
+    }
+}
+
+impl Transport for QuicTransport {
+    fn send(&mut self, to: &Peer, message: Message) -> Result<(), Dropped> {
+        let link = self.link(to).ok_or(Dropped)?;
+        if !link.is_up() {
+            return Err(Dropped);
+        }
+        let lane = message.lane();
+        let frame = Frame::Message(message).encode().map_err(|error| {
+            tracing::error!(?to, ?lane, "cannot send a message: {error}");
+            Dropped
+        })?;
+        link.send(lane, frame)
+    }
+}
+
+impl Drop for QuicTransport {
+    fn drop(&mut self) {
+        self.endpoint.close(VarInt::from_u32(0), HangUp::Shutdown.to_string().as_bytes());
+    }
+}

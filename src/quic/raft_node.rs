@@ -1,0 +1,320 @@
+//! `RaftNode`: a whole node in one line, around the built-in key-value map.
+//!
+//! It brings together what this crate has: the node, its driver, a store on disk, QUIC and a client.
+//! Whoever needs another state machine, store or loop takes the parts instead; this file shows how
+//! they fit.
+
+use core::ops::Range;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use tokio::task::JoinHandle;
+
+use super::{
+    Authority, Client, ClientConfig, Credentials, CredentialsError, EndpointError, Identity, QuicTransport,
+    Seams, TransportError,
+};
+use crate::driver::{
+    Clock, Driver, DriverError, Handle, Owner, RedbStorage, Storage, StorageError, ThreadDisk, inbox,
+};
+use crate::id::{ClusterName, NameError, NodeId, PeerName};
+use crate::kv::KeyValue;
+use crate::node::{Caller, Config, Limits, Node, Reply, Request, StartError, Status};
+use crate::raft::{Timing, TimingError};
+
+/// The port of node 0, if nothing else is said; node `n` listens `n` above it.
+const BASE_PORT: u16 = 9093;
+
+/// What a [`RaftNode`] is started with.
+///
+/// The defaults are for trying things out on one machine: node `n` listens on 127.0.0.1, port
+/// `base_port + n`, with certificates of an authority that lives in this process, on a temporary
+/// folder that is removed with the node.
+#[derive(Clone, Debug)]
+pub struct RaftConfig {
+    /// This node's id; not 0.
+    pub node_id: u64,
+    /// The ids of all other founding members.
+    pub peers: Vec<u64>,
+    /// From which to which time without a leader this node campaigns, in milliseconds.
+    pub election_timeout_ms: Range<u64>,
+    /// How often a leader shows that it is alive, in milliseconds.
+    pub heartbeat_interval_ms: u64,
+    /// The name of the cluster.
+    pub cluster: String,
+    /// Node `n` listens on 127.0.0.1 at this port plus `n`, unless `addresses` says otherwise.
+    pub base_port: u16,
+    /// Where nodes listen, by id, as `host:port`.
+    pub addresses: BTreeMap<u64, String>,
+    /// Where to keep data. `None` is a temporary folder that is removed when the node is dropped.
+    pub data_dir: Option<PathBuf>,
+    /// What the node proves itself with. `None` is the authority of this process.
+    pub credentials: Option<Credentials>,
+}
+
+impl Default for RaftConfig {
+    fn default() -> RaftConfig {
+        RaftConfig {
+            node_id: 1,
+            peers: Vec::new(),
+            election_timeout_ms: 150..300,
+            heartbeat_interval_ms: 50,
+            cluster: "development".to_owned(),
+            base_port: BASE_PORT,
+            addresses: BTreeMap::new(),
+            data_dir: None,
+            credentials: None,
+        }
+    }
+}
+
+/// Why a node does not start, or has stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RaftNodeError {
+    /// Node ids count from 1.
+    #[error("0 is no node id: ids count from 1")]
+    NodeIdZero,
+    /// A node is not its own peer.
+    #[error("node {0} lists itself, or another node twice, among its peers")]
+    PeerTwice(u64),
+    /// The port of a node would be above 65535.
+    #[error(
+        "base_port {base_port} plus node id {node} is no port: lower the port, or name the node in `addresses`"
+    )]
+    Port {
+        /// The base.
+        base_port: u16,
+        /// The node.
+        node: u64,
+    },
+    /// Correct the name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Correct the timing.
+    #[error(transparent)]
+    Timing(#[from] TimingError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The certificate is another node's, or another cluster's.
+    #[error("the certificate is for {found}, the configuration for {expected}")]
+    OtherIdentity {
+        /// Whom the certificate names.
+        found: Identity,
+        /// Whom the configuration names.
+        expected: Identity,
+    },
+    /// The address cannot be bound, or another call to the system fails.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The transport cannot start.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The client's endpoint cannot be opened.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node refuses what is in the store.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The node has stopped.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The node has stopped without a reason: its task was cancelled.
+    #[error("the node's task was cancelled")]
+    Cancelled,
+}
+
+/// A running node with a key-value map, and a client to its whole cluster.
+///
+/// ```
+/// use rivven_cluster::quic::{RaftConfig, RaftNode};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let node1 = RaftNode::new(RaftConfig {
+///     node_id: 1,
+///     peers: vec![2, 3],
+///     election_timeout_ms: 150..300,
+///     heartbeat_interval_ms: 50,
+///     ..Default::default()
+/// })
+/// .await?;
+/// let node2 = RaftNode::new(RaftConfig { node_id: 2, peers: vec![1, 3], ..Default::default() }).await?;
+/// let node3 = RaftNode::new(RaftConfig { node_id: 3, peers: vec![1, 2], ..Default::default() }).await?;
+///
+/// node1.client().put("colour", "blue").await?;
+/// assert_eq!(node3.client().get("colour").await?.as_deref(), Some(&b"blue"[..]));
+/// # node1.shutdown().await?;
+/// # node2.shutdown().await?;
+/// # node3.shutdown().await?;
+/// # Ok(())
+/// # })
+/// # }
+/// ```
+pub struct RaftNode {
+    handle: Handle,
+    client: Client,
+    task: JoinHandle<Result<(), DriverError>>,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl RaftNode {
+    /// Starts a node. It is up when this returns; its cluster forms when all peers are up.
+    ///
+    /// # Errors
+    ///
+    /// [`RaftNodeError`]; nothing runs, and what is on disk is as it was.
+    pub async fn new(config: RaftConfig) -> Result<RaftNode, RaftNodeError> {
+        let plan = Plan::of(&config)?;
+        let (folder, temporary) = data_folder(&config)?;
+        let owner = Owner { cluster: plan.identity.cluster.clone(), node: plan.node.id };
+        let mut storage = RedbStorage::open(&folder.join("node.redb"), &owner)?;
+        let durable = storage.recover()?;
+
+        let bind = bind_address(&plan.node.address)?;
+        let seams = Seams::system(bind).map_err(|error| system(&format!("cannot bind {bind}"), error))?;
+        let client_bind = SocketAddr::new(bind.ip(), 0);
+        let client_seams =
+            Seams::system(client_bind).map_err(|error| system("cannot open a client", error))?;
+        let addresses = plan.node.peers.iter().chain([&plan.node.address]).cloned().collect();
+        let client_config = ClientConfig { addresses, timeout: Duration::from_secs(10) };
+        let client = Client::open(&client_seams, &plan.credentials, client_config)?;
+
+        let clock = Clock::start();
+        let (handle, receiver) = inbox();
+        let peers = plan.node.peers.clone();
+        let node = Node::start(plan.node, seams.entropy, durable, KeyValue::default(), clock.now())?;
+        let transport = QuicTransport::start(&seams, &plan.credentials, peers, &handle)?;
+        let disk =
+            ThreadDisk::start(storage).map_err(|error| system("cannot start the storage thread", error))?;
+        let driver = Driver::new(node, clock, transport, disk, (), receiver);
+        Ok(RaftNode { handle, client, task: tokio::spawn(driver.run()), _temporary: temporary })
+    }
+
+    /// A client to the whole cluster: it finds the leader, whichever node that is.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Tells how this node is; `None` once it has stopped.
+    pub async fn status(&self) -> Option<Status> {
+        match self.handle.request(Caller::Operator, Request::Status).await? {
+            Reply::Status(status) => Some(*status),
+            Reply::Done { .. }
+            | Reply::Rejected(_)
+            | Reply::Unknown
+            | Reply::Answer { .. }
+            | Reply::Entries(_) => None,
+        }
+    }
+
+    /// Stops the node and waits until it has stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`RaftNodeError::Driver`] if it had stopped by itself, with the reason.
+    pub async fn shutdown(self) -> Result<(), RaftNodeError> {
+        self.client.close();
+        self.handle.shutdown().await;
+        self.task.await.map_err(|_| RaftNodeError::Cancelled)?.map_err(RaftNodeError::Driver)
+    }
+}
+
+/// The authority of this process, for trying things out. Its key is nowhere but in memory.
+///
+/// # Panics
+///
+/// If the system has no entropy.
+pub fn development_authority() -> &'static Authority {
+    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+    AUTHORITY.get_or_init(|| Authority::generate("development").expect("the system has entropy"))
+}
+
+/// A configuration that was found to make sense.
+struct Plan {
+    node: Config,
+    identity: Identity,
+    credentials: Credentials,
+}
+
+impl Plan {
+    fn of(config: &RaftConfig) -> Result<Plan, RaftNodeError> {
+        let id = NodeId::new(config.node_id).ok_or(RaftNodeError::NodeIdZero)?;
+        let distinct: BTreeSet<u64> = config.peers.iter().copied().chain([config.node_id]).collect();
+        if distinct.len() != config.peers.len() + 1 {
+            return Err(RaftNodeError::PeerTwice(config.node_id));
+        }
+        let timing = Timing {
+            election_timeout: Duration::from_millis(config.election_timeout_ms.start)
+                ..Duration::from_millis(config.election_timeout_ms.end),
+            heartbeat_interval: Duration::from_millis(config.heartbeat_interval_ms),
+        };
+        timing.validate()?;
+        let cluster: ClusterName = config.cluster.parse()?;
+        let identity = Identity { caller: Caller::Node(id), cluster };
+        let credentials = match &config.credentials {
+            Some(credentials) => credentials.clone(),
+            None => development_authority().issue(identity.clone())?,
+        };
+        if *credentials.identity() != identity {
+            let found = credentials.identity().clone();
+            return Err(RaftNodeError::OtherIdentity { found, expected: identity });
+        }
+        let peers = config.peers.iter().map(|peer| address(config, *peer)).collect::<Result<_, _>>()?;
+        let address = address(config, config.node_id)?;
+        let node = Config { id, address, peers, timing, limits: Limits::default() };
+        Ok(Plan { node, identity, credentials })
+    }
+}
+
+fn address(config: &RaftConfig, node: u64) -> Result<PeerName, RaftNodeError> {
+    if let Some(address) = config.addresses.get(&node) {
+        return Ok(address.parse()?);
+    }
+    let wrong = || RaftNodeError::Port { base_port: config.base_port, node };
+    let port = u64::from(config.base_port).checked_add(node).and_then(|port| u16::try_from(port).ok());
+    Ok(format!("127.0.0.1:{}", port.ok_or_else(wrong)?).parse()?)
+}
+
+fn bind_address(address: &PeerName) -> Result<SocketAddr, RaftNodeError> {
+    use std::net::ToSocketAddrs as _;
+    let what = format!("cannot resolve this node's own address {address}");
+    let mut found = address.as_str().to_socket_addrs().map_err(|error| system(&what, error))?;
+    found.next().ok_or_else(|| system(&what, std::io::ErrorKind::NotFound.into()))
+}
+
+fn data_folder(config: &RaftConfig) -> Result<(PathBuf, Option<tempfile::TempDir>), RaftNodeError> {
+    if let Some(folder) = &config.data_dir {
+        create_folder(folder)?;
+        return Ok((folder.clone(), None));
+    }
+    let temporary = tempfile::tempdir().map_err(|error| system("cannot make a temporary folder", error))?;
+    Ok((temporary.path().to_owned(), Some(temporary)))
+}
+
+fn create_folder(folder: &Path) -> Result<(), RaftNodeError> {
+    let what = format!("cannot make the data folder {}", folder.display());
+    std::fs::create_dir_all(folder).map_err(|error| system(&what, error))
+}
+
+fn system(what: &str, error: std::io::Error) -> RaftNodeError {
+    RaftNodeError::System { what: what.to_owned(), error }
+}
+
+impl core::fmt::Debug for RaftNode {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RaftNode").finish_non_exhaustive()
+    }
+}
