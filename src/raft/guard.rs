@@ -62,6 +62,11 @@ const TERM_LEAP_MAX: u64 = 1 << 20;
 pub(super) fn admit(raw: &RawNode<Log>, from: NodeId, message: &Message) -> Result<(), Refusal> {
     let node = View { raw };
     node.admit_envelope(from, message)?;
+    if message.term.value() < raw.raft.term {
+        // raft-rs believes nothing that an earlier term says. What it says may rightly contradict what
+        // has been committed since.
+        return Ok(());
+    }
     match &message.body {
         Body::Append { previous, entries, .. } => node.admit_append(message.term, *previous, entries),
         Body::AppendAccepted { index, commit } => node.admit_acknowledged(&[*index, *commit]),

@@ -439,11 +439,9 @@ impl Raft {
         assert!(persisted <= last, "persisted {persisted} is past the end of the log {last}");
         assert!(commit <= last, "commit {commit} is past the end of the log {last}");
         assert!(log.last_term() <= self.raw.raft.term, "the log is ahead of the term");
-        assert_eq!(self.standing.role == Role::Leader, self.standing.leader == self.id_if_leader());
-    }
-
-    fn id_if_leader(&self) -> Option<NodeId> {
-        if self.raw.raft.state == StateRole::Leader { NodeId::new(self.raw.raft.id) } else { None }
+        let leads = self.standing.role == Role::Leader;
+        let is_named = self.standing.leader.map(NodeId::value) == Some(self.raw.raft.id);
+        assert_eq!(leads, is_named, "a node leads exactly when it names itself as the leader");
     }
 
     fn handle_message(&mut self, from: NodeId, message: Message) {

@@ -1,0 +1,181 @@
+//! Raft Fig. 2, "updated on stable storage before responding": what a message promises is durable.
+//!
+//! A copy of each node's disk is kept here: a batch enters it when the device has reported it done. A
+//! message that leaves must be covered by that copy. After a restart, the disk must hold that copy, or
+//! that copy with the batch that was in flight, whole: batches are atomic.
+
+use std::collections::BTreeMap;
+
+use rivven_cluster::id::{LogIndex, NodeId, Term, WriteId};
+use rivven_cluster::node::{Durable, WriteBatch};
+use rivven_cluster::raft::{Body, Message};
+
+use super::{Rule, Verdict, broken};
+
+/// Keeps a copy of each disk.
+#[derive(Default)]
+pub struct DurablePromise {
+    disks: BTreeMap<u64, Disk>,
+}
+
+#[derive(Default)]
+struct Disk {
+    durable: Durable,
+    in_flight: Option<WriteBatch>,
+}
+
+impl DurablePromise {
+    /// `node` hands a batch to its disk.
+    pub fn write(&mut self, node: u64, batch: &WriteBatch) {
+        self.disks.entry(node).or_default().in_flight = Some(batch.clone());
+    }
+
+    /// `node` is told that its batch is durable.
+    pub fn written(&mut self, node: u64, id: WriteId) {
+        let disk = self.disks.entry(node).or_default();
+        if let Some(batch) = disk.in_flight.take_if(|batch| batch.id == id) {
+            apply(&mut disk.durable, &batch);
+        }
+    }
+
+    /// `node` started on `found`.
+    pub fn started(&mut self, node: u64, found: &Durable) -> Verdict {
+        let disk = self.disks.entry(node).or_default();
+        let mut with_in_flight = disk.durable.clone();
+        if let Some(batch) = disk.in_flight.take() {
+            apply(&mut with_in_flight, &batch);
+        }
+        let fits = *found == disk.durable || *found == with_in_flight;
+        let expected = core::mem::replace(&mut disk.durable, found.clone());
+        if fits {
+            return Ok(());
+        }
+        let what = format!(
+            "node {node} started on a disk that is neither what was durable nor that with the last batch: \
+             it has {} entries, boot {} and {:?}, durable were {} entries, boot {} and {:?}",
+            found.entries.len(),
+            found.boot,
+            found.hard_state,
+            expected.entries.len(),
+            expected.boot,
+            expected.hard_state,
+        );
+        broken(Rule::DurablePromise, what)
+    }
+
+    /// `node` sends `message` to `to`.
+    pub fn send(&self, node: u64, to: u64, message: &Message) -> Verdict {
+        let empty = Disk::default();
+        let durable = &self.disks.get(&node).unwrap_or(&empty).durable;
+        let holds = match &message.body {
+            // A pre-vote promises nothing (Raft thesis §9.6).
+            Body::PreVote(_) | Body::PreVoteResponse(_) => true,
+            Body::Vote(_) => has_voted(durable, message.term, node),
+            Body::VoteResponse(verdict) if verdict.granted => has_voted(durable, message.term, to),
+            Body::AppendAccepted { index, .. } => has_term(durable, message.term) && has_entry(durable, *index),
+            Body::VoteResponse(_)
+            | Body::Append { .. }
+            | Body::AppendRejected { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatResponse { .. }
+            | Body::Snapshot(_)
+            | Body::TimeoutNow => has_term(durable, message.term),
+        };
+        if holds {
+            return Ok(());
+        }
+        let last = durable.entries.last().map(|entry| entry.at);
+        let what = format!(
+            "node {node} sends {message:?}, but durable are {:?} and a log that ends at {last:?}",
+            durable.hard_state
+        );
+        broken(Rule::DurablePromise, what)
+    }
+}
+
+fn has_term(durable: &Durable, term: Term) -> bool {
+    durable.hard_state.term >= term
+}
+
+fn has_voted(durable: &Durable, term: Term, candidate: u64) -> bool {
+    let recorded = durable.hard_state;
+    let voted = recorded.term == term && recorded.vote.map(NodeId::value) == Some(candidate);
+    voted || recorded.term > term
+}
+
+fn has_entry(durable: &Durable, index: LogIndex) -> bool {
+    let start = durable.snapshot.as_ref().map(|snapshot| snapshot.at.index).unwrap_or_default();
+    let end = durable.entries.last().map_or(start, |entry| entry.at.index);
+    index <= end
+}
+
+/// What a batch does to a disk, by the contract of the store.
+fn apply(durable: &mut Durable, batch: &WriteBatch) {
+    durable.boot = batch.boot.unwrap_or(durable.boot);
+    if let Some(standing) = &batch.standing {
+        durable.standing = standing.clone();
+    }
+    if let Some(snapshot) = &batch.snapshot {
+        durable.snapshot = Some(snapshot.clone());
+        durable.entries.clear();
+    }
+    if let Some(first) = batch.entries.first() {
+        durable.entries.retain(|entry| entry.at.index < first.at.index);
+        durable.entries.extend(batch.entries.iter().cloned());
+    }
+    durable.hard_state = batch.hard_state.unwrap_or(durable.hard_state);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use rivven_cluster::raft::{Entry, HardState, Position, Verdict as Vote};
+
+    fn node(id: u64) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    fn vote_batch() -> WriteBatch {
+        let hard_state = HardState { term: Term::new(2), vote: Some(node(2)), commit: LogIndex::default() };
+        let at = Position { index: LogIndex::new(1), term: Term::new(2) };
+        let entries = vec![Entry { at, command: Bytes::new() }];
+        WriteBatch { id: WriteId::new(1), hard_state: Some(hard_state), entries, ..WriteBatch::default() }
+    }
+
+    fn message(body: Body) -> Message {
+        Message { to: node(2), term: Term::new(2), body }
+    }
+
+    #[test]
+    fn a_vote_before_it_is_durable_is_a_violation() {
+        let vote = message(Body::VoteResponse(Vote { granted: true, commit: Position::default() }));
+        let mut checker = DurablePromise::default();
+        checker.write(1, &vote_batch());
+        assert!(checker.send(1, 2, &vote).is_err());
+        checker.written(1, WriteId::new(1));
+        assert_eq!(checker.send(1, 2, &vote), Ok(()));
+        assert!(checker.send(1, 3, &vote).is_err(), "the vote was another's");
+    }
+
+    #[test]
+    fn an_acknowledgement_before_it_is_durable_is_a_violation() {
+        let accepted = message(Body::AppendAccepted { index: LogIndex::new(1), commit: LogIndex::default() });
+        let mut checker = DurablePromise::default();
+        checker.write(1, &vote_batch());
+        assert!(checker.send(1, 2, &accepted).is_err());
+        checker.written(1, WriteId::new(1));
+        assert_eq!(checker.send(1, 2, &accepted), Ok(()));
+    }
+
+    #[test]
+    fn half_a_batch_after_a_restart_is_a_violation() {
+        let mut checker = DurablePromise::default();
+        checker.write(1, &vote_batch());
+        let half = Durable { entries: vote_batch().entries, ..Durable::default() };
+        assert!(checker.started(1, &half).is_err());
+        let mut checker = DurablePromise::default();
+        checker.write(1, &vote_batch());
+        assert_eq!(checker.started(1, &Durable::default()), Ok(()));
+    }
+}
