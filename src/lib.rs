@@ -1,4 +1,6 @@
 //! wip
+#[cfg(feature = "cli")]
+pub mod config;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod formation;

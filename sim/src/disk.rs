@@ -74,7 +74,8 @@ impl Device {
         blocks.power_losses += 1;
         let pending = core::mem::take(&mut blocks.pending);
         let done = below(fate, pending.len() + 1);
-        let synced = pending[..done].iter().rposition(|command| matches!(command, Command::Sync)).unwrap_or(0);
+        let synced =
+            pending[..done].iter().rposition(|command| matches!(command, Command::Sync)).unwrap_or(0);
         for command in &pending[..synced] {
             apply(&mut blocks.durable, command);
         }
@@ -188,19 +189,23 @@ pub struct SimDisk {
     storage: RedbStorage,
     device: Device,
     latency: Stream,
+    /// One write in so many is slow.
+    slow_in: u64,
     in_flight: Option<(WriteId, Instant, Result<(), StorageError>)>,
 }
 
 impl SimDisk {
-    /// Brings the parts together; `latency` draws how long each write takes.
-    pub fn new(storage: RedbStorage, device: Device, latency: Stream) -> SimDisk {
-        SimDisk { storage, device, latency, in_flight: None }
+    /// Brings the parts together; `latency` draws how long each write takes, and how often a write of
+    /// this process is slow.
+    pub fn new(storage: RedbStorage, device: Device, mut latency: Stream) -> SimDisk {
+        let slow_in = latency.between(2, 20);
+        SimDisk { storage, device, latency, slow_in, in_flight: None }
     }
 
-    /// Most writes take 1 to 4 ms, one in sixteen up to 60.
+    /// A write takes 1 to 4 ms, a slow one up to 100.
     fn draw_latency(&mut self) -> Duration {
-        let is_slow = self.latency.chance(1, 16);
-        Duration::from_millis(self.latency.between(1, if is_slow { 60 } else { 5 }))
+        let is_slow = self.latency.chance(1, self.slow_in);
+        Duration::from_millis(self.latency.between(1, if is_slow { 101 } else { 5 }))
     }
 }
 

@@ -30,13 +30,8 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 5] = [
-        FaultKind::Loss,
-        FaultKind::Delay,
-        FaultKind::Partition,
-        FaultKind::OneWay,
-        FaultKind::PowerLoss,
-    ];
+    pub const ALL: [FaultKind; 5] =
+        [FaultKind::Loss, FaultKind::Delay, FaultKind::Partition, FaultKind::OneWay, FaultKind::PowerLoss];
 }
 
 impl fmt::Display for FaultKind {
@@ -124,46 +119,61 @@ pub fn plan(seed: Seed, nodes: u64, until: Duration) -> Vec<Window> {
     let mut stream = seed.stream("fault plan", 0);
     let mut windows: Vec<Window> = Vec::new();
     let mut now = QUIET_START;
-    loop {
-        now += Duration::from_millis(stream.between(100, 1500));
-        let ends = now + Duration::from_millis(stream.between(300, 4000));
-        if ends >= until {
-            return windows;
-        }
-        let fault = draw(&mut stream, nodes);
-        // One cut of a kind at a time keeps "which fault dropped it" a question with one answer.
-        let overlaps = windows.iter().any(|other| other.ends >= now && other.fault.kind() == fault.kind());
-        if !overlaps || fault.kind() == FaultKind::PowerLoss && !is_off(&windows, &fault, now) {
-            windows.push(Window { begins: now, ends, fault });
+    while now < until {
+        now += Duration::from_millis(stream.between(100, 1200));
+        for fault in draw(&mut stream, nodes) {
+            // Nodes that lose power together come back one after the other.
+            let ends = now + Duration::from_millis(stream.between(200, 3500));
+            let window = Window { begins: now, ends, fault };
+            if ends < until && !windows.iter().any(|other| collide(other, &window)) {
+                windows.push(window);
+            }
         }
     }
+    windows
 }
 
-fn is_off(windows: &[Window], fault: &Fault, now: Duration) -> bool {
-    windows.iter().any(|other| other.ends >= now && other.fault == *fault)
+/// One cut of a kind at a time keeps "which fault dropped it" a question with one answer; and a node
+/// without power cannot lose it.
+fn collide(one: &Window, other: &Window) -> bool {
+    let overlap = one.ends >= other.begins && other.ends >= one.begins;
+    let same = match (&one.fault, &other.fault) {
+        (Fault::PowerLoss { node }, Fault::PowerLoss { node: other }) => node == other,
+        (one, other) => one.kind() == other.kind(),
+    };
+    overlap && same
 }
 
-fn draw(stream: &mut Stream, nodes: u64) -> Fault {
-    let node = |stream: &mut Stream| stream.between(1, nodes + 1);
-    match stream.below(8) {
-        0 => Fault::Loss { permille: stream.between(10, 300) },
-        1 => Fault::Delay { most: stream.between(20, 300) },
+/// Draws one fault, or a blackout of several nodes.
+fn draw(stream: &mut Stream, nodes: u64) -> Vec<Fault> {
+    match stream.below(10) {
+        0 => vec![Fault::Loss { permille: stream.between(10, 300) }],
+        1 => vec![Fault::Delay { most: stream.between(20, 300) }],
         2 | 3 => {
-            let mut island: Vec<u64> = (1..=nodes).collect();
             let size = stream.between(1, nodes);
-            while u64::try_from(island.len()).unwrap_or(u64::MAX) > size {
-                let place = stream.below(u64::try_from(island.len()).unwrap_or(1));
-                island.remove(usize::try_from(place).unwrap_or(0));
-            }
-            Fault::Partition { island }
+            vec![Fault::Partition { island: subset(stream, nodes, size) }]
         }
         4 => {
-            let from = node(stream);
+            let from = stream.between(1, nodes + 1);
             let to = (from + stream.between(1, nodes) - 1) % nodes + 1;
-            Fault::OneWay { from, to }
+            vec![Fault::OneWay { from, to }]
         }
-        _ => Fault::PowerLoss { node: node(stream) },
+        5..=7 => vec![Fault::PowerLoss { node: stream.between(1, nodes + 1) }],
+        _ => {
+            let size = stream.between(2, nodes + 1);
+            subset(stream, nodes, size).into_iter().map(|node| Fault::PowerLoss { node }).collect()
+        }
     }
+}
+
+/// Draws `size` of the nodes.
+fn subset(stream: &mut Stream, nodes: u64, size: u64) -> Vec<u64> {
+    let mut rest: Vec<u64> = (1..=nodes).collect();
+    for left in (size..nodes).rev() {
+        let place = stream.below(left + 1);
+        rest.remove(usize::try_from(place).unwrap_or_default());
+    }
+    rest
 }
 
 /// Counts what the faults did.

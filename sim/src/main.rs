@@ -84,7 +84,8 @@ fn main() -> ExitCode {
 
 fn run_one(seed: u64, trace: Option<PathBuf>, ignored: BTreeSet<Rule>) -> Result<bool, String> {
     let trace = trace.map(|path| {
-        let file = File::create(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        let file =
+            File::create(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         Ok::<Box<dyn Write + Send>, String>(Box::new(BufWriter::new(file)))
     });
     let report = run(seed, Options { ignored, trace: trace.transpose()? });
@@ -128,7 +129,9 @@ fn run_many(from: u64, seeds: u64, jobs: Option<usize>, ignored: &BTreeSet<Rule>
     let started = std::time::Instant::now();
     let summary = sweep(from, seeds, jobs.unwrap_or(processors), ignored, |report| {
         if let Some(violation) = &report.violation {
-            bar.suspend(|| println!("seed {}: VIOLATION {violation}\n  replay: {}", report.seed, replay(report.seed)));
+            bar.suspend(|| {
+                println!("seed {}: VIOLATION {violation}\n  replay: {}", report.seed, replay(report.seed))
+            });
         }
         bar.inc(1);
     });

@@ -124,7 +124,9 @@ impl Wires {
         let fate = net.fate(from, to);
         match fate {
             Fate::Dropped(kind) => lock(&self.effects).count(kind),
-            Fate::Delivered { delay } if delay > CALM_DELAY_MAX => lock(&self.effects).count(FaultKind::Delay),
+            Fate::Delivered { delay } if delay > CALM_DELAY_MAX => {
+                lock(&self.effects).count(FaultKind::Delay)
+            }
             Fate::Delivered { .. } => {}
         }
         lock(&self.trace).record(sim_nanos(), &Record::Datagram { from, to, length, fate });

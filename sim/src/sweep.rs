@@ -50,7 +50,13 @@ impl Summary {
 }
 
 /// Runs `seeds` seeds from `from` on, `jobs` at a time; `each` hears of every one as it ends.
-pub fn sweep(from: u64, seeds: u64, jobs: usize, ignored: &BTreeSet<Rule>, each: impl Fn(&Report) + Sync) -> Summary {
+pub fn sweep(
+    from: u64,
+    seeds: u64,
+    jobs: usize,
+    ignored: &BTreeSet<Rule>,
+    each: impl Fn(&Report) + Sync,
+) -> Summary {
     let next = AtomicU64::new(from);
     let summary = Mutex::new(Summary::default());
     std::thread::scope(|scope| {

@@ -110,7 +110,10 @@ impl Worker {
                 let OwnKey::Holds(expected) = own else { return };
                 let found = Answer::decode(&committed.answer);
                 if found != Ok(Answer::Value(Some(expected.clone()))) {
-                    let what = format!("client {} was told that {expected:?} is stored, and read {found:?}", self.number);
+                    let what = format!(
+                        "client {} was told that {expected:?} is stored, and read {found:?}",
+                        self.number
+                    );
                     lock(&self.checkers).acknowledged.stale(what);
                 }
             }

@@ -51,10 +51,13 @@ struct Shared {
     resolver: Arc<dyn Resolver>,
     cluster: ClusterName,
     config: ClientConfig,
-    sessions: AsyncMutex<BTreeMap<PeerName, Session>>,
+    sessions: Mutex<BTreeMap<PeerName, Slot>>,
     target: Mutex<Target>,
     jitter: Mutex<Stream>,
 }
+
+/// The session to one address. Whoever dials holds the lock, and only those who want the same wait.
+type Slot = Arc<AsyncMutex<Option<Session>>>;
 
 /// Whom to ask next.
 struct Target {
@@ -119,7 +122,7 @@ impl Client {
             resolver: seams.resolver.clone(),
             cluster: credentials.identity().cluster.clone(),
             config,
-            sessions: AsyncMutex::default(),
+            sessions: Mutex::default(),
             target: Mutex::new(Target { leader: None, next: 0 }),
             jitter: Mutex::new(seams.entropy.stream("client backoff", 0)),
         };
@@ -310,22 +313,22 @@ impl Shared {
         let session =
             session.unwrap_or_else(|_| Err(Attempt::NotSent("no connection in time".to_owned())))?;
         match timeout_at(deadline, session.ask(request)).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(attempt)) => {
-                self.sessions.lock().await.remove(address);
-                Err(attempt)
-            }
+            Ok(answered) => answered,
             Err(_) => Err(Attempt::Lost("no answer in time".to_owned())),
         }
     }
 
     async fn session(&self, address: &PeerName) -> Result<Session, Attempt> {
-        let mut sessions = self.sessions.lock().await;
-        if let Some(session) = sessions.get(address).filter(|session| session.is_open()) {
+        let slot = {
+            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(sessions.entry(address.clone()).or_default())
+        };
+        let mut slot = slot.lock().await;
+        if let Some(session) = slot.as_ref().filter(|session| session.is_open()) {
             return Ok(session.clone());
         }
         let session = self.connect(address).await.map_err(Attempt::NotSent)?;
-        sessions.insert(address.clone(), session.clone());
+        *slot = Some(session.clone());
         Ok(session)
     }
 

@@ -14,6 +14,7 @@ mod client;
 mod connection;
 mod endpoint;
 mod identity;
+mod launch;
 mod link;
 mod raft_node;
 mod server;
@@ -35,6 +36,7 @@ pub use self::client::{Client, ClientConfig, ClientError, Committed};
 pub use self::connection::HangUp;
 pub use self::endpoint::{BoxFuture, EndpointError, Resolver, Seams, SystemResolver, system_entropy};
 pub use self::identity::{Identity, IdentityError};
+pub use self::launch::{Launch, LaunchError, Running};
 pub use self::raft_node::{RaftConfig, RaftNode, RaftNodeError, development_authority};
 
 /// A node's [`Transport`] over QUIC. Its tasks end when it is dropped.

@@ -8,25 +8,24 @@ use core::ops::Range;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use tokio::task::JoinHandle;
-
+use super::launch::system;
 use super::{
-    Authority, Client, ClientConfig, Credentials, CredentialsError, EndpointError, Identity, QuicTransport,
-    Seams, TransportError,
+    Authority, Client, ClientConfig, Credentials, CredentialsError, EndpointError, Identity, Launch,
+    LaunchError, Running, Seams,
 };
-use crate::driver::{
-    Clock, Driver, DriverError, Handle, Owner, RedbStorage, Storage, StorageError, ThreadDisk, inbox,
-};
+use crate::driver::DriverError;
 use crate::id::{ClusterName, NameError, NodeId, PeerName};
 use crate::kv::KeyValue;
-use crate::node::{Caller, Config, Limits, Node, Reply, Request, StartError, Status};
+use crate::node::{Caller, Config, Limits, Reply, Request, Status};
 use crate::raft::{Timing, TimingError};
 
 /// The port of node 0, if nothing else is said; node `n` listens `n` above it.
 const BASE_PORT: u16 = 9093;
+/// How long the client of a node tries before it gives up.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a [`RaftNode`] is started with.
 ///
@@ -43,7 +42,7 @@ pub struct RaftConfig {
     pub election_timeout_ms: Range<u64>,
     /// How often a leader shows that it is alive, in milliseconds.
     pub heartbeat_interval_ms: u64,
-    /// The name of the cluster.
+    /// The name of the cluster, for certificates that are issued here.
     pub cluster: String,
     /// Node `n` listens on 127.0.0.1 at this port plus `n`, unless `addresses` says otherwise.
     pub base_port: u16,
@@ -100,34 +99,12 @@ pub enum RaftNodeError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// The certificate is another node's, or another cluster's.
-    #[error("the certificate is for {found}, the configuration for {expected}")]
-    OtherIdentity {
-        /// Whom the certificate names.
-        found: Identity,
-        /// Whom the configuration names.
-        expected: Identity,
-    },
-    /// The address cannot be bound, or another call to the system fails.
-    #[error("{what}: {error}")]
-    System {
-        /// What was tried.
-        what: String,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// The transport cannot start.
+    /// The node cannot be launched.
     #[error(transparent)]
-    Transport(#[from] TransportError),
+    Launch(#[from] LaunchError),
     /// The client's endpoint cannot be opened.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// The store cannot be used.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The node refuses what is in the store.
-    #[error(transparent)]
-    Start(#[from] StartError),
     /// The node has stopped.
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -163,9 +140,8 @@ pub enum RaftNodeError {
 /// # }
 /// ```
 pub struct RaftNode {
-    handle: Handle,
+    running: Running,
     client: Client,
-    task: JoinHandle<Result<(), DriverError>>,
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -176,30 +152,17 @@ impl RaftNode {
     ///
     /// [`RaftNodeError`]; nothing runs, and what is on disk is as it was.
     pub async fn new(config: RaftConfig) -> Result<RaftNode, RaftNodeError> {
-        let plan = Plan::of(&config)?;
-        let (folder, temporary) = data_folder(&config)?;
-        let owner = Owner { cluster: plan.identity.cluster.clone(), node: plan.node.id };
-        let mut storage = RedbStorage::open(&folder.join("node.redb"), &owner)?;
-        let durable = storage.recover()?;
-
-        let bind = bind_address(&plan.node.address)?;
-        let seams = Seams::system(bind).map_err(|error| system(&format!("cannot bind {bind}"), error))?;
-        let client_bind = SocketAddr::new(bind.ip(), 0);
-        let client_seams =
-            Seams::system(client_bind).map_err(|error| system("cannot open a client", error))?;
-        let addresses = plan.node.peers.iter().chain([&plan.node.address]).cloned().collect();
-        let client_config = ClientConfig { addresses, timeout: Duration::from_secs(10) };
-        let client = Client::open(&client_seams, &plan.credentials, client_config)?;
-
-        let clock = Clock::start();
-        let (handle, receiver) = inbox();
-        let peers = plan.node.peers.clone();
-        let node = Node::start(plan.node, seams.entropy, durable, KeyValue::default(), clock.now())?;
-        let transport = QuicTransport::start(&seams, &plan.credentials, peers, &handle)?;
-        let disk =
-            ThreadDisk::start(storage).map_err(|error| system("cannot start the storage thread", error))?;
-        let driver = Driver::new(node, clock, transport, disk, (), receiver);
-        Ok(RaftNode { handle, client, task: tokio::spawn(driver.run()), _temporary: temporary })
+        let (node, credentials) = plan(&config)?;
+        let (data_dir, temporary) = data_folder(&config)?;
+        let bind = bind_address(&node.address)?;
+        let seams = Seams::system(SocketAddr::new(bind.ip(), 0));
+        let seams = seams.map_err(|error| system("cannot open a client's socket", error))?;
+        let addresses = node.peers.iter().chain([&node.address]).cloned().collect();
+        let client_config = ClientConfig { addresses, timeout: CLIENT_TIMEOUT };
+        let client = Client::open(&seams, &credentials, client_config)?;
+        let launch = Launch { config: node, bind, data_dir, credentials };
+        let running = launch.start(KeyValue::default(), ())?;
+        Ok(RaftNode { running, client, _temporary: temporary })
     }
 
     /// A client to the whole cluster: it finds the leader, whichever node that is.
@@ -210,7 +173,7 @@ impl RaftNode {
 
     /// Tells how this node is; `None` once it has stopped.
     pub async fn status(&self) -> Option<Status> {
-        match self.handle.request(Caller::Operator, Request::Status).await? {
+        match self.running.handle.request(Caller::Operator, Request::Status).await? {
             Reply::Status(status) => Some(*status),
             Reply::Done { .. }
             | Reply::Rejected(_)
@@ -227,8 +190,8 @@ impl RaftNode {
     /// [`RaftNodeError::Driver`] if it had stopped by itself, with the reason.
     pub async fn shutdown(self) -> Result<(), RaftNodeError> {
         self.client.close();
-        self.handle.shutdown().await;
-        self.task.await.map_err(|_| RaftNodeError::Cancelled)?.map_err(RaftNodeError::Driver)
+        self.running.handle.shutdown().await;
+        self.running.task.await.map_err(|_| RaftNodeError::Cancelled)?.map_err(RaftNodeError::Driver)
     }
 }
 
@@ -242,41 +205,26 @@ pub fn development_authority() -> &'static Authority {
     AUTHORITY.get_or_init(|| Authority::generate("development").expect("the system has entropy"))
 }
 
-/// A configuration that was found to make sense.
-struct Plan {
-    node: Config,
-    identity: Identity,
-    credentials: Credentials,
-}
-
-impl Plan {
-    fn of(config: &RaftConfig) -> Result<Plan, RaftNodeError> {
-        let id = NodeId::new(config.node_id).ok_or(RaftNodeError::NodeIdZero)?;
-        let distinct: BTreeSet<u64> = config.peers.iter().copied().chain([config.node_id]).collect();
-        if distinct.len() != config.peers.len() + 1 {
-            return Err(RaftNodeError::PeerTwice(config.node_id));
-        }
-        let timing = Timing {
-            election_timeout: Duration::from_millis(config.election_timeout_ms.start)
-                ..Duration::from_millis(config.election_timeout_ms.end),
-            heartbeat_interval: Duration::from_millis(config.heartbeat_interval_ms),
-        };
-        timing.validate()?;
-        let cluster: ClusterName = config.cluster.parse()?;
-        let identity = Identity { caller: Caller::Node(id), cluster };
-        let credentials = match &config.credentials {
-            Some(credentials) => credentials.clone(),
-            None => development_authority().issue(identity.clone())?,
-        };
-        if *credentials.identity() != identity {
-            let found = credentials.identity().clone();
-            return Err(RaftNodeError::OtherIdentity { found, expected: identity });
-        }
-        let peers = config.peers.iter().map(|peer| address(config, *peer)).collect::<Result<_, _>>()?;
-        let address = address(config, config.node_id)?;
-        let node = Config { id, address, peers, timing, limits: Limits::default() };
-        Ok(Plan { node, identity, credentials })
+/// Checks a configuration, and fills in what it leaves out.
+fn plan(config: &RaftConfig) -> Result<(Config, Credentials), RaftNodeError> {
+    let id = NodeId::new(config.node_id).ok_or(RaftNodeError::NodeIdZero)?;
+    let distinct: BTreeSet<u64> = config.peers.iter().copied().chain([config.node_id]).collect();
+    if distinct.len() != config.peers.len() + 1 {
+        return Err(RaftNodeError::PeerTwice(config.node_id));
     }
+    let millis = Duration::from_millis;
+    let Range { start, end } = config.election_timeout_ms;
+    let heartbeat_interval = millis(config.heartbeat_interval_ms);
+    let timing = Timing { election_timeout: millis(start)..millis(end), heartbeat_interval };
+    timing.validate()?;
+    let cluster: ClusterName = config.cluster.parse()?;
+    let credentials = match &config.credentials {
+        Some(credentials) => credentials.clone(),
+        None => development_authority().issue(Identity { caller: Caller::Node(id), cluster })?,
+    };
+    let peers = config.peers.iter().map(|peer| address(config, *peer)).collect::<Result<_, _>>()?;
+    let address = address(config, config.node_id)?;
+    Ok((Config { id, address, peers, timing, limits: Limits::default() }, credentials))
 }
 
 fn address(config: &RaftConfig, node: u64) -> Result<PeerName, RaftNodeError> {
@@ -292,25 +240,15 @@ fn bind_address(address: &PeerName) -> Result<SocketAddr, RaftNodeError> {
     use std::net::ToSocketAddrs as _;
     let what = format!("cannot resolve this node's own address {address}");
     let mut found = address.as_str().to_socket_addrs().map_err(|error| system(&what, error))?;
-    found.next().ok_or_else(|| system(&what, std::io::ErrorKind::NotFound.into()))
+    Ok(found.next().ok_or_else(|| system(&what, std::io::ErrorKind::NotFound.into()))?)
 }
 
 fn data_folder(config: &RaftConfig) -> Result<(PathBuf, Option<tempfile::TempDir>), RaftNodeError> {
     if let Some(folder) = &config.data_dir {
-        create_folder(folder)?;
         return Ok((folder.clone(), None));
     }
     let temporary = tempfile::tempdir().map_err(|error| system("cannot make a temporary folder", error))?;
     Ok((temporary.path().to_owned(), Some(temporary)))
-}
-
-fn create_folder(folder: &Path) -> Result<(), RaftNodeError> {
-    let what = format!("cannot make the data folder {}", folder.display());
-    std::fs::create_dir_all(folder).map_err(|error| system(&what, error))
-}
-
-fn system(what: &str, error: std::io::Error) -> RaftNodeError {
-    RaftNodeError::System { what: what.to_owned(), error }
 }
 
 impl core::fmt::Debug for RaftNode {

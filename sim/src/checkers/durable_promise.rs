@@ -72,7 +72,9 @@ impl DurablePromise {
             Body::PreVote(_) | Body::PreVoteResponse(_) => true,
             Body::Vote(_) => has_voted(durable, message.term, node),
             Body::VoteResponse(verdict) if verdict.granted => has_voted(durable, message.term, to),
-            Body::AppendAccepted { index, .. } => has_term(durable, message.term) && has_entry(durable, *index),
+            Body::AppendAccepted { index, .. } => {
+                has_term(durable, message.term) && has_entry(durable, *index)
+            }
             Body::VoteResponse(_)
             | Body::Append { .. }
             | Body::AppendRejected { .. }

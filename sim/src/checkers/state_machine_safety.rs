@@ -27,7 +27,9 @@ impl StateMachineSafety {
         let executed = self.nodes.entry(node).or_default();
         executed.clear();
         // What the snapshot holds was executed, though by whom does not matter.
-        executed.extend(self.executed.range(..=snapshot.unwrap_or_default()).map(|(index, hash)| (*index, *hash)));
+        executed.extend(
+            self.executed.range(..=snapshot.unwrap_or_default()).map(|(index, hash)| (*index, *hash)),
+        );
     }
 
     /// `node` writes a batch; a snapshot in it replaces the state machine.
@@ -51,7 +53,8 @@ impl StateMachineSafety {
         }
         let first = *self.places.entry(hash).or_insert(index);
         if first != index {
-            let what = format!("node {node} executed at index {index} a command that was executed at {first}");
+            let what =
+                format!("node {node} executed at index {index} a command that was executed at {first}");
             return broken(Rule::StateMachineSafety, what);
         }
         Ok(())

@@ -1,1 +1,71 @@
-fn main() {}
+//! The command line: make certificates, run a node, ask how it is, show that it works.
+
+mod certs;
+mod demo;
+mod run;
+mod status;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Cluster coordination that is simulation first: consensus over QUIC.
+///
+/// Exit codes: 0 done, 1 it failed, 2 wrong usage.
+#[derive(Parser)]
+#[command(name = "rivven-cluster", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the authority of a cluster, and certificates for its nodes, clients and operators.
+    Certs(certs::Options),
+    /// Run one node until it is told to stop (SIGINT or SIGTERM).
+    Run(run::Options),
+    /// Ask the node of a configuration file how it is.
+    Status(status::Options),
+    /// Start three nodes, kill the leader under load, and check that nothing acknowledged is lost.
+    Demo(demo::Options),
+}
+
+/// What went wrong, in words for the terminal.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure(error.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    let done = match arguments.command {
+        Command::Certs(options) => certs::make(&options),
+        Command::Run(options) => run::run(&options).await,
+        Command::Status(options) => status::status(&options).await,
+        Command::Demo(options) => demo::demo(&options).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The audit: what clients were told, against the logs of all nodes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rivven_cluster::id::{LogIndex, PeerName};
+use rivven_cluster::quic::Client;
+use rivven_cluster::raft::Entry;
+
+use super::nodes::Cluster;
+use super::workload::Ledger;
+use crate::Failure;
+
+/// How many entries are asked for at once.
+const ENTRIES_PER_REQUEST: u32 = 2000;
+
+/// What the audit found, when nothing was lost.
+pub struct Audited {
+    /// How many entries each node's log has.
+    pub entries: usize,
+    /// How many commands of unknown fate took effect.
+    pub unknown_found: usize,
+}
+
+/// Waits until all nodes have applied the same, whoever is ahead.
+pub async fn caught_up(operator: &Client, cluster: &Cluster) -> Result<(), Failure> {
+    loop {
+        let mut applied = Vec::new();
+        for name in cluster.peer_names().values() {
+            let status = operator.status(name).await;
+            applied.push(status.ok().and_then(|status| status.raft).map(|raft| raft.indexes.applied));
+        }
+        if applied[0].is_some() && applied.iter().all(|index| *index == applied[0]) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Checks that every acknowledged command is on all nodes, once, at the place that its client was
+/// told, and that no command that failed is anywhere.
+pub async fn audit(operator: &Client, cluster: &Cluster, ledger: &Ledger) -> Result<Audited, Failure> {
+    let mut logs = Vec::new();
+    for (node, name) in cluster.peer_names() {
+        logs.push((node, read_log(operator, &name).await?));
+    }
+    let (_, log) = &logs[0];
+    for (node, other) in &logs[1..] {
+        if other != log {
+            return Err(lost(&format!("the logs of nodes 1 and {node} differ")));
+        }
+    }
+    let mut places: BTreeMap<&Bytes, Vec<u64>> = BTreeMap::new();
+    for entry in log.iter().filter(|entry| !entry.command.is_empty()) {
+        places.entry(&entry.command).or_default().push(entry.at.index.value());
+    }
+    for (command, index) in &ledger.acknowledged {
+        if places.get(command) != Some(&vec![*index]) {
+            let found = places.get(command);
+            return Err(lost(&format!(
+                "an acknowledged command belongs at index {index} and is at {found:?}"
+            )));
+        }
+    }
+    if ledger.failed.iter().any(|command| places.contains_key(command)) {
+        return Err(lost("a command that was reported as failed is in the log"));
+    }
+    let unknown_found = ledger.unknown.iter().filter(|command| places.contains_key(command)).count();
+    Ok(Audited { entries: log.len(), unknown_found })
+}
+
+async fn read_log(operator: &Client, name: &PeerName) -> Result<Vec<Entry>, Failure> {
+    let mut log: Vec<Entry> = Vec::new();
+    loop {
+        let from = log.last().map_or(LogIndex::new(0), |entry| entry.at.index.next());
+        let entries = operator.entries(name, from, ENTRIES_PER_REQUEST).await?;
+        if entries.is_empty() {
+            return Ok(log);
+        }
+        log.extend(entries);
+    }
+}
+
+fn lost(what: &str) -> Failure {
+    Failure(format!("demo: FAILED: {what}"))
+}

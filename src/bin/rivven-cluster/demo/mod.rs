@@ -1,0 +1,194 @@
+//! `demo`: three node processes, a killed leader, and a check that nothing acknowledged was lost.
+//!
+//! Everything in it is what a real cluster uses: processes of their own, QUIC on loopback, certificates
+//! made for the occasion, stores that sync. What each command's client was told is written down, and
+//! held against the logs of all three nodes at the end.
+
+mod audit;
+mod nodes;
+mod workload;
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use rivven_cluster::id::{PeerName, Term};
+use rivven_cluster::kv;
+use rivven_cluster::node::{Caller, Reply, Request};
+use rivven_cluster::quic::Client;
+use rivven_cluster::raft::Role;
+use tokio::time::{Instant, timeout};
+
+use self::nodes::{Cluster, Observed};
+use self::workload::{Ledger, Workload};
+use crate::Failure;
+
+/// How long any single step may take before the demo gives up.
+const STEP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client waits for one command.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Takes a few seconds, leaves nothing behind.
+#[derive(clap::Args)]
+pub struct Options {
+    /// How many commands are sent.
+    #[arg(long, default_value_t = 10_000)]
+    commands: u64,
+    /// How many clients send them at the same time.
+    #[arg(long, default_value_t = 64)]
+    clients: u64,
+}
+
+pub async fn demo(options: &Options) -> Result<(), Failure> {
+    if options.commands < 2 || options.clients == 0 {
+        return Err(Failure("the demo needs at least 2 commands and 1 client".to_owned()));
+    }
+    let mut cluster = Cluster::start().await?;
+    // Whatever happens, no process is left behind.
+    let result = play(&mut cluster, options).await;
+    cluster.stop().await;
+    result?;
+    println!("demo: ok, no acknowledged write lost");
+    Ok(())
+}
+
+/// How long the cluster took to notice, to elect and to serve again.
+struct Failover {
+    detection: Duration,
+    election: Duration,
+    first_commit: Duration,
+}
+
+async fn play(cluster: &mut Cluster, options: &Options) -> Result<(), Failure> {
+    let started = Instant::now();
+    println!("three nodes on {}; data in {}", cluster.addresses().join(", "), cluster.folder().display());
+    let first = leader_elected(cluster, Term::new(0)).await?;
+    println!("node {} leads term {} after {}", first.node, first.term, millis(started.elapsed()));
+
+    let bar = progress(options.commands);
+    let workload = Workload::start(options, cluster.client(Caller::Client, CLIENT_TIMEOUT)?, bar.clone());
+    within("half of the commands", workload.reaches(options.commands / 2)).await?;
+    let failover = kill_leader(cluster, &first, &bar).await?;
+    let restarted = Instant::now();
+    cluster.restart(first.node).await?;
+    let ledger = within("the other half of the commands", workload.finish()).await??;
+    bar.finish_and_clear();
+    let operator = cluster.client(Caller::Operator, CLIENT_TIMEOUT)?;
+    within("the killed node to catch up", audit::caught_up(&operator, cluster)).await??;
+    let catch_up = restarted.elapsed();
+    let audited = audit::audit(&operator, cluster, &ledger).await?;
+    report(&failover, catch_up, &ledger, &audited);
+    Ok(())
+}
+
+async fn kill_leader(
+    cluster: &mut Cluster,
+    leader: &Elected,
+    bar: &ProgressBar,
+) -> Result<Failover, Failure> {
+    let prober = cluster.client(Caller::Client, CLIENT_TIMEOUT)?;
+    let survivors = cluster.peer_names().into_iter().filter(|(node, _)| *node != leader.node);
+    let survivors = survivors.map(|(_, name)| name).collect();
+    cluster.forget_events();
+    cluster.kill(leader.node).await?;
+    let killed = Instant::now();
+    say(bar, &format!("killed node {}, the leader, with SIGKILL", leader.node));
+    let probe = tokio::spawn(first_commit(prober, survivors, leader.term));
+    let detected = campaign_begun(cluster).await?;
+    let elected = leader_elected(cluster, leader.term).await?;
+    let committed = within("a commit after the election", probe).await??;
+    say(bar, &format!("node {} leads term {}", elected.node, elected.term));
+    Ok(Failover {
+        detection: detected - killed,
+        election: elected.at - detected,
+        first_commit: committed - elected.at,
+    })
+}
+
+/// Who leads, in which term, and when that was seen.
+struct Elected {
+    node: u64,
+    term: Term,
+    at: Instant,
+}
+
+async fn leader_elected(cluster: &mut Cluster, after: Term) -> Result<Elected, Failure> {
+    within("a leader", async {
+        loop {
+            let Observed { node, standing, at } = cluster.next_standing().await?;
+            if standing.role == Role::Leader && standing.term > after {
+                return Ok(Elected { node, term: standing.term, at });
+            }
+        }
+    })
+    .await?
+}
+
+async fn campaign_begun(cluster: &mut Cluster) -> Result<Instant, Failure> {
+    within("a survivor to notice", async {
+        loop {
+            let Observed { standing, at, .. } = cluster.next_standing().await?;
+            if matches!(standing.role, Role::PreCandidate | Role::Candidate) {
+                return Ok(at);
+            }
+        }
+    })
+    .await?
+}
+
+/// Asks the survivors in turn until one commits a command in a term after `old`.
+///
+/// It follows no hints: until they have elected somebody, the survivors name the dead.
+async fn first_commit(client: Client, survivors: Vec<PeerName>, old: Term) -> Instant {
+    let command = kv::Command::Put { key: "demo/probe".into(), value: "".into() }.encode();
+    loop {
+        for survivor in &survivors {
+            let reply = client.request(survivor, Request::Propose { command: command.clone() }).await;
+            if matches!(reply, Ok(Reply::Done { at, .. }) if at.term > old) {
+                return Instant::now();
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Prints a line, above the bar if there is one.
+fn say(bar: &ProgressBar, line: &str) {
+    if bar.is_hidden() {
+        println!("{line}");
+    } else {
+        bar.println(line);
+    }
+}
+
+async fn within<T>(what: &str, work: impl Future<Output = T>) -> Result<T, Failure> {
+    let late = || Failure(format!("waited {STEP_TIMEOUT:?} for {what}, in vain"));
+    timeout(STEP_TIMEOUT, work).await.map_err(|_| late())
+}
+
+fn progress(commands: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} commands, {per_sec}");
+    let bar = ProgressBar::new(commands);
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
+}
+
+fn report(failover: &Failover, catch_up: Duration, ledger: &Ledger, audited: &audit::Audited) {
+    let total = failover.detection + failover.election + failover.first_commit;
+    println!();
+    println!("  leader lost -> noticed             {:>8}", millis(failover.detection));
+    println!("  noticed -> new leader              {:>8}", millis(failover.election));
+    println!("  new leader -> first commit         {:>8}", millis(failover.first_commit));
+    println!("  leader lost -> first commit        {:>8}", millis(total));
+    println!("  killed node restarted -> caught up {:>8}", millis(catch_up));
+    println!();
+    println!("  commands acknowledged              {:>8}", ledger.acknowledged.len());
+    println!("  commands failed (never appended)   {:>8}", ledger.failed.len());
+    println!("  commands of unknown fate           {:>8}", ledger.unknown.len());
+    println!("    of these found in the log        {:>8}", audited.unknown_found);
+    println!("  log entries, equal on all nodes    {:>8}", audited.entries);
+    println!();
+}

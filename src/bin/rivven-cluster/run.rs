@@ -1,0 +1,112 @@
+//! `run`: one node, until it is told to stop or stops itself.
+
+use std::path::{Path, PathBuf};
+
+use rivven_cluster::config::{Runnable, Settings};
+use rivven_cluster::driver::Observer;
+use rivven_cluster::kv::KeyValue;
+use rivven_cluster::node::{Config, Event, Limits, Output};
+use rivven_cluster::quic::{Credentials, Launch};
+use rivven_cluster::time::Instant;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::Failure;
+
+/// Prints what happens, a line each, and logs to standard error (RUST_LOG sets how much).
+#[derive(clap::Args)]
+pub struct Options {
+    /// The YAML file of the node.
+    #[arg(long)]
+    config: PathBuf,
+    /// Print what happens as JSON, an object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(options: &Options) -> Result<(), Failure> {
+    let (settings, runnable, credentials) = load(&options.config)?;
+    let config = Config {
+        id: settings.node_id,
+        address: runnable.advertise_address,
+        peers: settings.peers,
+        timing: settings.timing,
+        limits: Limits::default(),
+    };
+    let (id, bind) = (config.id, settings.bind_address);
+    let launch = Launch { config, bind, data_dir: runnable.data_dir, credentials };
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let running = launch.start(KeyValue::default(), Printer { json: options.json })?;
+    if !options.json {
+        println!("node {id} listens on {bind}");
+    }
+    let handle = running.handle;
+    let mut task = running.task;
+    tokio::select! {
+        ended = &mut task => return Ok(ended??),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    handle.shutdown().await;
+    task.await??;
+    if !options.json {
+        println!("node {id} has stopped");
+    }
+    Ok(())
+}
+
+/// Reads the file, and the certificates that it names.
+pub fn load(path: &Path) -> Result<(Settings, Runnable, Credentials), Failure> {
+    let in_file = |error: &dyn std::fmt::Display| Failure(format!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| in_file(&error))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let settings = Settings::parse(&text, folder).map_err(|error| in_file(&error))?;
+    let runnable = settings.runnable().map_err(|error| in_file(&error))?;
+    let tls = &runnable.tls;
+    let credentials = Credentials::read(&tls.ca, &tls.cert, &tls.key)?;
+    let certified = &credentials.identity().cluster;
+    match &settings.name {
+        Some(name) if name != certified => Err(Failure(format!(
+            "{}: cluster.name is {name}, but {} is for cluster {certified}: use the certificate of this cluster",
+            path.display(),
+            tls.cert.display(),
+        ))),
+        Some(_) | None => Ok((settings, runnable, credentials)),
+    }
+}
+
+/// Prints events.
+struct Printer {
+    json: bool,
+}
+
+impl<S> Observer<S> for Printer {
+    fn output(&mut self, _now: Instant, output: &Output) {
+        let Output::Event(event) = output else { return };
+        if self.json {
+            match serde_json::to_string(event) {
+                Ok(line) => println!("{line}"),
+                Err(error) => tracing::error!("an event cannot be printed: {error}"),
+            }
+        } else {
+            println!("{}", describe(event));
+        }
+    }
+}
+
+fn describe(event: &Event) -> String {
+    match event {
+        Event::Formed { voters } => {
+            let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
+            format!("the cluster has formed; its voters are {}", voters.join(", "))
+        }
+        Event::FormationRefused(refusal) => format!("the cluster cannot form: {refusal}"),
+        Event::Standing(standing) => {
+            let leader = standing.leader.map_or("nobody".to_owned(), |leader| format!("node {leader}"));
+            format!("{} in term {}; {leader} leads", standing.role, standing.term)
+        }
+        Event::Alarm { from, refusal } => format!("ALARM: node {from} broke a promise: {refusal:?}"),
+        Event::Halted { reason } => format!("halted: {reason}"),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,350 @@
+//! The YAML file of a node.
+//!
+//! ```yaml
+//! cluster:
+//!   node_id: 1                      # 1 or more; the same as in the certificate
+//!   name: "demo"                    # default: what the certificate says
+//!   bind_address: "0.0.0.0:9093"    # where this node listens, for nodes and clients
+//!   advertise_address: "node1:9093" # what others dial; default: bind_address, unless that is a wildcard
+//!   data_dir: "/var/lib/rivven"     # no default
+//!   rack: "r1"                      # optional
+//!   tls:                            # no default; `rivven-cluster certs` makes the files
+//!     ca: "ca.pem"
+//!     cert: "node-1.pem"
+//!     key: "node-1.key"
+//!   raft:
+//!     peers: ["node2:9093", "node3:9093"]
+//!     election_timeout_min_ms: 150  # default
+//!     election_timeout_max_ms: 300  # default
+//!     heartbeat_interval_ms: 50     # default
+//!   gossip:                         # checked, not used by this version
+//!     bind_port: 7946
+//!     known_peers: ["node2:7946"]
+//!     protocol_period_ms: 1000
+//!     suspect_timeout_ms: 5000
+//!   partitioning:                   # checked, not used by this version
+//!     virtual_nodes: 128
+//!     replication_factor: 3
+//! ```
+//!
+//! Relative paths are relative to the folder of the file. Whatever is wrong is said with the path of
+//! the key, its line and what would be right; nothing is started on half a configuration.
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+
+use crate::id::{ClusterName, NodeId, PeerName};
+use crate::raft::Timing;
+
+/// A file that was read and found to make sense as far as it goes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// This node's id.
+    pub node_id: NodeId,
+    /// The name of the cluster, if the file gives one.
+    pub name: Option<ClusterName>,
+    /// Where this node listens.
+    pub bind_address: SocketAddr,
+    /// What others dial, if it is known.
+    pub advertise_address: Option<PeerName>,
+    /// Where data is kept.
+    pub data_dir: Option<PathBuf>,
+    /// Where the node stands.
+    pub rack: Option<String>,
+    /// What the node proves itself with.
+    pub tls: Option<TlsPaths>,
+    /// The other founding members.
+    pub peers: BTreeSet<PeerName>,
+    /// Elections and heartbeats.
+    pub timing: Timing,
+}
+
+/// Settings from which a node can be started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Runnable {
+    /// What others dial.
+    pub advertise_address: PeerName,
+    /// Where data is kept.
+    pub data_dir: PathBuf,
+    /// What the node proves itself with.
+    pub tls: TlsPaths,
+}
+
+/// PEM files.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TlsPaths {
+    /// The authority of the cluster.
+    pub ca: PathBuf,
+    /// The node's certificate.
+    pub cert: PathBuf,
+    /// The node's private key.
+    pub key: PathBuf,
+}
+
+/// What is wrong with a file. Nothing was started.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub struct ConfigError {
+    /// The path of the key, such as `cluster.raft.peers`.
+    pub key: String,
+    /// The line it stands on, counted from 1, if it stands anywhere.
+    pub line: Option<u64>,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "line {line}, {}: {}", self.key, self.problem),
+            None => write!(f, "{}: {}", self.key, self.problem),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    cluster: Cluster,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cluster {
+    node_id: Spanned<u64>,
+    name: Option<Spanned<String>>,
+    bind_address: Spanned<String>,
+    advertise_address: Option<Spanned<String>>,
+    data_dir: Option<PathBuf>,
+    rack: Option<String>,
+    tls: Option<TlsPaths>,
+    #[serde(default)]
+    raft: Raft,
+    gossip: Option<Gossip>,
+    partitioning: Option<Partitioning>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raft {
+    #[serde(default)]
+    peers: Vec<Spanned<String>>,
+    election_timeout_min_ms: Option<Spanned<u64>>,
+    election_timeout_max_ms: Option<Spanned<u64>>,
+    heartbeat_interval_ms: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Gossip {
+    bind_port: Option<Spanned<u16>>,
+    #[serde(default)]
+    known_peers: Vec<Spanned<String>>,
+    protocol_period_ms: Option<Spanned<u64>>,
+    suspect_timeout_ms: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Partitioning {
+    virtual_nodes: Option<Spanned<u64>>,
+    replication_factor: Option<Spanned<u64>>,
+}
+
+impl Settings {
+    /// Reads the text of a file; relative paths in it are relative to `folder`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first thing that is wrong.
+    pub fn parse(text: &str, folder: &Path) -> Result<Settings, ConfigError> {
+        let cluster = read(text)?.cluster;
+        let timing = timing(&cluster.raft)?;
+        if let Some(gossip) = &cluster.gossip {
+            check_gossip(gossip)?;
+        }
+        if let Some(partitioning) = &cluster.partitioning {
+            check_partitioning(partitioning)?;
+        }
+        let node_id = NodeId::new(cluster.node_id.value)
+            .ok_or_else(|| wrong("cluster.node_id", &cluster.node_id, "0 is no node id: ids count from 1"))?;
+        let name = cluster.name.as_ref().map(|name| parsed("cluster.name", name)).transpose()?;
+        let bind_address = bind_address(&cluster.bind_address)?;
+        let advertise_address = advertise_address(&cluster, bind_address)?;
+        let peers = peers(&cluster.raft, advertise_address.as_ref())?;
+        let tls = cluster.tls.map(|tls| TlsPaths {
+            ca: folder.join(tls.ca),
+            cert: folder.join(tls.cert),
+            key: folder.join(tls.key),
+        });
+        let data_dir = cluster.data_dir.map(|data_dir| folder.join(data_dir));
+        let rack = cluster.rack;
+        Ok(Settings { node_id, name, bind_address, advertise_address, data_dir, rack, tls, peers, timing })
+    }
+
+    /// Takes out what a node cannot be started without.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first thing that is missing.
+    pub fn runnable(&self) -> Result<Runnable, ConfigError> {
+        let missing = |key: &str, problem: &str| ConfigError {
+            key: key.to_owned(),
+            line: None,
+            problem: format!("missing, and there is no safe default: {problem}"),
+        };
+        let advertise_address = self.advertise_address.clone().ok_or_else(|| {
+            let problem = "bind_address is a wildcard, so write the host:port that others dial";
+            missing("cluster.advertise_address", problem)
+        })?;
+        let data_dir = self.data_dir.clone();
+        let data_dir =
+            data_dir.ok_or_else(|| missing("cluster.data_dir", "write the folder for this node's data"))?;
+        let tls = self.tls.clone();
+        let problem = "write the PEM files ca, cert and key; `rivven-cluster certs` makes them";
+        let tls = tls.ok_or_else(|| missing("cluster.tls", problem))?;
+        Ok(Runnable { advertise_address, data_dir, tls })
+    }
+}
+
+/// Reads the YAML, and turns an error of the parser into one that names key and line.
+fn read(text: &str) -> Result<File, ConfigError> {
+    let mut path = None;
+    let file = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            path = Some(error.path().to_string());
+            error.into_inner()
+        })
+    });
+    file.map_err(|error| {
+        let error = error.without_snippet();
+        let path = path.filter(|path| path != ".");
+        let key = path.map_or("the file".to_owned(), |path| path.trim_end_matches(".value").to_owned());
+        let line = error.location().map(|location| location.line());
+        ConfigError { key, line, problem: explain(&error.to_string(), text, line) }
+    })
+}
+
+/// Says what the parser said in the words of whoever wrote the file.
+fn explain(error: &str, text: &str, line: Option<u64>) -> String {
+    let what = error.lines().next().unwrap_or_default();
+    let what = what.rsplit_once(" at line ").map_or(what, |(what, _)| what);
+    let what = match what {
+        "invalid u64" | "invalid u16" => "expected a whole number, 0 or more",
+        other => other,
+    };
+    let number = line.and_then(|line| usize::try_from(line).ok()).unwrap_or(0);
+    match number.checked_sub(1).and_then(|number| text.lines().nth(number)) {
+        Some(source) => format!("{what}; the line reads {:?}", source.trim()),
+        None => what.to_owned(),
+    }
+}
+
+fn timing(raft: &Raft) -> Result<Timing, ConfigError> {
+    let default = Timing::default();
+    let millis = |given: &Option<Spanned<u64>>, default: Duration| {
+        given.as_ref().map_or(default, |given| Duration::from_millis(given.value))
+    };
+    let shortest = millis(&raft.election_timeout_min_ms, default.election_timeout.start);
+    let longest = millis(&raft.election_timeout_max_ms, default.election_timeout.end);
+    let heartbeat_interval = millis(&raft.heartbeat_interval_ms, default.heartbeat_interval);
+    let timing = Timing { election_timeout: shortest..longest, heartbeat_interval };
+    timing.validate().map_err(|error| {
+        let given = [
+            ("cluster.raft.election_timeout_min_ms", &raft.election_timeout_min_ms),
+            ("cluster.raft.election_timeout_max_ms", &raft.election_timeout_max_ms),
+            ("cluster.raft.heartbeat_interval_ms", &raft.heartbeat_interval_ms),
+        ];
+        let culprit = match error {
+            crate::raft::TimingError::HeartbeatTooShort(_) => 2,
+            crate::raft::TimingError::TooLong(_) => 1,
+            crate::raft::TimingError::EmptyRange(_) | crate::raft::TimingError::TooFewHeartbeats { .. } => 0,
+        };
+        // The key at fault may stand at its default; then the line is that of one that does not.
+        let line = given[culprit].1.as_ref().or(given.iter().find_map(|(_, value)| value.as_ref()));
+        let line = line.and_then(|value| line_of(value.referenced));
+        ConfigError { key: given[culprit].0.to_owned(), line, problem: error.to_string() }
+    })?;
+    Ok(timing)
+}
+
+fn check_gossip(gossip: &Gossip) -> Result<(), ConfigError> {
+    for (number, peer) in gossip.known_peers.iter().enumerate() {
+        parsed::<PeerName>(&format!("cluster.gossip.known_peers[{number}]"), peer)?;
+    }
+    if let Some(port) = gossip.bind_port.as_ref().filter(|port| port.value == 0) {
+        return Err(wrong("cluster.gossip.bind_port", port, "0 is no port: use 1 to 65535"));
+    }
+    positive("cluster.gossip.protocol_period_ms", gossip.protocol_period_ms.as_ref())?;
+    positive("cluster.gossip.suspect_timeout_ms", gossip.suspect_timeout_ms.as_ref())
+}
+
+fn check_partitioning(partitioning: &Partitioning) -> Result<(), ConfigError> {
+    positive("cluster.partitioning.virtual_nodes", partitioning.virtual_nodes.as_ref())?;
+    positive("cluster.partitioning.replication_factor", partitioning.replication_factor.as_ref())
+}
+
+fn positive(key: &str, value: Option<&Spanned<u64>>) -> Result<(), ConfigError> {
+    match value {
+        Some(value) if value.value == 0 => Err(wrong(key, value, "0 makes no sense: use 1 or more")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn bind_address(given: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
+    let key = "cluster.bind_address";
+    let problem =
+        format!("{:?} is no address to listen on: write IP:port, such as 0.0.0.0:9093", given.value);
+    let address: SocketAddr = given.value.parse().map_err(|_| wrong(key, given, &problem))?;
+    if address.port() == 0 {
+        return Err(wrong(key, given, "port 0 cannot be dialled by others: use 1 to 65535"));
+    }
+    Ok(address)
+}
+
+fn advertise_address(cluster: &Cluster, bind: SocketAddr) -> Result<Option<PeerName>, ConfigError> {
+    match &cluster.advertise_address {
+        Some(given) => parsed("cluster.advertise_address", given).map(Some),
+        None if bind.ip().is_unspecified() => Ok(None),
+        None => Ok(bind.to_string().parse().ok()),
+    }
+}
+
+fn peers(raft: &Raft, own: Option<&PeerName>) -> Result<BTreeSet<PeerName>, ConfigError> {
+    let mut peers = BTreeSet::new();
+    for (number, given) in raft.peers.iter().enumerate() {
+        let key = format!("cluster.raft.peers[{number}]");
+        let peer: PeerName = parsed(&key, given)?;
+        if own == Some(&peer) {
+            return Err(wrong(&key, given, "this is the node itself: list the other nodes only"));
+        }
+        if !peers.insert(peer) {
+            return Err(wrong(&key, given, "this peer is listed twice: list each once"));
+        }
+    }
+    Ok(peers)
+}
+
+fn parsed<T: core::str::FromStr<Err = crate::id::NameError>>(
+    key: &str,
+    given: &Spanned<String>,
+) -> Result<T, ConfigError> {
+    given.value.parse().map_err(|error: crate::id::NameError| wrong(key, given, &error.to_string()))
+}
+
+fn wrong<T>(key: &str, given: &Spanned<T>, problem: &str) -> ConfigError {
+    ConfigError { key: key.to_owned(), line: line_of(given.referenced), problem: problem.to_owned() }
+}
+
+fn line_of(location: Location) -> Option<u64> {
+    Some(location.line()).filter(|line| *line > 0)
+}
+
+#[cfg(test)]
+mod tests;

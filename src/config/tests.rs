@@ -1,0 +1,107 @@
+//! What the file says, and how what is wrong with it is said.
+
+use super::*;
+
+const PUBLISHED: &str = r#"cluster:
+  node_id: 1
+  bind_address: "0.0.0.0:9093"
+  raft:
+    peers: ["node2:9093", "node3:9093"]
+    election_timeout_min_ms: 150
+    election_timeout_max_ms: 300
+  gossip:
+    bind_port: 7946
+    known_peers: ["node2:7946"]
+    protocol_period_ms: 1000
+  partitioning:
+    virtual_nodes: 128
+    replication_factor: 3
+"#;
+
+fn parse(text: &str) -> Result<Settings, ConfigError> {
+    Settings::parse(text, Path::new("/etc/rivven"))
+}
+
+/// Parses the published file with one line replaced, which must be wrong.
+fn error_of(line: &str, replacement: &str) -> ConfigError {
+    assert!(PUBLISHED.contains(line), "the published file has no {line:?}");
+    parse(&PUBLISHED.replace(line, replacement)).unwrap_err()
+}
+
+fn assert_says(error: &ConfigError, key: &str, line: u64, parts: &[&str]) {
+    assert_eq!((error.key.as_str(), error.line), (key, Some(line)), "{error}");
+    for part in parts {
+        assert!(error.to_string().contains(part), "{error} does not say {part:?}");
+    }
+}
+
+#[test]
+fn the_published_file_parses_as_it_stands() {
+    let settings = parse(PUBLISHED).unwrap();
+    assert_eq!(settings.node_id.value(), 1);
+    assert_eq!(settings.bind_address.port(), 9093);
+    assert_eq!(settings.peers.iter().map(PeerName::as_str).collect::<Vec<_>>(), ["node2:9093", "node3:9093"]);
+    assert_eq!(settings.timing, Timing::default());
+}
+
+#[test]
+fn a_file_that_cannot_be_run_says_what_is_missing() {
+    let error = parse(PUBLISHED).unwrap().runnable().unwrap_err();
+    assert_eq!(error.key, "cluster.advertise_address");
+    let advertised = PUBLISHED.replace("  raft:", "  advertise_address: \"node1:9093\"\n  raft:");
+    assert_eq!(parse(&advertised).unwrap().runnable().unwrap_err().key, "cluster.data_dir");
+    let stored = advertised.replace("  raft:", "  data_dir: data\n  raft:");
+    assert_eq!(parse(&stored).unwrap().runnable().unwrap_err().key, "cluster.tls");
+    let whole = stored.replace("  raft:", "  tls: {ca: ca.pem, cert: n.pem, key: /k/n.key}\n  raft:");
+    let runnable = parse(&whole).unwrap().runnable().unwrap();
+    assert_eq!(runnable.data_dir, Path::new("/etc/rivven/data"));
+    assert_eq!(runnable.tls.ca, Path::new("/etc/rivven/ca.pem"));
+    assert_eq!(runnable.tls.key, Path::new("/k/n.key"));
+}
+
+#[test]
+fn a_wrong_key_is_named_with_its_line_and_the_right_ones() {
+    let error = error_of("    election_timeout_min_ms: 150", "    electon_timeout_min_ms: 150");
+    assert_says(&error, "cluster.raft.electon_timeout_min_ms", 6, &["election_timeout_min_ms"]);
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_line() {
+    let error = error_of("    virtual_nodes: 128", "    virtual_nodes: many");
+    assert_says(&error, "cluster.partitioning.virtual_nodes", 13, &["many", "whole number"]);
+    let error = error_of("  node_id: 1", "  node_id: 0");
+    assert_says(&error, "cluster.node_id", 2, &["count from 1"]);
+    let error = error_of("\"0.0.0.0:9093\"", "\"here\"");
+    assert_says(&error, "cluster.bind_address", 3, &["IP:port"]);
+    let error = error_of("\"node3:9093\"", "\"node3\"");
+    assert_says(&error, "cluster.raft.peers[1]", 5, &["host:port"]);
+    let error = error_of("    protocol_period_ms: 1000", "    protocol_period_ms: 0");
+    assert_says(&error, "cluster.gossip.protocol_period_ms", 11, &["1 or more"]);
+}
+
+#[test]
+fn an_impossible_combination_is_named_with_its_line() {
+    let error = error_of("    election_timeout_min_ms: 150", "    election_timeout_min_ms: 400");
+    assert_says(&error, "cluster.raft.election_timeout_min_ms", 6, &["400ms..300ms"]);
+    let error = error_of(
+        "    election_timeout_max_ms: 300",
+        "    election_timeout_max_ms: 300\n    heartbeat_interval_ms: 90",
+    );
+    assert_says(&error, "cluster.raft.election_timeout_min_ms", 6, &["two heartbeats"]);
+    let error = error_of("\"node3:9093\"", "\"node2:9093\"");
+    assert_says(&error, "cluster.raft.peers[1]", 5, &["twice"]);
+}
+
+#[test]
+fn a_missing_key_and_broken_yaml_are_named() {
+    let error = error_of("  node_id: 1\n", "");
+    assert!(error.to_string().contains("node_id"), "{error}");
+    let error = parse("cluster: [").unwrap_err();
+    assert!(error.line.is_some(), "{error}");
+}
+
+#[test]
+fn a_key_that_stands_twice_is_an_error() {
+    let error = error_of("  node_id: 1", "  node_id: 1\n  node_id: 2");
+    assert!(error.to_string().contains("node_id"), "{error}");
+}

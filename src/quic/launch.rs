@@ -1,0 +1,119 @@
+//! Launching: a configuration becomes a running node over QUIC and redb.
+//!
+//! This is all the wiring that there is. Whoever needs another store, transport or loop takes the
+//! parts and writes these few lines anew.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tokio::task::JoinHandle;
+
+use super::{Credentials, Identity, QuicTransport, Seams, TransportError};
+use crate::driver::{
+    Clock, Driver, DriverError, Handle, Observer, Owner, RedbStorage, Storage, StorageError, ThreadDisk,
+    inbox,
+};
+use crate::node::{Caller, Config, Node, StartError};
+use crate::state_machine::StateMachine;
+
+/// The name of the store in a node's data folder.
+const STORE: &str = "node.redb";
+
+/// What a node is launched with.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The node itself.
+    pub config: Config,
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// Where it keeps its data; made if it does not exist.
+    pub data_dir: PathBuf,
+    /// What it proves itself with.
+    pub credentials: Credentials,
+}
+
+/// A node that runs in a task of its own.
+pub struct Running {
+    /// Reaches the node.
+    pub handle: Handle,
+    /// Ends when the node stops, with the reason.
+    pub task: JoinHandle<Result<(), DriverError>>,
+}
+
+/// Why a node cannot be launched. Nothing runs, and what is on disk is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// The certificate is another node's, or not a node's at all.
+    #[error("the certificate is for {found}, but this is node {expected}: use the certificate of this node")]
+    OtherIdentity {
+        /// Whom the certificate names.
+        found: Identity,
+        /// Who is being launched.
+        expected: crate::id::NodeId,
+    },
+    /// A call to the system failed.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The transport cannot start.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node refuses what is in the store.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+impl Launch {
+    /// Starts the node around `state_machine`, with `observer` inside its driver.
+    ///
+    /// Call it inside a tokio runtime. The node is up when this returns; its cluster forms, or is
+    /// found again, when its peers are up.
+    ///
+    /// # Errors
+    ///
+    /// [`LaunchError`]; nothing runs, and what is on disk is as it was.
+    pub fn start<S, O>(self, state_machine: S, observer: O) -> Result<Running, LaunchError>
+    where
+        S: StateMachine + Send + 'static,
+        O: Observer<S> + Send + 'static,
+    {
+        let Launch { config, bind, data_dir, credentials } = self;
+        let identity = credentials.identity().clone();
+        if identity.caller != Caller::Node(config.id) {
+            return Err(LaunchError::OtherIdentity { found: identity, expected: config.id });
+        }
+        create_folder(&data_dir)?;
+        let owner = Owner { cluster: identity.cluster, node: config.id };
+        let mut storage = RedbStorage::open(&data_dir.join(STORE), &owner)?;
+        let durable = storage.recover()?;
+        let seams =
+            Seams::system(bind).map_err(|error| system(&format!("cannot listen on {bind}"), error))?;
+        let clock = Clock::start();
+        let (handle, receiver) = inbox();
+        let peers = config.peers.clone();
+        let node = Node::start(config, seams.entropy, durable, state_machine, clock.now())?;
+        let transport = QuicTransport::start(&seams, &credentials, peers, &handle)?;
+        let disk =
+            ThreadDisk::start(storage).map_err(|error| system("cannot start the storage thread", error))?;
+        let driver = Driver::new(node, clock, transport, disk, observer, receiver);
+        Ok(Running { handle, task: tokio::spawn(driver.run()) })
+    }
+}
+
+fn create_folder(folder: &Path) -> Result<(), LaunchError> {
+    let what = format!("cannot make the data folder {}", folder.display());
+    std::fs::create_dir_all(folder).map_err(|error| system(&what, error))
+}
+
+pub(super) fn system(what: &str, error: io::Error) -> LaunchError {
+    LaunchError::System { what: what.to_owned(), error }
+}
