@@ -66,6 +66,11 @@ impl Device {
         }
     }
 
+    /// Tells whether something was written that is not durable yet.
+    pub fn is_busy(&self) -> bool {
+        !lock(&self.blocks).pending.is_empty()
+    }
+
     /// The power goes. Returns how many blocks were lost that had been written.
     ///
     /// Call it before the process is ended: what a dying process writes on its way out does not exist.

@@ -133,7 +133,7 @@ impl View<'_> {
     fn admit_position(&self, at: Position) -> Result<(), Refusal> {
         let log = &self.raw.raft.raft_log;
         let index = at.index.value();
-        if index > log.committed || index <= log.store.snapshot_at().index.value() {
+        if index > log.committed || index < log.store.snapshot_at().index.value() {
             return Ok(());
         }
         require(log.match_term(index, at.term.value()), Refusal::ContradictsCommitted)

@@ -111,8 +111,8 @@ fn has_entry(durable: &Durable, index: LogIndex) -> bool {
     index <= end
 }
 
-/// What a batch does to a disk, by the contract of the store.
-fn apply(durable: &mut Durable, batch: &WriteBatch) {
+/// Does to a disk what a batch does, by the contract of the store.
+pub fn apply(durable: &mut Durable, batch: &WriteBatch) {
     durable.boot = batch.boot.unwrap_or(durable.boot);
     if let Some(standing) = &batch.standing {
         durable.standing = standing.clone();

@@ -17,7 +17,7 @@ use rivven_cluster::node::{Durable, Event, Input, Message, Output, Peer};
 use rivven_cluster::raft::{Role, Standing};
 
 pub use self::acknowledged::Acknowledged;
-pub use self::durable_promise::DurablePromise;
+pub use self::durable_promise::{DurablePromise, apply};
 pub use self::election_safety::ElectionSafety;
 pub use self::log_matching::LogMatching;
 pub use self::state_machine_safety::StateMachineSafety;

@@ -1,7 +1,7 @@
 //! One run: a seed becomes a cluster, a workload and a plan of faults, and the plan is played.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -23,6 +23,8 @@ const FAULTS_UNTIL: Duration = Duration::from_secs(20);
 const WORK_UNTIL: Duration = Duration::from_secs(23);
 /// By when every node must have caught up.
 const HEALED_UNTIL: Duration = Duration::from_secs(40);
+/// How long a power loss waits for the disk to be at work.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// The step of the simulated clock.
 const TICK: Duration = Duration::from_millis(1);
 /// How many datagrams wait for a host before turmoil drops them; high, so that only faults drop any.
@@ -89,6 +91,8 @@ struct Run {
     devices: Vec<Device>,
     /// What is still to come, as (time, fault, whether it begins), last first.
     switches: Vec<(Duration, Fault, bool)>,
+    /// Nodes that are about to lose power, and since when.
+    doomed: BTreeMap<u64, Duration>,
     power_losses: u64,
     simulated: Duration,
 }
@@ -109,7 +113,8 @@ impl Run {
         switches.sort_by_key(|(time, _, _)| core::cmp::Reverse(*time));
         let devices = (0..nodes).map(|_| Device::default()).collect();
         let shared = Shared { seed, nodes, wires, checkers, trace };
-        Run { shared, net, effects, devices, switches, power_losses: 0, simulated: Duration::ZERO }
+        let doomed = BTreeMap::new();
+        Run { shared, net, effects, devices, switches, doomed, power_losses: 0, simulated: Duration::ZERO }
     }
 
     fn play(&mut self, sim_seed: u64, clients: u64) {
@@ -169,19 +174,48 @@ impl Run {
             let at = u64::try_from(sim.elapsed().as_nanos()).unwrap_or(u64::MAX);
             lock(&self.shared.trace).record(at, &Record::Fault { fault: &fault, begins });
             lock(&self.net).set(&fault, begins);
-            let Fault::PowerLoss { node } = fault else { continue };
-            if begins { self.lose_power(sim, node) } else { sim.bounce(host_name(node)) }
+            match fault {
+                Fault::PowerLoss { node } if begins => {
+                    self.doomed.insert(node, sim.elapsed());
+                }
+                Fault::PowerLoss { node } => {
+                    self.lose_power(sim, node);
+                    sim.bounce(host_name(node));
+                }
+                Fault::Loss { .. } | Fault::Delay { .. } | Fault::Partition { .. } | Fault::OneWay { .. } => {
+                }
+            }
+        }
+        self.strike_the_doomed(sim);
+    }
+
+    /// A power loss strikes when it hurts: while the disk is at work, if that comes soon.
+    fn strike_the_doomed(&mut self, sim: &mut Sim<'_>) {
+        let due: Vec<u64> = self
+            .doomed
+            .iter()
+            .filter(|(node, since)| self.device(**node).is_busy() || sim.elapsed() >= **since + PATIENCE)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in due {
+            self.lose_power(sim, node);
         }
     }
 
     fn lose_power(&mut self, sim: &mut Sim<'_>, node: u64) {
+        if self.doomed.remove(&node).is_none() {
+            return;
+        }
         self.power_losses += 1;
         let mut fate = self.shared.seed.stream("power loss", node * 10_000 + self.power_losses);
-        let place = usize::try_from(node - 1).unwrap_or_default();
-        if self.devices[place].lose_power(&mut fate) > 0 {
+        if self.device(node).lose_power(&mut fate) > 0 {
             lock(&self.effects).count(FaultKind::PowerLoss);
         }
         sim.crash(host_name(node));
+    }
+
+    fn device(&self, node: u64) -> &Device {
+        &self.devices[usize::try_from(node - 1).unwrap_or_default()]
     }
 
     fn report(&self, seed: u64, clients: u64, plan: Vec<Window>) -> Report {

@@ -1,0 +1,404 @@
+//! The laws of `Machine`, for every machine, over random inputs.
+//!
+//! A machine is described once, by how it starts and how a random input for it is made; the laws are
+//! the same for all. The inputs are what peers, clients and disks can say, most of it nonsense.
+
+mod support;
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use rivven_cluster::formation::{self, Formation, VoterSet};
+use rivven_cluster::id::{LogIndex, NodeId, RequestId, Term, WriteId};
+use rivven_cluster::kv::KeyValue;
+use rivven_cluster::machine::Machine;
+use rivven_cluster::node::{self, Caller, Durable, LinkState, Node, Request};
+use rivven_cluster::raft::{
+    self, Ballot, Body, Entry, Position, Proposal, Raft, Snapshot, Timing, Verdict,
+};
+use rivven_cluster::rng::Seed;
+use rivven_cluster::time::Instant;
+use support::{config, newborn, node as node_id};
+
+/// The most outputs after one input: a few for each peer, entry and request that the tests use.
+const OUTPUTS_MAX: usize = 2_000;
+
+/// What happens to a machine.
+#[derive(Clone, Debug)]
+enum Step<I> {
+    /// An input, after so many milliseconds.
+    Input(u64, I),
+    /// A timeout when it is due, if it ever is.
+    Due,
+    /// A timeout too early, after so many thousandths of the time that is left.
+    Early(u64),
+    /// Nothing: the driver drains.
+    Drain,
+}
+
+/// A machine under test.
+trait Subject: Machine<Input: Clone + Debug, Output: Debug + PartialEq> + Sized {
+    fn start(seed: u64) -> Self;
+    fn any_input() -> BoxedStrategy<Self::Input>;
+    /// What a correct driver answers to an output.
+    fn answer(output: &Self::Output) -> Option<Self::Input>;
+    fn assert_invariants(&self);
+}
+
+fn any_steps<S: Subject>() -> impl Strategy<Value = Vec<Step<S::Input>>>
+where
+    S::Input: 'static,
+{
+    let step = prop_oneof![
+        6 => (0..200_u64, S::any_input()).prop_map(|(wait, input)| Step::Input(wait, input)),
+        3 => Just(Step::Due),
+        1 => (0..1000_u64).prop_map(Step::Early),
+        2 => Just(Step::Drain),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// Plays the steps, judging laws 3 to 6 as it goes, and returns everything that came out.
+fn play<S: Subject>(seed: u64, steps: &[Step<S::Input>]) -> Vec<S::Output> {
+    let mut machine = S::start(seed);
+    let mut now = Instant::ORIGIN;
+    let mut all = drain(&mut machine, now);
+    for step in steps {
+        match step {
+            Step::Input(wait, input) => {
+                now = now + Duration::from_millis(*wait);
+                machine.handle(now, input.clone());
+                continue;
+            }
+            Step::Drain => {}
+            Step::Due => {
+                all.extend(drain(&mut machine, now));
+                if let Some(deadline) = machine.deadline() {
+                    now = deadline.max(now);
+                    machine.handle_timeout(now);
+                    all.extend(drain(&mut machine, now));
+                    let next = machine.deadline();
+                    assert!(next.is_none_or(|next| next > now), "law 4: {next:?} is not after {now:?}");
+                }
+            }
+            Step::Early(share) => {
+                all.extend(drain(&mut machine, now));
+                let left = machine.deadline().map_or(Duration::ZERO, |deadline| deadline.saturating_since(now));
+                let early = now + left * u32::try_from(*share).unwrap() / 1000;
+                if machine.deadline().is_some_and(|deadline| early < deadline) {
+                    now = early;
+                    machine.handle_timeout(now);
+                    assert_eq!(drain(&mut machine, now).len(), 0, "law 5: an early timeout says something");
+                }
+            }
+        }
+        all.extend(drain(&mut machine, now));
+    }
+    all.extend(drain(&mut machine, now));
+    all
+}
+
+/// Drains a machine, and answers its outputs as a driver would.
+fn drain<S: Subject>(machine: &mut S, now: Instant) -> Vec<S::Output> {
+    let mut outputs = Vec::new();
+    while let Some(output) = machine.poll() {
+        if let Some(answer) = S::answer(&output) {
+            machine.handle(now, answer);
+        }
+        outputs.push(output);
+        assert!(outputs.len() <= OUTPUTS_MAX, "law 3: draining does not end");
+    }
+    machine.assert_invariants();
+    outputs
+}
+
+fn laws_hold<S: Subject>(seed: u64, steps: &[Step<S::Input>]) {
+    assert_eq!(play::<S>(seed, steps), play::<S>(seed, steps), "law 1: two runs differ");
+}
+
+#[track_caller]
+fn time_must_not_go_back<S: Subject>() {
+    let mut machine = S::start(1);
+    machine.handle_timeout(Instant::from_nanos(1_000));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        machine.handle_timeout(Instant::from_nanos(999));
+    }));
+    assert!(result.is_err(), "law 2: time went back");
+}
+
+macro_rules! laws {
+    ($name:ident, $subject:ty) => {
+        mod $name {
+            use super::*;
+
+            proptest! {
+                #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+                #[test]
+                fn laws_hold_for_any_inputs(seed: u64, steps in any_steps::<$subject>()) {
+                    laws_hold::<$subject>(seed, &steps);
+                }
+            }
+
+            #[test]
+            fn time_never_goes_back() {
+                time_must_not_go_back::<$subject>();
+            }
+        }
+    };
+}
+
+laws!(raft_machine, Raft);
+laws!(formation_machine, Formation);
+laws!(whole_node, Node<KeyValue>);
+laws!(formed_node, Formed);
+
+fn any_id() -> BoxedStrategy<NodeId> {
+    (1..5_u64).prop_map(node_id).boxed()
+}
+
+fn any_number() -> BoxedStrategy<u64> {
+    prop_oneof![8 => 0..12_u64, 1 => Just(u64::MAX), 1 => any::<u64>()].boxed()
+}
+
+fn any_index() -> BoxedStrategy<LogIndex> {
+    any_number().prop_map(LogIndex::new).boxed()
+}
+
+fn any_position() -> BoxedStrategy<Position> {
+    (any_index(), any_number()).prop_map(|(index, term)| Position { index, term: Term::new(term) }).boxed()
+}
+
+fn any_entry() -> BoxedStrategy<Entry> {
+    (any_position(), any::<[u8; 2]>())
+        .prop_map(|(at, command)| Entry { at, command: Bytes::copy_from_slice(&command) })
+        .boxed()
+}
+
+/// Entries that follow each other, as a correct peer's do; guards drop most others at once.
+fn any_append() -> BoxedStrategy<Body> {
+    let ordered = (any_position(), any_index(), 0..4_u64, 0..3_u64).prop_map(|(previous, commit, count, ahead)| {
+        let term = Term::new(previous.term.value().saturating_add(ahead));
+        let index = |offset: u64| LogIndex::new(previous.index.value().saturating_add(offset));
+        let entries = (1..=count)
+            .map(|offset| Entry { at: Position { index: index(offset), term }, command: Bytes::from("c") })
+            .collect();
+        Body::Append { previous, commit, entries }
+    });
+    let wild = (any_position(), any_index(), prop::collection::vec(any_entry(), 0..3))
+        .prop_map(|(previous, commit, entries)| Body::Append { previous, commit, entries });
+    prop_oneof![4 => ordered, 1 => wild].boxed()
+}
+
+fn any_body() -> BoxedStrategy<Body> {
+    let ballot = (any_position(), any_position(), any::<bool>())
+        .prop_map(|(last, commit, transfer)| Ballot { last, commit, transfer });
+    let verdict = (any::<bool>(), any_position()).prop_map(|(granted, commit)| Verdict { granted, commit });
+    let snapshot = (any_position(), prop::collection::vec(any_id(), 0..4))
+        .prop_map(|(at, voters)| Snapshot { at, voters, state: Bytes::from_static(&[0]) });
+    prop_oneof![
+        4 => any_append(),
+        2 => (any_index(), any_index()).prop_map(|(index, commit)| Body::AppendAccepted { index, commit }),
+        1 => (any_index(), any_position(), any_index())
+            .prop_map(|(index, hint, commit)| Body::AppendRejected { index, hint, commit }),
+        1 => ballot.clone().prop_map(Body::Vote),
+        1 => ballot.prop_map(Body::PreVote),
+        2 => verdict.clone().prop_map(Body::VoteResponse),
+        2 => verdict.prop_map(Body::PreVoteResponse),
+        2 => any_index().prop_map(|commit| Body::Heartbeat { commit, context: Bytes::new() }),
+        1 => any_index().prop_map(|commit| Body::HeartbeatResponse { commit, context: Bytes::new() }),
+        1 => snapshot.prop_map(Body::Snapshot),
+        1 => Just(Body::TimeoutNow),
+    ]
+    .boxed()
+}
+
+fn any_raft_message() -> BoxedStrategy<raft::Message> {
+    (prop_oneof![9 => Just(node_id(1)), 1 => any_id()], any_number(), any_body())
+        .prop_map(|(to, term, body)| raft::Message { to, term: Term::new(term), body })
+        .boxed()
+}
+
+impl Subject for Raft {
+    fn start(seed: u64) -> Raft {
+        Raft::start(node_id(1), &Timing::default(), Seed::new(seed), newborn(3), Instant::ORIGIN).unwrap()
+    }
+
+    fn any_input() -> BoxedStrategy<raft::Input> {
+        let proposals = prop::collection::vec(any::<u8>(), 0..3).prop_map(|commands| {
+            let proposal = |command| Proposal { id: RequestId::new(1), command: Bytes::from(vec![command]) };
+            raft::Input::Propose(commands.into_iter().map(proposal).collect())
+        });
+        prop_oneof![
+            8 => (any_id(), any_raft_message()).prop_map(|(from, message)| raft::Input::Message { from, message }),
+            2 => proposals,
+            1 => any_id().prop_map(raft::Input::Unreachable),
+        ]
+        .boxed()
+    }
+
+    fn answer(output: &raft::Output) -> Option<raft::Input> {
+        match output {
+            raft::Output::Persist(persist) => Some(raft::Input::Persisted(persist.number)),
+            raft::Output::Commit(entries) => Some(raft::Input::Applied(entries.last()?.at.index)),
+            raft::Output::Restore(snapshot) => Some(raft::Input::Applied(snapshot.at.index)),
+            _ => None,
+        }
+    }
+
+    fn assert_invariants(&self) {
+        Raft::assert_invariants(self);
+    }
+}
+
+fn any_standing() -> BoxedStrategy<formation::Standing> {
+    let voters = prop::collection::btree_set(any_id(), 1..4).prop_map(|ids| VoterSet::new(ids).unwrap());
+    prop_oneof![
+        Just(formation::Standing::Fresh),
+        voters.clone().prop_map(formation::Standing::Pledged),
+        voters.prop_map(formation::Standing::Formed),
+    ]
+    .boxed()
+}
+
+fn any_formation_message() -> BoxedStrategy<formation::Message> {
+    prop_oneof![
+        any_standing().prop_map(formation::Message::Greeting),
+        any_standing().prop_map(formation::Message::Answer)
+    ]
+    .boxed()
+}
+
+fn any_name() -> BoxedStrategy<rivven_cluster::id::PeerName> {
+    (1..5_u64).prop_map(|id| format!("node{id}:9093").parse().unwrap()).boxed()
+}
+
+impl Subject for Formation {
+    fn start(seed: u64) -> Formation {
+        let standing = formation::Standing::default();
+        Formation::start(node_id(1), config(1, 3).peers, standing, Seed::new(seed), Instant::ORIGIN)
+    }
+
+    fn any_input() -> BoxedStrategy<formation::Input> {
+        prop_oneof![
+            (any_name(), any_id()).prop_map(|(name, node)| formation::Input::Identified { name, node }),
+            (any_id(), any_formation_message())
+                .prop_map(|(from, message)| formation::Input::Message { from, message }),
+        ]
+        .boxed()
+    }
+
+    fn answer(output: &formation::Output) -> Option<formation::Input> {
+        matches!(output, formation::Output::Record(_)).then_some(formation::Input::Recorded)
+    }
+
+    fn assert_invariants(&self) {
+        Formation::assert_invariants(self);
+    }
+}
+
+fn any_node_input() -> BoxedStrategy<node::Input> {
+    let message = prop_oneof![
+        1 => any_formation_message().prop_map(node::Message::Formation),
+        4 => any_raft_message().prop_map(node::Message::Raft),
+    ];
+    let request = prop_oneof![
+        4 => any::<u8>().prop_map(|byte| Request::Propose { command: Bytes::from(vec![byte]) }),
+        1 => Just(Request::Propose { command: Bytes::new() }),
+        1 => Just(Request::QueryStale { query: Bytes::from("k") }),
+        1 => Just(Request::Status),
+        1 => (any_index(), any::<u32>()).prop_map(|(from, limit)| Request::Entries { from, limit }),
+    ];
+    let state = prop_oneof![
+        any_id().prop_map(|node| LinkState::Up { node }),
+        Just(LinkState::Down { reason: "gone".to_owned() })
+    ];
+    let caller = prop_oneof![Just(Caller::Client), Just(Caller::Operator), any_id().prop_map(Caller::Node)];
+    prop_oneof![
+        3 => (any_name(), state).prop_map(|(name, state)| node::Input::Link { name, state }),
+        8 => (any_id(), message).prop_map(|(from, message)| node::Input::Message { from, message }),
+        1 => any_id().prop_map(node::Input::Unreachable),
+        3 => (any::<u64>(), caller, request).prop_map(|(id, from, request)| {
+            node::Input::Request { id: RequestId::new(id), from, request }
+        }),
+    ]
+    .boxed()
+}
+
+fn written(output: &node::Output) -> Option<node::Input> {
+    match output {
+        node::Output::Write(batch) => Some(node::Input::Written(batch.id)),
+        _ => None,
+    }
+}
+
+impl Subject for Node<KeyValue> {
+    fn start(seed: u64) -> Node<KeyValue> {
+        support::start_node(1, 3, seed, Durable::default(), Instant::ORIGIN)
+    }
+
+    fn any_input() -> BoxedStrategy<node::Input> {
+        any_node_input()
+    }
+
+    fn answer(output: &node::Output) -> Option<node::Input> {
+        written(output)
+    }
+
+    fn assert_invariants(&self) {
+        Node::assert_invariants(self);
+    }
+}
+
+/// A node whose cluster has formed, so that consensus hears what comes.
+struct Formed(Node<KeyValue>);
+
+impl Machine for Formed {
+    type Input = node::Input;
+    type Output = node::Output;
+
+    fn handle(&mut self, now: Instant, input: node::Input) {
+        self.0.handle(now, input);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.0.handle_timeout(now);
+    }
+
+    fn poll(&mut self) -> Option<node::Output> {
+        self.0.poll()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.0.deadline()
+    }
+}
+
+impl Subject for Formed {
+    fn start(seed: u64) -> Formed {
+        Formed(support::start_node(1, 3, seed, support::formed(3), Instant::ORIGIN))
+    }
+
+    fn any_input() -> BoxedStrategy<node::Input> {
+        any_node_input()
+    }
+
+    fn answer(output: &node::Output) -> Option<node::Input> {
+        written(output)
+    }
+
+    fn assert_invariants(&self) {
+        self.0.assert_invariants();
+    }
+}
+
+#[test]
+fn a_batch_number_that_was_never_given_stops_the_driver() {
+    let mut node = support::start_node(1, 3, 1, Durable::default(), Instant::ORIGIN);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        node.handle(Instant::ORIGIN, node::Input::Written(WriteId::new(9)));
+    }));
+    assert!(result.is_err());
+}

@@ -1,0 +1,274 @@
+//! Each guard at the door of the Raft machine: the message that it stops is dropped and counted, and
+//! nothing else changes.
+//!
+//! Most of these messages make raft-rs panic, or believe what is not so, if it hears them.
+
+mod support;
+
+use bytes::Bytes;
+use rivven_cluster::id::{LogIndex, Term};
+use rivven_cluster::raft::{
+    Ballot, Body, Entry, Input, Message, Output, Position, Refusal, Role, Snapshot, Verdict,
+};
+use support::{Group, Member, at, birth, entry, newborn, node, with_log};
+
+/// A follower of three, in term 3, with entries 2 to 5, of which 2 and 3 are committed.
+fn follower() -> Member {
+    let log = vec![entry(2, 2), entry(3, 2), entry(4, 3), entry(5, 3)];
+    Member::new(1, with_log(3, 3, 3, log))
+}
+
+/// Node 1 of three, which leads.
+fn leader() -> Member {
+    let mut group = Group::new(3);
+    group.elect(1);
+    let leader = group.members.remove(&1).expect("node 1");
+    assert_eq!(leader.role(), Role::Leader);
+    leader
+}
+
+/// Node 1 of three, which has asked for votes in term 2.
+fn candidate() -> Member {
+    let mut candidate = Member::new(1, newborn(3));
+    candidate.time_out();
+    candidate.persist();
+    candidate.receive(2, 2, Body::PreVoteResponse(Verdict { granted: true, commit: Position::default() }));
+    assert_eq!(candidate.role(), Role::Candidate);
+    candidate
+}
+
+fn append(previous: Position, entries: Vec<Entry>) -> Body {
+    Body::Append { previous, commit: LogIndex::new(3), entries }
+}
+
+fn accepted(index: u64) -> Body {
+    Body::AppendAccepted { index: LogIndex::new(index), commit: LogIndex::new(1) }
+}
+
+fn rejected(index: u64, hint: Position) -> Body {
+    Body::AppendRejected { index: LogIndex::new(index), hint, commit: LogIndex::new(1) }
+}
+
+fn ballot(last: Position) -> Body {
+    Body::Vote(Ballot { last, commit: Position::default(), transfer: false })
+}
+
+fn heartbeat(commit: u64) -> Body {
+    Body::Heartbeat { commit: LogIndex::new(commit), context: Bytes::new() }
+}
+
+fn snapshot(at: Position, voters: &[u64]) -> Body {
+    Body::Snapshot(Snapshot { at, voters: voters.iter().copied().map(node).collect(), state: Bytes::new() })
+}
+
+/// The message is dropped, counted, and leaves the machine as it was.
+#[track_caller]
+fn assert_refused(mut member: Member, from: u64, term: u64, body: Body, refusal: Refusal) {
+    let message = Message { to: node(1), term: Term::new(term), body };
+    assert_message_refused(&mut member, from, message, refusal);
+}
+
+#[track_caller]
+fn assert_message_refused(member: &mut Member, from: u64, message: Message, refusal: Refusal) {
+    let before = (member.raft.standing(), member.raft.indexes());
+    member.sent.clear();
+    member.held.clear();
+    member.others.clear();
+    member.handle(Input::Message { from: node(from), message });
+    assert_eq!(member.others, [Output::Refused { from: node(from), refusal }]);
+    assert_eq!(member.raft.refusals().get(&refusal), Some(&1));
+    assert_eq!((member.raft.standing(), member.raft.indexes()), before);
+    assert_eq!(member.sent, []);
+    assert!(member.held.is_empty());
+}
+
+/// The message is heard.
+#[track_caller]
+fn assert_admitted(member: &mut Member, from: u64, term: u64, body: Body) {
+    member.receive(from, term, body);
+    assert!(member.raft.refusals().is_empty(), "{:?}", member.raft.refusals());
+}
+
+#[test]
+fn a_message_for_another_node_is_dropped() {
+    let message = Message { to: node(2), term: Term::new(3), body: accepted(2) };
+    assert_message_refused(&mut leader(), 3, message, Refusal::Misaddressed);
+}
+
+#[test]
+fn a_stranger_and_an_impostor_are_dropped() {
+    assert_refused(follower(), 9, 3, heartbeat(2), Refusal::Stranger);
+    assert_refused(follower(), 1, 3, heartbeat(2), Refusal::Stranger);
+}
+
+#[test]
+fn term_zero_is_dropped_since_raft_rs_takes_it_for_a_message_of_its_own() {
+    assert_refused(candidate(), 2, 0, append(at(1, 1), vec![]), Refusal::ImplausibleTerm);
+    assert_refused(follower(), 2, 0, ballot(at(9, 9)), Refusal::ImplausibleTerm);
+}
+
+#[test]
+fn a_term_that_no_sequence_of_elections_reaches_is_dropped() {
+    assert_refused(follower(), 2, u64::MAX, ballot(at(9, 9)), Refusal::ImplausibleTerm);
+    assert_refused(follower(), 2, 3 + (1 << 20) + 1, ballot(at(9, 9)), Refusal::ImplausibleTerm);
+    assert_admitted(&mut follower(), 2, 3 + (1 << 20), ballot(at(9, 9)));
+}
+
+#[test]
+fn an_append_with_a_gap_is_dropped() {
+    assert_refused(follower(), 2, 3, append(at(5, 3), vec![entry(7, 3)]), Refusal::MalformedAppend);
+    let gap_inside = vec![entry(6, 3), entry(8, 3)];
+    assert_refused(follower(), 2, 3, append(at(5, 3), gap_inside), Refusal::MalformedAppend);
+}
+
+#[test]
+fn an_append_whose_terms_make_no_sense_is_dropped() {
+    let decreasing = vec![entry(6, 3), entry(7, 2)];
+    assert_refused(follower(), 2, 3, append(at(5, 3), decreasing), Refusal::MalformedAppend);
+    assert_refused(follower(), 2, 3, append(at(5, 3), vec![entry(6, 4)]), Refusal::MalformedAppend);
+    assert_refused(follower(), 2, 3, append(at(5, 4), vec![]), Refusal::MalformedAppend);
+}
+
+#[test]
+fn an_append_after_an_index_without_a_term_is_dropped_since_raft_rs_would_find_that_it_matches() {
+    assert_refused(follower(), 2, 3, append(at(9, 0), vec![entry(10, 3)]), Refusal::MalformedAppend);
+    assert_refused(follower(), 2, 3, append(at(0, 3), vec![entry(1, 3)]), Refusal::MalformedAppend);
+}
+
+#[test]
+fn an_append_at_the_end_of_all_indexes_is_dropped() {
+    let end = at(u64::MAX - 1, 3);
+    assert_refused(follower(), 2, 3, append(end, vec![entry(u64::MAX, 3)]), Refusal::MalformedAppend);
+    assert_refused(follower(), 2, 3, append(at(u64::MAX, 3), vec![]), Refusal::MalformedAppend);
+}
+
+#[test]
+fn an_append_that_contradicts_what_is_committed_is_dropped_with_an_alarm() {
+    let body = append(at(2, 2), vec![entry(3, 3)]);
+    assert_refused(follower(), 2, 3, body, Refusal::ContradictsCommitted);
+    assert!(Refusal::ContradictsCommitted.is_alarming());
+}
+
+#[test]
+fn what_an_earlier_term_says_is_no_alarm() {
+    let mut member = follower();
+    assert_admitted(&mut member, 2, 2, append(at(1, 1), vec![entry(2, 1)]));
+    let mut leader = leader();
+    assert_admitted(&mut leader, 2, 1, accepted(100));
+    assert_admitted(&mut leader, 2, 1, heartbeat(100));
+}
+
+#[test]
+fn an_append_that_replaces_what_is_not_committed_is_heard() {
+    let mut member = follower();
+    assert_admitted(&mut member, 2, 4, append(at(3, 2), vec![entry(4, 4)]));
+    assert_eq!(member.raft.indexes().last, LogIndex::new(4));
+}
+
+#[test]
+fn a_heartbeat_whose_commit_lies_beyond_our_log_is_dropped_with_an_alarm() {
+    assert_refused(follower(), 2, 3, heartbeat(6), Refusal::CommitBeyondLog);
+    assert!(Refusal::CommitBeyondLog.is_alarming());
+    assert_admitted(&mut follower(), 2, 3, heartbeat(5));
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_is_dropped() {
+    let term = leader().term();
+    assert_refused(leader(), 2, term, accepted(3), Refusal::AckBeyondLog);
+    assert_refused(leader(), 2, term, accepted(u64::MAX), Refusal::AckBeyondLog);
+    assert_admitted(&mut leader(), 2, term, accepted(2));
+}
+
+#[test]
+fn a_hint_that_makes_no_sense_is_dropped() {
+    let term = leader().term();
+    assert_refused(leader(), 2, term, rejected(2, at(3, 1)), Refusal::AckBeyondLog);
+    assert_refused(leader(), 2, term, rejected(9, at(9, 1)), Refusal::AckBeyondLog);
+    assert_refused(leader(), 2, term, rejected(2, at(2, term + 1)), Refusal::AckBeyondLog);
+    assert_admitted(&mut leader(), 2, term, rejected(2, at(1, 1)));
+}
+
+#[test]
+fn a_vote_that_nobody_can_have_been_asked_for_yet_is_dropped() {
+    let mut member = follower();
+    member.receive(2, 3, append(at(5, 3), vec![entry(6, 3)]));
+    member.time_out();
+    assert_eq!(member.role(), Role::PreCandidate);
+    let granted = Body::PreVoteResponse(Verdict { granted: true, commit: Position::default() });
+    let message = Message { to: node(1), term: Term::new(4), body: granted };
+    assert_message_refused(&mut member, 2, message, Refusal::PrematureVote);
+}
+
+#[test]
+fn a_ballot_with_half_a_position_is_dropped() {
+    assert_refused(follower(), 2, 4, ballot(at(9, 0)), Refusal::MalformedBallot);
+    assert_refused(follower(), 2, 4, ballot(at(0, 9)), Refusal::MalformedBallot);
+    let half = Verdict { granted: false, commit: at(9, 0) };
+    assert_refused(candidate(), 2, 2, Body::VoteResponse(half), Refusal::MalformedBallot);
+}
+
+#[test]
+fn a_snapshot_that_no_leader_has_is_dropped_before_the_log_is_replaced() {
+    let three = &[1, 2, 3];
+    assert_refused(follower(), 2, 3, snapshot(at(0, 0), three), Refusal::MalformedSnapshot);
+    assert_refused(follower(), 2, 3, snapshot(at(9, 0), three), Refusal::MalformedSnapshot);
+    assert_refused(follower(), 2, 3, snapshot(at(9, 4), three), Refusal::MalformedSnapshot);
+    assert_refused(follower(), 2, 3, snapshot(at(u64::MAX, 3), three), Refusal::MalformedSnapshot);
+    assert_refused(follower(), 2, 3, snapshot(at(9, 3), &[]), Refusal::MalformedSnapshot);
+    assert_refused(follower(), 2, 3, snapshot(at(9, 3), &[1, 2, 2]), Refusal::MalformedSnapshot);
+    assert_refused(follower(), 2, 3, snapshot(at(3, 3), three), Refusal::ContradictsCommitted);
+    assert_refused(follower(), 2, 3, snapshot(at(1, 2), three), Refusal::ContradictsCommitted);
+}
+
+#[test]
+fn only_the_current_leader_may_hand_over() {
+    assert_refused(follower(), 2, 3, Body::TimeoutNow, Refusal::NotFromLeader);
+    let mut member = follower();
+    assert_admitted(&mut member, 2, 3, heartbeat(3));
+    assert_admitted(&mut member, 2, 3, Body::TimeoutNow);
+    assert_eq!(member.role(), Role::Candidate);
+}
+
+#[test]
+fn a_second_leader_of_our_term_is_dropped_with_an_alarm() {
+    let term = leader().term();
+    assert_refused(leader(), 2, term, heartbeat(1), Refusal::SecondLeader);
+    assert_refused(leader(), 2, term, append(at(2, term), vec![]), Refusal::SecondLeader);
+    assert_refused(leader(), 2, term, snapshot(at(9, term), &[1, 2, 3]), Refusal::SecondLeader);
+    assert!(Refusal::SecondLeader.is_alarming());
+}
+
+#[test]
+fn proposals_at_a_follower_never_reach_raft_rs_which_would_forward_them() {
+    let mut member = follower();
+    assert_admitted(&mut member, 2, 3, heartbeat(3));
+    member.persist();
+    member.take_sent();
+    member.propose(2);
+    assert!(matches!(member.others.last(), Some(Output::Declined { ids, .. }) if ids.len() == 2));
+    assert_eq!(member.take_sent(), []);
+}
+
+#[test]
+fn an_empty_proposal_is_nothing_since_raft_rs_panics_on_it() {
+    let mut member = leader();
+    member.propose(0);
+    assert_eq!(member.raft.indexes().last, leader().raft.indexes().last);
+}
+
+#[test]
+fn a_lone_voter_whose_log_is_not_durable_sits_its_election_out() {
+    let mut member = Member::new(1, newborn(1));
+    member.time_out();
+    member.persist();
+    assert_eq!(member.role(), Role::Leader);
+    member.propose(1);
+    // The write of the proposal is not confirmed, and a leader of a later term takes over, which
+    // cannot be in a cluster of one: nobody else is a member, so it is not heard.
+    let birth = birth(1);
+    let message = Message { to: node(1), term: Term::new(9), body: snapshot(at(9, 9), &[1]) };
+    member.handle(Input::Message { from: node(2), message });
+    assert_eq!(member.raft.refusals().get(&Refusal::Stranger), Some(&1));
+    assert_eq!(member.raft.voters(), birth.voters);
+}
