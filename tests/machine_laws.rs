@@ -15,9 +15,7 @@ use rivven_cluster::id::{LogIndex, NodeId, RequestId, Term, WriteId};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{self, Caller, Durable, LinkState, Node, Request};
-use rivven_cluster::raft::{
-    self, Ballot, Body, Entry, Position, Proposal, Raft, Snapshot, Timing, Verdict,
-};
+use rivven_cluster::raft::{self, Ballot, Body, Entry, Position, Proposal, Raft, Snapshot, Timing, Verdict};
 use rivven_cluster::rng::Seed;
 use rivven_cluster::time::Instant;
 use support::{config, newborn, node as node_id};
@@ -85,7 +83,8 @@ fn play<S: Subject>(seed: u64, steps: &[Step<S::Input>]) -> Vec<S::Output> {
             }
             Step::Early(share) => {
                 all.extend(drain(&mut machine, now));
-                let left = machine.deadline().map_or(Duration::ZERO, |deadline| deadline.saturating_since(now));
+                let left =
+                    machine.deadline().map_or(Duration::ZERO, |deadline| deadline.saturating_since(now));
                 let early = now + left * u32::try_from(*share).unwrap() / 1000;
                 if machine.deadline().is_some_and(|deadline| early < deadline) {
                     now = early;
@@ -179,14 +178,18 @@ fn any_entry() -> BoxedStrategy<Entry> {
 
 /// Entries that follow each other, as a correct peer's do; guards drop most others at once.
 fn any_append() -> BoxedStrategy<Body> {
-    let ordered = (any_position(), any_index(), 0..4_u64, 0..3_u64).prop_map(|(previous, commit, count, ahead)| {
-        let term = Term::new(previous.term.value().saturating_add(ahead));
-        let index = |offset: u64| LogIndex::new(previous.index.value().saturating_add(offset));
-        let entries = (1..=count)
-            .map(|offset| Entry { at: Position { index: index(offset), term }, command: Bytes::from("c") })
-            .collect();
-        Body::Append { previous, commit, entries }
-    });
+    let ordered =
+        (any_position(), any_index(), 0..4_u64, 0..3_u64).prop_map(|(previous, commit, count, ahead)| {
+            let term = Term::new(previous.term.value().saturating_add(ahead));
+            let index = |offset: u64| LogIndex::new(previous.index.value().saturating_add(offset));
+            let entries = (1..=count)
+                .map(|offset| Entry {
+                    at: Position { index: index(offset), term },
+                    command: Bytes::from("c"),
+                })
+                .collect();
+            Body::Append { previous, commit, entries }
+        });
     let wild = (any_position(), any_index(), prop::collection::vec(any_entry(), 0..3))
         .prop_map(|(previous, commit, entries)| Body::Append { previous, commit, entries });
     prop_oneof![4 => ordered, 1 => wild].boxed()

@@ -15,7 +15,8 @@ use proptest::strategy::ValueTree;
 use rivven_cluster::id::{NodeId, PeerName, RequestId};
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{
-    Caller, Config, Durable, Input, Limits, LinkState, Message, Node, Output, Peer, Reply, Request, WriteBatch,
+    Caller, Config, Durable, Input, Limits, LinkState, Message, Node, Output, Peer, Reply, Request,
+    WriteBatch,
 };
 use rivven_cluster::raft::Timing;
 use rivven_cluster::rng::Seed;
@@ -123,7 +124,9 @@ impl World {
                 Output::Send { to, message } => {
                     let to = match to {
                         Peer::Node(to) => to.value(),
-                        Peer::Address(to) => (1..=NODES).find(|other| name(*other) == to).expect("a listed peer"),
+                        Peer::Address(to) => {
+                            (1..=NODES).find(|other| name(*other) == to).expect("a listed peer")
+                        }
                     };
                     self.messages.push((node, to, message));
                 }
@@ -175,7 +178,11 @@ impl World {
                 let request = RequestId::new(self.last_request);
                 let command = Bytes::from(format!("ticket {:09} nonsense", self.last_request));
                 self.commands.insert(request, command.clone());
-                let request = Input::Request { id: request, from: Caller::Client, request: Request::Propose { command } };
+                let request = Input::Request {
+                    id: request,
+                    from: Caller::Client,
+                    request: Request::Propose { command },
+                };
                 self.handle(*node, request);
             }
         }

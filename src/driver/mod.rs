@@ -48,6 +48,11 @@ pub trait Transport {
     ///
     /// [`Dropped`] if it is certain that the message will not arrive.
     fn send(&mut self, to: &Peer, message: Message) -> Result<(), Dropped>;
+
+    /// Says goodbye and gives back what the system lent, such as a port. Called once, at the end.
+    fn close(&mut self) -> impl Future<Output = ()> + Send {
+        core::future::ready(())
+    }
 }
 
 /// A message that was not sent: there is no connection, or its queue is full.
@@ -180,6 +185,12 @@ where
     ///
     /// [`DriverError`] if the node halts or a bug shows itself.
     pub async fn run(mut self) -> Result<(), DriverError> {
+        let result = self.drive().await;
+        self.transport.close().await;
+        result
+    }
+
+    async fn drive(&mut self) -> Result<(), DriverError> {
         self.fire_due(self.clock.now())?;
         self.drain()?;
         loop {

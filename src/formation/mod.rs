@@ -17,13 +17,16 @@
 //! address has been identified. Then three standings, each durable before anybody hears of it:
 //!
 //! ```text
-//!   Fresh ──all peers identified──► Pledged(voters) ──everyone pledged the same──► Formed(voters)
-//!                                        └──────────one peer has Formed the same──────┘
+//!   Fresh ──all peers heard, none formed──► Pledged(voters) ──all pledged the same──► Formed(voters)
+//!                                               └─────────one peer Formed the same──────┘
 //! ```
 //!
 //! A node forms only when all voters have pledged the same set, so whoever is *formed* knows that
 //! every voter once had a durable pledge. A *fresh* node that meets a formed cluster which counts it
-//! among its voters has therefore lost its disk, and is refused. A pledge is never taken back.
+//! among its voters has therefore lost its disk, and is refused. So that it cannot miss that, a node
+//! pledges only after *every* listed peer has told it, in this process, that it is not formed. If the
+//! node voted before it lost its disk, then for or with a formed peer, and that peer will say so. A
+//! pledge is never taken back.
 //!
 //! # Reading
 //!
@@ -328,7 +331,9 @@ impl Formation {
             (Standing::Formed(_), _) => Ok(None),
             (Standing::Fresh, founders) => {
                 self.refuse_if_wiped()?;
-                Ok(founders.map(Standing::Pledged))
+                let Some(founders) = founders else { return Ok(None) };
+                let agreed = self.is_unopposed(&founders)?;
+                Ok(agreed.then_some(Standing::Pledged(founders)))
             }
             (Standing::Pledged(pledged), Some(found)) if *pledged != found => {
                 Err(Refusal::PledgedToOthers { pledged: pledged.clone(), found })
@@ -372,6 +377,20 @@ impl Formation {
             });
         }
         Ok(())
+    }
+
+    /// Tells whether all other founders have been heard, and none has pledged itself to others.
+    fn is_unopposed(&self, ours: &VoterSet) -> Result<bool, Refusal> {
+        for (peer, standing) in &self.heard {
+            match standing {
+                Standing::Pledged(theirs) | Standing::Formed(theirs) if theirs != ours => {
+                    let (theirs, ours) = (theirs.clone(), ours.clone());
+                    return Err(Refusal::OtherVoters { peer: *peer, theirs, ours });
+                }
+                Standing::Fresh | Standing::Pledged(_) | Standing::Formed(_) => {}
+            }
+        }
+        Ok(ours.voters().iter().all(|voter| *voter == self.id || self.heard.contains_key(voter)))
     }
 
     /// Tells whether all founders are known to have pledged the same set as we.

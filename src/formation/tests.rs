@@ -33,10 +33,35 @@ fn hear(machine: &mut Formation, from: u64, standing: Standing) -> Vec<Output> {
 }
 
 #[test]
-fn a_node_pledges_when_every_listed_peer_is_identified() {
+fn a_node_pledges_when_every_listed_peer_has_said_that_it_is_not_formed() {
     let mut machine = start(Standing::Fresh);
     assert_eq!(identify(&mut machine, 2, 2), []);
-    assert_eq!(identify(&mut machine, 3, 3), [Output::Record(Standing::Pledged(set(&[1, 2, 3])))]);
+    assert_eq!(identify(&mut machine, 3, 3), []);
+    assert_eq!(hear(&mut machine, 2, Standing::Fresh), []);
+    let pledge = Output::Record(Standing::Pledged(set(&[1, 2, 3])));
+    assert_eq!(hear(&mut machine, 3, Standing::Pledged(set(&[1, 2, 3]))), [pledge]);
+}
+
+#[test]
+fn a_wiped_node_never_pledges_although_it_has_identified_everybody() {
+    let mut machine = start(Standing::Fresh);
+    identify(&mut machine, 2, 2);
+    identify(&mut machine, 3, 3);
+    hear(&mut machine, 2, Standing::Pledged(set(&[1, 2, 3])));
+    let theirs = set(&[1, 2, 3]);
+    let refused = hear(&mut machine, 3, Standing::Formed(theirs.clone()));
+    assert_eq!(refused, [Output::Refused(Refusal::DiskWiped { peer: node(3), theirs })]);
+}
+
+#[test]
+fn a_node_does_not_pledge_against_a_peer_that_is_pledged_to_others() {
+    let mut machine = start(Standing::Fresh);
+    identify(&mut machine, 2, 2);
+    identify(&mut machine, 3, 3);
+    hear(&mut machine, 2, Standing::Fresh);
+    let (theirs, ours) = (set(&[3, 4]), set(&[1, 2, 3]));
+    let refused = hear(&mut machine, 3, Standing::Pledged(theirs.clone()));
+    assert_eq!(refused, [Output::Refused(Refusal::OtherVoters { peer: node(3), theirs, ours })]);
 }
 
 #[test]
@@ -44,6 +69,8 @@ fn a_pledge_is_told_only_when_it_is_durable() {
     let mut machine = start(Standing::Fresh);
     identify(&mut machine, 2, 2);
     identify(&mut machine, 3, 3);
+    hear(&mut machine, 2, Standing::Fresh);
+    hear(&mut machine, 3, Standing::Fresh);
     let greeting = Input::Message { from: node(2), message: Message::Greeting(Standing::Fresh) };
     let answer = |standing| Output::Send { to: Addressee::Node(node(2)), message: Message::Answer(standing) };
     assert_eq!(handle(&mut machine, greeting.clone()), [answer(Standing::Fresh)]);

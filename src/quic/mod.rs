@@ -19,10 +19,13 @@ mod link;
 mod raft_node;
 mod server;
 
+use core::time::Duration;
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use quinn::{Endpoint, VarInt};
+use quinn::{AsyncUdpSocket, Endpoint, VarInt};
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use self::link::{Dialer, Link};
 use self::server::Server;
@@ -41,14 +44,19 @@ pub use self::raft_node::{RaftConfig, RaftNode, RaftNodeError, development_autho
 
 /// A node's [`Transport`] over QUIC. Its tasks end when it is dropped.
 pub struct QuicTransport {
-    endpoint: Endpoint,
+    /// `None` once closed.
+    endpoint: Option<Endpoint>,
     links: BTreeMap<PeerName, Link>,
     /// Which link leads to a node, as far as certificates have told.
     routes: Routes,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
+    socket: Weak<dyn AsyncUdpSocket>,
 }
 
-type Routes = std::sync::Arc<std::sync::Mutex<BTreeMap<NodeId, PeerName>>>;
+/// How long a transport waits for its socket when it is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+type Routes = Arc<Mutex<BTreeMap<NodeId, PeerName>>>;
 
 /// Why a transport cannot start. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -100,14 +108,21 @@ impl QuicTransport {
             tasks.spawn(task);
             links.insert(name, link);
         }
-        Ok(QuicTransport { endpoint, links, routes, _tasks: tasks })
+        let socket = Arc::downgrade(&seams.socket);
+        Ok(QuicTransport { endpoint: Some(endpoint), links, routes, tasks, socket })
+    }
+
+    fn hang_up(&self) {
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.close(VarInt::from_u32(0), HangUp::Shutdown.to_string().as_bytes());
+        }
     }
 
     fn link(&self, to: &Peer) -> Option<&Link> {
         match to {
             Peer::Address(name) => self.links.get(name),
             Peer::Node(node) => {
-                let routes = self.routes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
                 self.links.get(routes.get(node)?)
             }
         }
@@ -127,10 +142,30 @@ impl Transport for QuicTransport {
         })?;
         link.send(lane, frame)
     }
+
+    /// Waits until peers have been told, and the port is free again.
+    async fn close(&mut self) {
+        self.hang_up();
+        self.tasks.shutdown().await;
+        let socket = self.socket.clone();
+        let endpoint = self.endpoint.take();
+        let closing = async {
+            if let Some(endpoint) = endpoint {
+                endpoint.wait_idle().await;
+            }
+            // quinn's own task drops the socket, some time after the last handle to the endpoint.
+            while socket.strong_count() > 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            tracing::warn!("the socket is still in use {CLOSE_TIMEOUT:?} after the node has stopped");
+        }
+    }
 }
 
 impl Drop for QuicTransport {
     fn drop(&mut self) {
-        self.endpoint.close(VarInt::from_u32(0), HangUp::Shutdown.to_string().as_bytes());
+        self.hang_up();
     }
 }

@@ -23,19 +23,26 @@ pub struct Audited {
     pub unknown_found: usize,
 }
 
-/// Waits until all nodes have applied the same, whoever is ahead.
+/// Waits until every node has applied what any of them had applied when this began.
 pub async fn caught_up(operator: &Client, cluster: &Cluster) -> Result<(), Failure> {
+    let target = applied(operator, cluster).await.into_iter().flatten().max();
     loop {
-        let mut applied = Vec::new();
-        for name in cluster.peer_names().values() {
-            let status = operator.status(name).await;
-            applied.push(status.ok().and_then(|status| status.raft).map(|raft| raft.indexes.applied));
-        }
-        if applied[0].is_some() && applied.iter().all(|index| *index == applied[0]) {
+        let reached = applied(operator, cluster).await.into_iter().all(|index| index >= target);
+        if target.is_some() && reached {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// How far each node has applied the log; `None` for one that does not answer.
+async fn applied(operator: &Client, cluster: &Cluster) -> Vec<Option<LogIndex>> {
+    let mut applied = Vec::new();
+    for name in cluster.peer_names().values() {
+        let status = operator.status(name).await.ok().and_then(|status| status.raft);
+        applied.push(status.map(|raft| raft.indexes.applied));
+    }
+    applied
 }
 
 /// Checks that every acknowledged command is on all nodes, once, at the place that its client was

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rivven_cluster::id::{PeerName, Term};
 use rivven_cluster::kv;
 use rivven_cluster::node::{Caller, Reply, Request};
-use rivven_cluster::quic::Client;
+use rivven_cluster::quic::{Client, system_entropy};
 use rivven_cluster::raft::Role;
 use tokio::time::{Instant, timeout};
 
@@ -30,17 +30,20 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Takes a few seconds, leaves nothing behind.
 #[derive(clap::Args)]
 pub struct Options {
-    /// How many commands are sent.
+    /// How many commands are sent in each round.
     #[arg(long, default_value_t = 10_000)]
     commands: u64,
+    /// How many nodes are killed, one a round: first the leader, then any.
+    #[arg(long, default_value_t = 1)]
+    rounds: u64,
     /// How many clients send them at the same time.
     #[arg(long, default_value_t = 64)]
     clients: u64,
 }
 
 pub async fn demo(options: &Options) -> Result<(), Failure> {
-    if options.commands < 2 || options.clients == 0 {
-        return Err(Failure("the demo needs at least 2 commands and 1 client".to_owned()));
+    if options.commands < 2 || options.clients == 0 || options.rounds == 0 {
+        return Err(Failure("the demo needs at least 2 commands, 1 client and 1 round".to_owned()));
     }
     let mut cluster = Cluster::start().await?;
     // Whatever happens, no process is left behind.
@@ -64,20 +67,37 @@ async fn play(cluster: &mut Cluster, options: &Options) -> Result<(), Failure> {
     let first = leader_elected(cluster, Term::new(0)).await?;
     println!("node {} leads term {} after {}", first.node, first.term, millis(started.elapsed()));
 
-    let bar = progress(options.commands);
-    let workload = Workload::start(options, cluster.client(Caller::Client, CLIENT_TIMEOUT)?, bar.clone());
+    let total = options.commands * options.rounds;
+    let bar = progress(total);
+    let client = cluster.client(Caller::Client, CLIENT_TIMEOUT)?;
+    let operator = cluster.client(Caller::Operator, CLIENT_TIMEOUT)?;
+    let workload = Workload::start(total, options.clients, client, bar.clone());
     within("half of the commands", workload.reaches(options.commands / 2)).await?;
     let failover = kill_leader(cluster, &first, &bar).await?;
-    let restarted = Instant::now();
-    cluster.restart(first.node).await?;
-    let ledger = within("the other half of the commands", workload.finish()).await??;
+    let catch_up = restart(cluster, &operator, first.node).await?;
+    let mut choices = system_entropy()?.stream("demo victims", 0);
+    for round in 1..options.rounds {
+        let half = round * options.commands + options.commands / 2;
+        within("half of the commands of a round", workload.reaches(half)).await?;
+        let victim = choices.between(1, 4);
+        cluster.kill(victim).await?;
+        say(&bar, &format!("killed node {victim} with SIGKILL"));
+        restart(cluster, &operator, victim).await?;
+    }
+    let ledger = within("the rest of the commands", workload.finish()).await??;
     bar.finish_and_clear();
-    let operator = cluster.client(Caller::Operator, CLIENT_TIMEOUT)?;
-    within("the killed node to catch up", audit::caught_up(&operator, cluster)).await??;
-    let catch_up = restarted.elapsed();
+    within("all nodes to agree", audit::caught_up(&operator, cluster)).await??;
     let audited = audit::audit(&operator, cluster, &ledger).await?;
     report(&failover, catch_up, &ledger, &audited);
     Ok(())
+}
+
+/// Starts a killed node again. Returns how long it took to catch up with where the others were.
+async fn restart(cluster: &mut Cluster, operator: &Client, node: u64) -> Result<Duration, Failure> {
+    let restarted = Instant::now();
+    cluster.restart(node).await?;
+    within("a killed node to catch up", audit::caught_up(operator, cluster)).await??;
+    Ok(restarted.elapsed())
 }
 
 async fn kill_leader(

@@ -11,7 +11,6 @@ use rivven_cluster::kv::Command;
 use rivven_cluster::quic::{Client, ClientError};
 use tokio::task::JoinSet;
 
-use super::Options;
 use crate::Failure;
 
 /// What became of each command, by its bytes, which no other command has.
@@ -35,31 +34,24 @@ struct Shared {
     client: Client,
     commands: u64,
     next: AtomicU64,
-    acknowledged: AtomicU64,
     ledger: Mutex<Ledger>,
     bar: ProgressBar,
 }
 
 impl Workload {
-    pub fn start(options: &Options, client: Client, bar: ProgressBar) -> Workload {
-        let shared = Arc::new(Shared {
-            client,
-            commands: options.commands,
-            next: AtomicU64::new(0),
-            acknowledged: AtomicU64::new(0),
-            ledger: Mutex::default(),
-            bar,
-        });
+    pub fn start(commands: u64, clients: u64, client: Client, bar: ProgressBar) -> Workload {
+        let shared =
+            Arc::new(Shared { client, commands, next: AtomicU64::new(0), ledger: Mutex::default(), bar });
         let mut workers = JoinSet::new();
-        for _ in 0..options.clients {
+        for _ in 0..clients {
             workers.spawn(work(Arc::clone(&shared)));
         }
         Workload { workers, shared }
     }
 
-    /// Waits until so many commands have been acknowledged.
+    /// Waits until so many commands have an outcome.
     pub async fn reaches(&self, commands: u64) {
-        while self.shared.acknowledged.load(Ordering::Relaxed) < commands {
+        while self.shared.bar.position() < commands {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -87,7 +79,6 @@ async fn work(shared: Arc<Shared>) {
         let mut ledger = shared.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             Ok(committed) => {
-                shared.acknowledged.fetch_add(1, Ordering::Relaxed);
                 ledger.acknowledged.push((command, committed.at.index.value()));
             }
             Err(ClientError::Unknown(_)) => {

@@ -1,0 +1,300 @@
+//! Real QUIC on loopback: who is let in, what is refused, and what becomes of a link that breaks.
+#![cfg(feature = "quic")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rivven_cluster::id::{LogIndex, PeerName};
+use rivven_cluster::kv::KeyValue;
+use rivven_cluster::node::{Caller, LinkState, Rejection, Reply, Request, Status};
+use rivven_cluster::quic::{
+    Authority, Client, ClientConfig, ClientError, Credentials, Identity, Launch, LaunchError, Running, Seams,
+};
+use rivven_cluster::raft::Role;
+use support::node;
+use tokio::time::{sleep, timeout};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn authority() -> Authority {
+    Authority::generate("test").expect("entropy")
+}
+
+fn issue(authority: &Authority, cluster: &str, caller: Caller) -> Credentials {
+    let cluster = cluster.parse().expect("a sound name");
+    authority.issue(Identity { caller, cluster }).expect("entropy")
+}
+
+/// Free ports on loopback, one a node.
+fn free_addresses(nodes: u64) -> BTreeMap<u64, PeerName> {
+    let sockets: Vec<UdpSocket> =
+        (0..nodes).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port")).collect();
+    let address = |socket: &UdpSocket| socket.local_addr().expect("bound").to_string();
+    (1..).zip(sockets.iter().map(|socket| address(socket).parse().expect("a sound name"))).collect()
+}
+
+/// Nodes on loopback, each with its folder.
+struct Nodes {
+    addresses: BTreeMap<u64, PeerName>,
+    folder: tempfile::TempDir,
+}
+
+impl Nodes {
+    fn new(count: u64) -> Nodes {
+        Nodes { addresses: free_addresses(count), folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn launch(&self, id: u64, credentials: Credentials) -> Result<Running, LaunchError> {
+        let mut config = support::config(id, 1);
+        config.address = self.addresses[&id].clone();
+        config.peers =
+            self.addresses.iter().filter(|(other, _)| **other != id).map(|(_, name)| name.clone()).collect();
+        let bind: SocketAddr = config.address.as_str().parse().expect("an address");
+        let data_dir = self.folder.path().join(format!("node-{id}"));
+        Launch { config, bind, data_dir, credentials }.start(KeyValue::default(), ())
+    }
+
+    fn client(&self, credentials: &Credentials) -> Client {
+        let addresses = self.addresses.values().cloned().collect();
+        let config = ClientConfig { addresses, timeout: Duration::from_secs(10) };
+        let seams = Seams::system("127.0.0.1:0".parse().expect("an address")).expect("a socket");
+        Client::open(&seams, credentials, config).expect("sound credentials")
+    }
+}
+
+async fn status(node: &Running) -> Status {
+    match node.handle.request(Caller::Operator, Request::Status).await {
+        Some(Reply::Status(status)) => *status,
+        other => panic!("no status but {other:?}"),
+    }
+}
+
+/// Waits until the node's status is as wanted.
+async fn until(node: &Running, what: &str, mut wanted: impl FnMut(&Status) -> bool) -> Status {
+    let wait = async {
+        loop {
+            let status = status(node).await;
+            if wanted(&status) {
+                return status;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+fn down_reason(status: &Status) -> &str {
+    match &status.peers[0].state {
+        LinkState::Down { reason } => reason,
+        LinkState::Up { .. } => "",
+    }
+}
+
+/// Node 1 dials node 2, which shows the wrong credentials; what node 1 says about it must hold `parts`.
+async fn assert_refuses(ours: Credentials, theirs: Credentials, parts: &[&str]) {
+    let nodes = Nodes::new(2);
+    let first = nodes.launch(1, ours).expect("node 1");
+    let _second = nodes.launch(2, theirs).expect("node 2");
+    let refused = |status: &Status| parts.iter().all(|part| down_reason(status).contains(part));
+    let status = until(&first, &format!("{parts:?}"), refused).await;
+    assert_eq!(status.raft, None, "no cluster forms");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_of_another_authority_is_refused() {
+    let ours = issue(&authority(), "test", Caller::Node(node(1)));
+    let theirs = issue(&authority(), "test", Caller::Node(node(2)));
+    assert_refuses(ours, theirs, &["another authority"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_of_another_cluster_is_refused() {
+    let authority = authority();
+    let ours = issue(&authority, "test", Caller::Node(node(1)));
+    let theirs = issue(&authority, "other", Caller::Node(node(2)));
+    assert_refuses(ours, theirs, &["not that of a node of cluster", "test"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_another_node_or_of_no_node_does_not_launch() {
+    let nodes = Nodes::new(1);
+    let authority = authority();
+    for caller in [Caller::Node(node(2)), Caller::Client, Caller::Operator] {
+        let Err(error) = nodes.launch(1, issue(&authority, "test", caller)) else { panic!("it started") };
+        assert!(matches!(error, LaunchError::OtherIdentity { .. }), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_another_cluster_is_refused_on_both_sides() {
+    let nodes = Nodes::new(1);
+    let authority = authority();
+    let _node = nodes.launch(1, issue(&authority, "test", Caller::Node(node(1)))).expect("node 1");
+    let stranger = nodes.client(&issue(&authority, "other", Caller::Client));
+    let error = stranger.status(&nodes.addresses[&1]).await.unwrap_err();
+    assert!(matches!(&error, ClientError::Unavailable(reason) if reason.contains("other")), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_may_not_read_the_log_and_an_operator_may() {
+    let nodes = Nodes::new(1);
+    let authority = authority();
+    let running = nodes.launch(1, issue(&authority, "test", Caller::Node(node(1)))).expect("node 1");
+    until(&running, "a leader", |status| status.raft.as_ref().is_some_and(|raft| raft.role == Role::Leader))
+        .await;
+    let client = nodes.client(&issue(&authority, "test", Caller::Client));
+    client.put("k", "v").await.expect("a leader of one");
+    let from = LogIndex::default();
+    let refused = client.entries(&nodes.addresses[&1], from, 10).await.unwrap_err();
+    assert_eq!(refused, ClientError::Rejected(Rejection::Forbidden));
+    let operator = nodes.client(&issue(&authority, "test", Caller::Operator));
+    let entries = operator.entries(&nodes.addresses[&1], from, 10).await.expect("allowed");
+    assert_eq!(entries.iter().filter(|entry| !entry.command.is_empty()).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_that_cannot_be_are_refused_with_a_reason_and_cost_nothing() {
+    let nodes = Nodes::new(1);
+    let authority = authority();
+    let running = nodes.launch(1, issue(&authority, "test", Caller::Node(node(1)))).expect("node 1");
+    until(&running, "a leader", |status| status.raft.as_ref().is_some_and(|raft| raft.role == Role::Leader))
+        .await;
+    let client = nodes.client(&issue(&authority, "test", Caller::Client));
+    let too_large = client.propose(Bytes::from(vec![0; 1024 * 1024 + 1])).await.unwrap_err();
+    assert!(matches!(too_large, ClientError::Rejected(Rejection::TooLarge { .. })), "{too_large}");
+    assert_eq!(client.propose(Bytes::new()).await.unwrap_err(), ClientError::Rejected(Rejection::Empty));
+    client.put("k", "v").await.expect("and it goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_are_stored_compared_and_read_over_the_wire() {
+    let nodes = Nodes::new(3);
+    let authority = authority();
+    let running: Vec<Running> = (1..=3)
+        .map(|id| nodes.launch(id, issue(&authority, "test", Caller::Node(node(id)))).expect("a node"))
+        .collect();
+    let client = nodes.client(&issue(&authority, "test", Caller::Client));
+    client.put("k", "a").await.expect("a quorum");
+    client.compare_and_set("k", Some("a".into()), "b").await.expect("the right value");
+    let conflict = client.compare_and_set("k", Some("a".into()), "c").await.unwrap_err();
+    assert_eq!(conflict, ClientError::Conflict(Some("b".into())));
+    assert_eq!(client.get("k").await.expect("a quorum"), Some("b".into()));
+    assert_eq!(client.get("nothing").await.expect("a quorum"), None);
+    for node in &running {
+        until(node, "all links", |status| {
+            status.peers.iter().all(|peer| matches!(peer.state, LinkState::Up { .. }))
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_is_dialled_again_and_a_restarted_node_catches_up() {
+    let nodes = Nodes::new(3);
+    let authority = authority();
+    let credentials = |id: u64| issue(&authority, "test", Caller::Node(node(id)));
+    let mut running: BTreeMap<u64, Running> =
+        (1..=3).map(|id| (id, nodes.launch(id, credentials(id)).expect("a node"))).collect();
+    let client = nodes.client(&issue(&authority, "test", Caller::Client));
+    client.put("k", "before").await.expect("a quorum");
+
+    let third = running.remove(&3).expect("node 3");
+    third.handle.shutdown().await;
+    third.task.await.expect("no panic").expect("an orderly end");
+    let is_down = |status: &Status| {
+        let third = status.peers.iter().find(|peer| peer.name == nodes.addresses[&3]).expect("a listed peer");
+        matches!(third.state, LinkState::Down { .. })
+    };
+    until(&running[&1], "the link to go down", is_down).await;
+    let written = client.put("k", "while it was away").await.expect("two of three");
+
+    let third = nodes.launch(3, credentials(3)).expect("it starts again");
+    let caught_up = until(&third, "node 3 to catch up", |status| {
+        status.raft.as_ref().is_some_and(|raft| raft.indexes.applied >= written.index)
+    })
+    .await;
+    assert_eq!(caught_up.boot.value(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_disk_was_wiped_is_refused_and_told_what_to_do() {
+    let nodes = Nodes::new(3);
+    let authority = authority();
+    let credentials = |id: u64| issue(&authority, "test", Caller::Node(node(id)));
+    let mut running: BTreeMap<u64, Running> =
+        (1..=3).map(|id| (id, nodes.launch(id, credentials(id)).expect("a node"))).collect();
+    let client = nodes.client(&issue(&authority, "test", Caller::Client));
+    client.put("k", "v").await.expect("a quorum");
+    let third = running.remove(&3).expect("node 3");
+    until(&third, "node 3 to form", |status| status.raft.is_some()).await;
+    third.handle.shutdown().await;
+    third.task.await.expect("no panic").expect("an orderly end");
+    std::fs::remove_dir_all(nodes.folder.path().join("node-3")).expect("wiped");
+
+    let third = nodes.launch(3, credentials(3)).expect("it starts");
+    let status = until(&third, "a refusal", |status| status.refusal.is_some()).await;
+    let refusal = status.refusal.expect("checked").to_string();
+    assert!(refusal.contains("data folder is empty") && refusal.contains("new id"), "{refusal}");
+    assert_eq!(status.raft, None, "it never votes");
+    client.put("k", "still").await.expect("the other two go on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_on_the_port_and_in_a_stream_changes_nothing() {
+    let nodes = Nodes::new(1);
+    let authority = authority();
+    let running = nodes.launch(1, issue(&authority, "test", Caller::Node(node(1)))).expect("node 1");
+    let address: SocketAddr = nodes.addresses[&1].as_str().parse().expect("an address");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    for length in [0, 1, 20, 1200] {
+        socket.send_to(&vec![0xc3; length], address).expect("sent");
+    }
+    let connection = raw_connection(&authority, address).await;
+    let mut stream = connection.open_uni().await.expect("a stream");
+    stream.write_all(b"this is no frame").await.expect("written");
+    let closed = timeout(PATIENCE, connection.closed()).await.expect("the node hangs up");
+    assert!(closed.to_string().contains("version"), "{closed}");
+    until(&running, "a leader", |status| status.raft.as_ref().is_some_and(|raft| raft.role == Role::Leader))
+        .await;
+}
+
+/// A peer with the right certificate and no manners.
+async fn raw_connection(authority: &Authority, address: SocketAddr) -> quinn::Connection {
+    let folder = tempfile::tempdir().expect("a folder");
+    authority.write(folder.path()).expect("written");
+    let identity = Identity { caller: Caller::Node(node(9)), cluster: "test".parse().expect("a sound name") };
+    let (certificate, key) = authority.issue_files(&identity, folder.path(), "node-9").expect("issued");
+    let tls = raw_tls(&folder.path().join("ca.pem"), &certificate, &key);
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3");
+    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("a socket");
+    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
+    endpoint.connect(address, "test.rivven").expect("sound").await.expect("a handshake")
+}
+
+fn raw_tls(
+    ca: &std::path::Path,
+    certificate: &std::path::Path,
+    key: &std::path::Path,
+) -> rustls::ClientConfig {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let read = |path| CertificateDer::from_pem_file(path).expect("a certificate");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(read(ca)).expect("a root");
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![read(certificate)], key)
+        .expect("sound credentials");
+    tls.alpn_protocols = vec![b"rivven-cluster/1".to_vec()];
+    tls
+}
