@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use rivven_cluster::id::{LogIndex, NodeId, RequestId, Term, WriteId};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{self, Caller, Durable, LinkState, Node, Request};
-use rivven_cluster::raft::{self, Ballot, Body, Entry, Position, Proposal, Raft, Snapshot, Timing, Verdict};
+use rivven_cluster::raft::{self, Ballot, Body, Entry, Position, Proposal, Raft, Timing, Verdict};
 use rivven_cluster::rng::Seed;
 use rivven_cluster::time::Instant;
 use support::{config, newborn, node as node_id};
@@ -34,6 +35,8 @@ enum Step<I> {
     Early(u64),
     /// Nothing: the driver drains.
     Drain,
+    /// The disk finishes what it was given first.
+    Finish,
 }
 
 /// A machine under test.
@@ -42,6 +45,8 @@ trait Subject: Machine<Input: Clone + Debug, Output: Debug + PartialEq> + Sized 
     fn any_input() -> BoxedStrategy<Self::Input>;
     /// What a correct driver answers to an output.
     fn answer(output: &Self::Output) -> Option<Self::Input>;
+    /// Whether the answer comes from the disk, which may take its time.
+    fn is_slow(answer: &Self::Input) -> bool;
     fn assert_invariants(&self);
 }
 
@@ -54,63 +59,88 @@ where
         3 => Just(Step::Due),
         1 => (0..1000_u64).prop_map(Step::Early),
         2 => Just(Step::Drain),
+        4 => Just(Step::Finish),
     ];
     prop::collection::vec(step, 1..60)
 }
 
-/// Plays the steps, judging laws 3 to 6 as it goes, and returns everything that came out.
-fn play<S: Subject>(seed: u64, steps: &[Step<S::Input>]) -> Vec<S::Output> {
-    let mut machine = S::start(seed);
-    let mut now = Instant::ORIGIN;
-    let mut all = drain(&mut machine, now);
-    for step in steps {
-        match step {
-            Step::Input(wait, input) => {
-                now = now + Duration::from_millis(*wait);
-                machine.handle(now, input.clone());
-                continue;
-            }
-            Step::Drain => {}
-            Step::Due => {
-                all.extend(drain(&mut machine, now));
-                if let Some(deadline) = machine.deadline() {
-                    now = deadline.max(now);
-                    machine.handle_timeout(now);
-                    all.extend(drain(&mut machine, now));
-                    let next = machine.deadline();
-                    assert!(next.is_none_or(|next| next > now), "law 4: {next:?} is not after {now:?}");
-                }
-            }
-            Step::Early(share) => {
-                all.extend(drain(&mut machine, now));
-                let left =
-                    machine.deadline().map_or(Duration::ZERO, |deadline| deadline.saturating_since(now));
-                let early = now + left * u32::try_from(*share).unwrap() / 1000;
-                if machine.deadline().is_some_and(|deadline| early < deadline) {
-                    now = early;
-                    machine.handle_timeout(now);
-                    assert_eq!(drain(&mut machine, now).len(), 0, "law 5: an early timeout says something");
-                }
-            }
-        }
-        all.extend(drain(&mut machine, now));
-    }
-    all.extend(drain(&mut machine, now));
-    all
+/// A machine, its clock, and its disk, which finishes when told to and in order.
+struct Player<S: Subject> {
+    machine: S,
+    now: Instant,
+    disk: VecDeque<S::Input>,
+    all: Vec<S::Output>,
 }
 
-/// Drains a machine, and answers its outputs as a driver would.
-fn drain<S: Subject>(machine: &mut S, now: Instant) -> Vec<S::Output> {
-    let mut outputs = Vec::new();
-    while let Some(output) = machine.poll() {
-        if let Some(answer) = S::answer(&output) {
-            machine.handle(now, answer);
-        }
-        outputs.push(output);
-        assert!(outputs.len() <= OUTPUTS_MAX, "law 3: draining does not end");
+/// Plays the steps, judging laws 3 to 6 as it goes, and returns everything that came out.
+fn play<S: Subject>(seed: u64, steps: &[Step<S::Input>]) -> Vec<S::Output> {
+    let machine = S::start(seed);
+    let mut player = Player { machine, now: Instant::ORIGIN, disk: VecDeque::new(), all: Vec::new() };
+    player.drain();
+    for step in steps {
+        player.step(step);
     }
-    machine.assert_invariants();
-    outputs
+    player.drain();
+    player.all
+}
+
+impl<S: Subject> Player<S> {
+    fn step(&mut self, step: &Step<S::Input>) {
+        match step {
+            // Law 7: the next input may come before the drain.
+            Step::Input(wait, input) => {
+                self.now = self.now + Duration::from_millis(*wait);
+                self.machine.handle(self.now, input.clone());
+            }
+            Step::Finish => {
+                if let Some(finished) = self.disk.pop_front() {
+                    self.machine.handle(self.now, finished);
+                }
+            }
+            Step::Drain => _ = self.drain(),
+            Step::Due => self.wait_until_due(),
+            Step::Early(share) => self.fire_early(*share),
+        }
+    }
+
+    fn wait_until_due(&mut self) {
+        self.drain();
+        let Some(deadline) = self.machine.deadline() else { return };
+        self.now = deadline.max(self.now);
+        self.machine.handle_timeout(self.now);
+        self.drain();
+        let (next, now) = (self.machine.deadline(), self.now);
+        assert!(next.is_none_or(|next| next > now), "law 4: {next:?} is not after {now:?}");
+    }
+
+    fn fire_early(&mut self, share: u64) {
+        self.drain();
+        let Some(deadline) = self.machine.deadline() else { return };
+        let left = deadline.saturating_since(self.now);
+        let early = self.now + left * u32::try_from(share).unwrap() / 1000;
+        if early < deadline {
+            self.now = early;
+            self.machine.handle_timeout(self.now);
+            assert_eq!(self.drain(), 0, "law 5: an early timeout says something");
+        }
+    }
+
+    /// Drains the machine as a driver would, and returns how much came out.
+    fn drain(&mut self) -> usize {
+        let mut count = 0;
+        while let Some(output) = self.machine.poll() {
+            match S::answer(&output) {
+                Some(answer) if S::is_slow(&answer) => self.disk.push_back(answer),
+                Some(answer) => self.machine.handle(self.now, answer),
+                None => {}
+            }
+            self.all.push(output);
+            count += 1;
+            assert!(count <= OUTPUTS_MAX, "law 3: draining does not end");
+        }
+        self.machine.assert_invariants();
+        count
+    }
 }
 
 fn laws_hold<S: Subject>(seed: u64, steps: &[Step<S::Input>]) {
@@ -199,8 +229,6 @@ fn any_body() -> BoxedStrategy<Body> {
     let ballot = (any_position(), any_position(), any::<bool>())
         .prop_map(|(last, commit, transfer)| Ballot { last, commit, transfer });
     let verdict = (any::<bool>(), any_position()).prop_map(|(granted, commit)| Verdict { granted, commit });
-    let snapshot = (any_position(), prop::collection::vec(any_id(), 0..4))
-        .prop_map(|(at, voters)| Snapshot { at, voters, state: Bytes::from_static(&[0]) });
     prop_oneof![
         4 => any_append(),
         2 => (any_index(), any_index()).prop_map(|(index, commit)| Body::AppendAccepted { index, commit }),
@@ -212,7 +240,6 @@ fn any_body() -> BoxedStrategy<Body> {
         2 => verdict.prop_map(Body::PreVoteResponse),
         2 => any_index().prop_map(|commit| Body::Heartbeat { commit, context: Bytes::new() }),
         1 => any_index().prop_map(|commit| Body::HeartbeatResponse { commit, context: Bytes::new() }),
-        1 => snapshot.prop_map(Body::Snapshot),
         1 => Just(Body::TimeoutNow),
     ]
     .boxed()
@@ -246,9 +273,12 @@ impl Subject for Raft {
         match output {
             raft::Output::Persist(persist) => Some(raft::Input::Persisted(persist.number)),
             raft::Output::Commit(entries) => Some(raft::Input::Applied(entries.last()?.at.index)),
-            raft::Output::Restore(snapshot) => Some(raft::Input::Applied(snapshot.at.index)),
             _ => None,
         }
+    }
+
+    fn is_slow(answer: &raft::Input) -> bool {
+        matches!(answer, raft::Input::Persisted(_))
     }
 
     fn assert_invariants(&self) {
@@ -295,6 +325,10 @@ impl Subject for Formation {
 
     fn answer(output: &formation::Output) -> Option<formation::Input> {
         matches!(output, formation::Output::Record(_)).then_some(formation::Input::Recorded)
+    }
+
+    fn is_slow(_answer: &formation::Input) -> bool {
+        true
     }
 
     fn assert_invariants(&self) {
@@ -350,6 +384,10 @@ impl Subject for Node<KeyValue> {
         written(output)
     }
 
+    fn is_slow(_answer: &node::Input) -> bool {
+        true
+    }
+
     fn assert_invariants(&self) {
         Node::assert_invariants(self);
     }
@@ -390,6 +428,10 @@ impl Subject for Formed {
 
     fn answer(output: &node::Output) -> Option<node::Input> {
         written(output)
+    }
+
+    fn is_slow(_answer: &node::Input) -> bool {
+        true
     }
 
     fn assert_invariants(&self) {

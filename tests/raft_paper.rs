@@ -2,11 +2,10 @@
 
 mod support;
 
-use bytes::Bytes;
 use rivven_cluster::id::{LogIndex, NodeId, Term};
 use rivven_cluster::machine::Machine;
 use rivven_cluster::raft::{
-    Ballot, Body, Input, Message, Output, Position, Raft, Role, Snapshot, TICK, Timing, Verdict,
+    Ballot, Body, Message, Output, Position, Raft, Role, TICK, Timing, Verdict,
 };
 use rivven_cluster::rng::Seed;
 use rivven_cluster::time::Instant;
@@ -205,41 +204,6 @@ fn a_leader_whose_own_term_is_not_durable_sends_nothing() {
     assert_eq!(alone.take_sent(), []);
     alone.persist();
     assert_eq!(alone.raft.indexes().commit, LogIndex::new(2));
-}
-
-/// Raft §7: a follower whose next entry the leader no longer has gets the leader's snapshot, and goes
-/// on from there.
-#[test]
-fn a_snapshot_replaces_the_log_and_the_state_machine_once_it_is_durable() {
-    let mut member = Member::new(1, with_log(3, 2, 1, vec![entry(2, 2)]));
-    let snapshot =
-        Snapshot { at: at(50, 3), voters: (1..=3).map(node).collect(), state: Bytes::from("state") };
-    member.receive(2, 3, Body::Snapshot(snapshot.clone()));
-    let restores = |member: &Member| member.others.contains(&Output::Restore(snapshot.clone()));
-    assert!(!restores(&member));
-    member.persist();
-    assert!(restores(&member));
-    member.handle(Input::Applied(LogIndex::new(50)));
-    let accepted = Body::AppendAccepted { index: LogIndex::new(50), commit: LogIndex::default() };
-    assert_eq!(member.take_sent(), [Message { to: node(2), term: Term::new(3), body: accepted }]);
-    member.receive(2, 3, append(at(50, 3), 51, vec![entry(51, 3)]));
-    member.persist();
-    assert_eq!(member.committed, [entry(51, 3)]);
-}
-
-/// Raft §7: a leader whose log begins behind a follower's end sends its snapshot.
-#[test]
-fn a_leader_sends_its_snapshot_to_a_follower_that_is_behind_it() {
-    let mut recovered = newborn(2);
-    recovered.snapshot.at = at(50, 2);
-    recovered.hard_state.term = Term::new(2);
-    recovered.hard_state.commit = LogIndex::new(50);
-    let mut group = Group::new(2);
-    group.members.insert(1, Member::new(1, recovered));
-    group.elect(1);
-    group.settle();
-    let restored = group.member(2).others.iter().any(|output| matches!(output, Output::Restore(_)));
-    assert!(restored, "{:?}", group.member(2).others);
 }
 
 /// Follower timeouts lie in the configured range, are drawn anew, and follow from the seed.

@@ -207,10 +207,10 @@ impl SimDisk {
         SimDisk { storage, device, latency, slow_in, in_flight: None }
     }
 
-    /// A write takes 1 to 4 ms, a slow one up to 100.
+    /// A write takes 1 to 4 ms, a slow one up to 400: longer than an election.
     fn draw_latency(&mut self) -> Duration {
         let is_slow = self.latency.chance(1, self.slow_in);
-        Duration::from_millis(self.latency.between(1, if is_slow { 101 } else { 5 }))
+        Duration::from_millis(self.latency.between(1, if is_slow { 401 } else { 5 }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whole clusters from one seed, with faults, and checks that they kept their promises.
 pub mod checkers;
 pub mod disk;
+pub mod entropy;
 pub mod faults;
 pub mod net;
 pub mod sweep;

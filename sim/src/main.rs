@@ -48,6 +48,9 @@ enum Command {
         /// How many at a time; as many as there are processors if not given.
         #[arg(long)]
         jobs: Option<usize>,
+        /// Print the hash of each seed's trace.
+        #[arg(long)]
+        hashes: bool,
         /// Do not judge this rule; may be repeated.
         #[arg(long, value_name = "RULE", value_parser = parse_rule)]
         ignore: Vec<Rule>,
@@ -65,11 +68,12 @@ fn parse_rule(name: &str) -> Result<Rule, String> {
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
-    let short = Command::Sweep { seeds: 10, from: 1, jobs: None, ignore: Vec::new() };
+    let short = Command::Sweep { seeds: 10, from: 1, jobs: None, hashes: false, ignore: Vec::new() };
     let passed = match Arguments::parse().command.unwrap_or(short) {
         Command::Run { seed, trace, ignore } => run_one(seed, trace, ignore.into_iter().collect()),
-        Command::Sweep { seeds, from, jobs, ignore } => {
-            run_many(from, seeds, jobs, &ignore.into_iter().collect())
+        Command::Sweep { seeds, from, jobs, hashes, ignore } => {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            run_many(from, seeds, jobs.unwrap_or(processors), hashes, &ignore.into_iter().collect())
         }
     };
     match passed {
@@ -121,13 +125,21 @@ fn replay(seed: u64) -> String {
     format!("cargo run --release -p rivven-sim -- run --seed {seed}")
 }
 
-fn run_many(from: u64, seeds: u64, jobs: Option<usize>, ignored: &BTreeSet<Rule>) -> Result<bool, String> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+fn run_many(
+    from: u64,
+    seeds: u64,
+    jobs: usize,
+    hashes: bool,
+    ignored: &BTreeSet<Rule>,
+) -> Result<bool, String> {
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(seeds) } else { ProgressBar::hidden() };
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left {msg}");
     bar.set_style(style.map_err(|error| error.to_string())?);
     let started = std::time::Instant::now();
-    let summary = sweep(from, seeds, jobs.unwrap_or(processors), ignored, |report| {
+    let summary = sweep(from, seeds, jobs, ignored, |report| {
+        if hashes {
+            bar.suspend(|| println!("seed {}: trace-hash: {:016x}", report.seed, report.hash));
+        }
         if let Some(violation) = &report.violation {
             bar.suspend(|| {
                 println!("seed {}: VIOLATION {violation}\n  replay: {}", report.seed, replay(report.seed))

@@ -19,6 +19,7 @@ use rivven_cluster::id::PeerName;
 use rivven_cluster::quic::{BoxFuture, Resolver};
 use rivven_cluster::rng::{Seed, Stream};
 use turmoil::net::UdpSocket;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::faults::{Effects, Fault, FaultKind};
 use crate::trace::{Fate, Record, Trace};
@@ -118,7 +119,7 @@ impl Wires {
     }
 
     /// Decides what becomes of a datagram, counts it and traces it.
-    fn dispatch(&self, from: HostId, to: IpAddr, length: usize) -> Fate {
+    fn dispatch(&self, from: HostId, to: IpAddr, datagram: &[u8]) -> Fate {
         let mut net = lock(&self.net);
         let to = net.hosts.get(&to).copied().unwrap_or(CLIENTS);
         let fate = net.fate(from, to);
@@ -129,7 +130,8 @@ impl Wires {
             }
             Fate::Delivered { .. } => {}
         }
-        lock(&self.trace).record(sim_nanos(), &Record::Datagram { from, to, length, fate });
+        let (length, bytes) = (datagram.len(), xxh3_64(datagram));
+        lock(&self.trace).record(sim_nanos(), &Record::Datagram { from, to, length, bytes, fate });
         fate
     }
 }
@@ -187,7 +189,7 @@ impl AsyncUdpSocket for SimSocket {
     /// Never fails: a network that loses a datagram does not say so.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let to = transmit.destination;
-        let fate = self.wires.dispatch(self.host, to.ip(), transmit.contents.len());
+        let fate = self.wires.dispatch(self.host, to.ip(), transmit.contents);
         if let Fate::Delivered { delay } = fate {
             let (socket, datagram) = (Arc::clone(&self.socket), transmit.contents.to_vec());
             tokio::spawn(async move {

@@ -1,8 +1,8 @@
 //! The trace of a run: everything that happened, in order, and its running hash.
 //!
 //! Two runs of the same seed must give the same hash; the first record at which they differ is where
-//! something was not an input. Packet *bytes* are not in it, since key exchange draws from the
-//! operating system; times, sizes and everything above TLS are.
+//! something was not an input. It goes down to the bytes of each packet: TLS draws its random numbers
+//! from the seed, too.
 
 use std::io::Write;
 
@@ -28,6 +28,8 @@ pub enum Record<'a> {
         to: HostId,
         /// Its length in bytes.
         length: usize,
+        /// The hash of its bytes.
+        bytes: u64,
         /// What the network did with it.
         fate: Fate,
     },

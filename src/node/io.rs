@@ -91,8 +91,6 @@ pub enum Lane {
     Control,
     /// Entries and their acknowledgements.
     Log,
-    /// Snapshots.
-    Snapshot,
 }
 
 impl Message {
@@ -104,7 +102,6 @@ impl Message {
             raft::Body::Append { .. }
             | raft::Body::AppendAccepted { .. }
             | raft::Body::AppendRejected { .. } => Lane::Log,
-            raft::Body::Snapshot(_) => Lane::Snapshot,
             raft::Body::Vote(_)
             | raft::Body::VoteResponse(_)
             | raft::Body::PreVote(_)
@@ -316,14 +313,6 @@ pub enum Halt {
         /// The number of the batch.
         id: WriteId,
         /// What the disk said.
-        reason: String,
-    },
-    /// The leader's snapshot is not one of our state machine: the nodes run different programs.
-    #[error("the snapshot at index {index} cannot be restored: {reason}")]
-    SnapshotUnreadable {
-        /// Its last index.
-        index: LogIndex,
-        /// What the state machine said.
         reason: String,
     },
 }

@@ -75,6 +75,8 @@ pub struct Node<S> {
     raft: Option<Raft>,
     state_machine: S,
     gate: Gate,
+    /// When the write in flight was handed to the disk.
+    write_began: Option<Instant>,
     /// What the links to the listed peers last said.
     links: BTreeMap<PeerName, (Option<NodeId>, LinkState)>,
     /// Proposals that wait for the next drain.
@@ -118,6 +120,7 @@ impl<S: StateMachine> Node<S> {
             raft: None,
             state_machine,
             gate: Gate::start(boot),
+            write_began: None,
             links,
             queued: Vec::new(),
             appended: BTreeMap::new(),
@@ -355,3 +358,6 @@ fn raft_status(raft: &Raft) -> RaftStatus {
     let raft::Standing { role, term, leader } = raft.standing();
     RaftStatus { role, term, leader, indexes: raft.indexes(), voters: raft.voters().to_vec() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,18 @@
 //! No other file turns the output of one machine into the input of another.
 
 use super::gate::{self, Departure};
-use super::io::{Event, Halt, LinkState, Message, Output, Peer, Rejection, Reply};
+use super::io::{Event, LinkState, Message, Output, Peer, Rejection, Reply};
 use super::{Node, NodeId, PeerName};
 use crate::formation::{self, Addressee};
 use crate::id::{RequestId, WriteId};
 use crate::machine::Machine;
 use crate::raft::{self, BIRTH, Decline, Entry, Position, Recovered, Role, Snapshot};
 use crate::state_machine::StateMachine;
+
+/// The most bytes of commands in one proposal, unless a single command is larger.
+const PROPOSAL_BYTES_MAX: usize = 1024 * 1024;
+/// A disk is given up after so many of the longest election timeouts.
+const STALL_FACTOR: u32 = 4;
 
 impl<S: StateMachine> Node<S> {
     /// Moves everything on that can move without another input.
@@ -26,6 +31,7 @@ impl<S: StateMachine> Node<S> {
         }
         if let Some(batch) = self.gate.flush() {
             self.stats.writes += 1;
+            self.write_began = Some(self.now);
             self.outputs.push_back(Output::Write(batch));
         }
     }
@@ -46,11 +52,14 @@ impl<S: StateMachine> Node<S> {
                 }
             }
             raft::Output::Send { message, after } => {
+                if self.is_stalled() {
+                    self.stats.stalled += 1;
+                    return;
+                }
                 let to = Peer::Node(message.to);
                 self.depart(Departure { to, message: Message::Raft(message) }, after);
             }
             raft::Output::Commit(entries) => self.apply_committed(entries),
-            raft::Output::Restore(snapshot) => self.restore(&snapshot),
             raft::Output::Appended { first, ids } => self.note_appended(first, ids),
             raft::Output::Declined { ids, reason } => self.decline(&ids, reason),
             raft::Output::Standing(standing) => self.note_standing(standing),
@@ -80,6 +89,7 @@ impl<S: StateMachine> Node<S> {
                 self.formation.handle(self.now, formation::Input::Message { from, message });
             }
             Message::Raft(_) if self.raft.is_none() => self.stats.early += 1,
+            Message::Raft(_) if self.is_stalled() => self.stats.stalled += 1,
             Message::Raft(message) => self.handle_raft(raft::Input::Message { from, message }),
         }
     }
@@ -94,6 +104,7 @@ impl<S: StateMachine> Node<S> {
     /// Written -> gate -> raft, formation, and the messages that waited.
     pub(super) fn handle_written(&mut self, id: WriteId) {
         let released = self.gate.written(id);
+        self.write_began = None;
         if let Some(number) = released.ready {
             self.handle_raft(raft::Input::Persisted(number));
         }
@@ -154,12 +165,30 @@ impl<S: StateMachine> Node<S> {
         self.outputs.push_back(Output::Send { to: departure.to, message: departure.message });
     }
 
-    /// Requests -> raft: all that came since the last drain, in one proposal.
+    /// Requests -> raft: all that came since the last drain, in as few proposals as may be. Each is
+    /// accepted or declined as a whole, so none is larger than the bound that raft-rs holds it against.
     fn propose_queued(&mut self) {
-        if !self.queued.is_empty() {
-            let proposals = core::mem::take(&mut self.queued);
-            self.handle_raft(raft::Input::Propose(proposals));
+        let mut chunk = Vec::new();
+        let mut bytes = 0;
+        for proposal in core::mem::take(&mut self.queued) {
+            if bytes + proposal.command.len() > PROPOSAL_BYTES_MAX && !chunk.is_empty() {
+                self.handle_raft(raft::Input::Propose(core::mem::take(&mut chunk)));
+                bytes = 0;
+            }
+            bytes += proposal.command.len();
+            chunk.push(proposal);
         }
+        if !chunk.is_empty() {
+            self.handle_raft(raft::Input::Propose(chunk));
+        }
+    }
+
+    /// Tells whether the disk has not answered for longer than any voter waits for a leader. Such a node
+    /// falls silent and deaf: it must not lead a cluster that it cannot serve, nor pile up promises.
+    /// Losing messages is always safe.
+    fn is_stalled(&self) -> bool {
+        let patience = self.config.timing.election_timeout.end * STALL_FACTOR;
+        self.write_began.is_some_and(|began| self.now.saturating_since(began) > patience)
     }
 
     fn note_appended(&mut self, first: Position, ids: Vec<RequestId>) {
@@ -199,18 +228,6 @@ impl<S: StateMachine> Node<S> {
             self.outputs.push_back(Output::Reply { id, reply });
         }
         self.handle_raft(raft::Input::Applied(last));
-    }
-
-    /// Raft -> state machine: a durable snapshot takes its place.
-    fn restore(&mut self, snapshot: &Snapshot) {
-        let index = snapshot.at.index;
-        match self.state_machine.restore(&snapshot.state) {
-            Ok(()) => {
-                self.stats.restored += 1;
-                self.handle_raft(raft::Input::Applied(index));
-            }
-            Err(error) => self.halt(Halt::SnapshotUnreadable { index, reason: error.to_string() }),
-        }
     }
 
     /// Raft -> callers: who no longer leads cannot tell what becomes of what it appended.

@@ -29,8 +29,8 @@ pub struct Stats {
     pub unreachable: u64,
     /// Elections that this node won.
     pub elections_won: u64,
-    /// Snapshots that replaced the state machine.
-    pub restored: u64,
+    /// Consensus messages that were not sent or not heard because the disk did not answer.
+    pub stalled: u64,
     /// Messages that were dropped at the door, by reason.
     pub refused: BTreeMap<Refusal, u64>,
 }

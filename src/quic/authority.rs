@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::identity::{Identity, IdentityError};
+use crate::rng::Seed;
 
 /// What a node, a client or an operator proves itself with.
 pub struct Credentials {
@@ -111,8 +112,30 @@ impl core::fmt::Debug for Credentials {
     }
 }
 
+/// Where an authority's keys come from.
+enum Keys {
+    /// The operating system.
+    System,
+    /// A seed, from which anybody can make them again.
+    Seeded(Seed),
+}
+
+impl Keys {
+    fn generate(&self, holder: &str) -> Result<KeyPair, CredentialsError> {
+        let Keys::Seeded(seed) = self else { return Ok(KeyPair::generate_for(&PKCS_ED25519)?) };
+        let mut der = PKCS8_ED25519.to_vec();
+        der.resize(PKCS8_ED25519.len() + 32, 0);
+        seed.stream(holder, 0).fill(&mut der[PKCS8_ED25519.len()..]);
+        Ok(KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(der), &PKCS_ED25519)?)
+    }
+}
+
+/// What stands before the 32 bytes of an Ed25519 key in PKCS #8 (RFC 8410 §7).
+const PKCS8_ED25519: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+
 /// Issues the certificates of one cluster.
 pub struct Authority {
+    keys: Keys,
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     certificate_pem: String,
@@ -128,7 +151,21 @@ impl Authority {
     ///
     /// [`CredentialsError::Issue`] if the system has no entropy.
     pub fn generate(name: &str) -> Result<Authority, CredentialsError> {
-        let key = KeyPair::generate_for(&PKCS_ED25519)?;
+        Self::with_keys(name, Keys::System)
+    }
+
+    /// Makes an authority for a simulation: all its keys follow from the seed, so that every run of the
+    /// simulation sends the same bytes. Whoever knows the seed can forge every certificate of it.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError::Issue`] if the name cannot stand in a certificate.
+    pub fn for_simulation(name: &str, seed: Seed) -> Result<Authority, CredentialsError> {
+        Self::with_keys(name, Keys::Seeded(seed))
+    }
+
+    fn with_keys(name: &str, keys: Keys) -> Result<Authority, CredentialsError> {
+        let key = keys.generate("authority")?;
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -136,7 +173,7 @@ impl Authority {
         params.serial_number = Some(serial_number(key.public_key_raw()));
         let certificate = params.self_signed(&key)?;
         let (der, certificate_pem) = (certificate.der().clone(), certificate.pem());
-        Ok(Authority { issuer: Issuer::new(params, key), certificate: der, certificate_pem })
+        Ok(Authority { keys, issuer: Issuer::new(params, key), certificate: der, certificate_pem })
     }
 
     /// Reads an authority that was written to `folder`.
@@ -155,7 +192,7 @@ impl Authority {
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(|error| CredentialsError::Unreadable { path, reason: error.to_string() })?;
         let issuer = Issuer::from_ca_cert_der(&certificate, KeyPair::from_pem(&key)?)?;
-        Ok(Authority { issuer, certificate, certificate_pem })
+        Ok(Authority { keys: Keys::System, issuer, certificate, certificate_pem })
     }
 
     /// Tells whether `folder` holds an authority.
@@ -206,7 +243,7 @@ impl Authority {
     }
 
     fn issue_pem(&self, identity: &Identity) -> Result<Issued, CredentialsError> {
-        let key = KeyPair::generate_for(&PKCS_ED25519)?;
+        let key = self.keys.generate(&identity.to_string())?;
         let mut params = CertificateParams::new(identity.names())?;
         params.distinguished_name = common_name(&identity.to_string());
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

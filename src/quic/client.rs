@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use quinn::{Connection, Endpoint, SendStream, VarInt};
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::authority::Credentials;
@@ -29,7 +29,12 @@ use crate::kv::{Answer, Command};
 use crate::node::{Caller, Rejection, Reply, Request, Status};
 use crate::raft::{Entry, Position};
 use crate::rng::Stream;
-use crate::wire::Frame;
+use crate::wire::{FRAME_BYTES_MAX, Frame};
+
+/// The most bytes of a command that fit into a frame, whatever limit the nodes have.
+const COMMAND_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
+/// The most requests of one session that wait to be written; beyond it callers wait.
+const FRAMES_QUEUED_MAX: usize = 256;
 
 /// How a client reaches its cluster.
 #[derive(Clone, Debug)]
@@ -135,6 +140,11 @@ impl Client {
     ///
     /// [`ClientError`]; only [`ClientError::Unknown`] leaves it open whether the command took effect.
     pub async fn propose(&self, command: Bytes) -> Result<Committed, ClientError> {
+        let in_bytes = |length| u64::try_from(length).unwrap_or(u64::MAX);
+        if command.len() > COMMAND_BYTES_MAX {
+            let (length, limit) = (in_bytes(command.len()), in_bytes(COMMAND_BYTES_MAX));
+            return Err(Rejection::TooLarge { length, limit }.into());
+        }
         let deadline = Instant::now() + self.shared.config.timeout;
         let mut reason = "nobody was asked".to_owned();
         while Instant::now() < deadline {
@@ -344,49 +354,75 @@ impl Shared {
     }
 }
 
-/// One request stream to one node.
+/// One request stream to one node. A task of its own writes to it, so that a caller who gives up in
+/// the middle of a frame does not leave half of it in the stream.
 #[derive(Clone)]
 struct Session {
     connection: Connection,
-    sender: Arc<AsyncMutex<Sender>>,
+    frames: mpsc::Sender<Bytes>,
     waiting: Arc<Mutex<Waiting>>,
 }
 
-struct Sender {
-    stream: SendStream,
+/// Who waits for which answer.
+#[derive(Default)]
+struct Waiting {
+    /// The stream is lost: no answer will come.
+    is_lost: bool,
     last_id: u64,
+    answers: BTreeMap<u64, oneshot::Sender<Reply>>,
 }
-
-/// Who waits for which answer; `None` once the stream is lost.
-type Waiting = Option<BTreeMap<u64, oneshot::Sender<Reply>>>;
 
 impl Session {
     async fn open(connection: Connection) -> Result<Session, String> {
         let (stream, replies) = connection.open_bi().await.map_err(|error| error.to_string())?;
-        let waiting = Arc::new(Mutex::new(Some(BTreeMap::new())));
-        tokio::spawn(deliver(FrameReader::new(replies), waiting.clone()));
-        let sender = Arc::new(AsyncMutex::new(Sender { stream, last_id: 0 }));
-        Ok(Session { connection, sender, waiting })
+        let waiting = Arc::new(Mutex::new(Waiting::default()));
+        let (frames, queue) = mpsc::channel(FRAMES_QUEUED_MAX);
+        tokio::spawn(write_frames(stream, queue));
+        tokio::spawn(deliver(FrameReader::new(replies), Arc::clone(&waiting)));
+        Ok(Session { connection, frames, waiting })
     }
 
     fn is_open(&self) -> bool {
-        self.connection.close_reason().is_none() && lock(&self.waiting).is_some()
+        self.connection.close_reason().is_none() && !lock(&self.waiting).is_lost
     }
 
     async fn ask(&self, request: Request) -> Result<Reply, Attempt> {
-        let mut sender = self.sender.lock().await;
-        sender.last_id += 1;
-        let id = sender.last_id;
         let (answer, answered) = oneshot::channel();
-        match &mut *lock(&self.waiting) {
-            Some(waiting) => waiting.insert(id, answer),
-            None => return Err(Attempt::NotSent("the connection was lost".to_owned())),
+        let place = {
+            let mut waiting = lock(&self.waiting);
+            if waiting.is_lost {
+                return Err(Attempt::NotSent("the connection was lost".to_owned()));
+            }
+            waiting.last_id += 1;
+            let id = waiting.last_id;
+            waiting.answers.insert(id, answer);
+            Place { waiting: &self.waiting, id }
         };
-        let frame = Frame::Request { id, request }.encode();
+        let frame = Frame::Request { id: place.id, request }.encode();
         let frame = frame.map_err(|error| Attempt::NotSent(error.to_string()))?;
-        sender.stream.write_chunk(frame).await.map_err(|error| Attempt::Lost(error.to_string()))?;
-        drop(sender);
+        let sent = self.frames.send(frame).await;
+        sent.map_err(|_| Attempt::NotSent("the connection was lost".to_owned()))?;
         answered.await.map_err(|_| Attempt::Lost("the connection was lost".to_owned()))
+    }
+}
+
+/// A place among those who wait; given up when the caller stops waiting.
+struct Place<'a> {
+    waiting: &'a Mutex<Waiting>,
+    id: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        lock(self.waiting).answers.remove(&self.id);
+    }
+}
+
+async fn write_frames(mut stream: SendStream, mut queue: mpsc::Receiver<Bytes>) {
+    while let Some(frame) = queue.recv().await {
+        if stream.write_chunk(frame).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -397,10 +433,12 @@ fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
 /// Hands each reply to whoever waits for it; when the stream ends, nobody waits any longer.
 async fn deliver(mut replies: FrameReader, waiting: Arc<Mutex<Waiting>>) {
     while let Ok(Some(Frame::Reply { id, reply })) = replies.next().await {
-        let answer = lock(&waiting).as_mut().and_then(|waiting| waiting.remove(&id));
+        let answer = lock(&waiting).answers.remove(&id);
         if let Some(answer) = answer {
             let _ = answer.send(reply);
         }
     }
-    *lock(&waiting) = None;
+    let mut waiting = lock(&waiting);
+    waiting.is_lost = true;
+    waiting.answers.clear();
 }

@@ -38,6 +38,9 @@ pub enum HangUp {
     /// What the peer sends makes no sense.
     #[error("the stream cannot be read: {0}")]
     Wire(#[from] WireError),
+    /// The node serves as many clients as it may; ask another, or close connections.
+    #[error("this node serves {0} clients already")]
+    TooManyClients(usize),
     /// A frame that has no place in this stream, or on a connection of this kind.
     #[error("a {0} has no place in this stream")]
     Misplaced(&'static str),
@@ -53,6 +56,7 @@ impl HangUp {
             HangUp::NotANode(_) => 4,
             HangUp::Wire(_) => 5,
             HangUp::Misplaced(_) => 6,
+            HangUp::TooManyClients(_) => 7,
         }
     }
 

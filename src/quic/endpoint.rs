@@ -15,6 +15,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, Runtime, VarInt};
 use ring::{hkdf, hmac};
 use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 
 use super::authority::{Credentials, CredentialsError};
@@ -59,7 +60,7 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// What lies below QUIC: the socket, the runtime's clock, name resolution, entropy.
+/// What lies below QUIC: the socket, the runtime's clock, name resolution, cryptography, entropy.
 #[derive(Clone)]
 pub struct Seams {
     /// Sends and receives datagrams.
@@ -68,12 +69,14 @@ pub struct Seams {
     pub runtime: Arc<dyn Runtime>,
     /// Looks up peers.
     pub resolver: Arc<dyn Resolver>,
-    /// The root of all random draws of this endpoint.
+    /// The primitives of TLS. It is a seam because they draw random numbers.
+    pub crypto: Arc<CryptoProvider>,
+    /// The root of all other random draws of this endpoint.
     pub entropy: Seed,
 }
 
 impl Seams {
-    /// The real ones: a UDP socket bound to `bind`, tokio, the system's resolver and its entropy.
+    /// The real ones: a UDP socket bound to `bind`, tokio, the system's resolver, ring, and entropy.
     ///
     /// # Errors
     ///
@@ -81,7 +84,8 @@ impl Seams {
     pub fn system(bind: SocketAddr) -> io::Result<Seams> {
         let runtime = Arc::new(quinn::TokioRuntime);
         let socket = runtime.wrap_udp_socket(std::net::UdpSocket::bind(bind)?)?;
-        Ok(Seams { socket, runtime, resolver: Arc::new(SystemResolver), entropy: system_entropy()? })
+        let crypto = Arc::new(rustls::crypto::ring::default_provider());
+        Ok(Seams { socket, runtime, resolver: Arc::new(SystemResolver), crypto, entropy: system_entropy()? })
     }
 }
 
@@ -117,10 +121,10 @@ pub(super) fn open(
     let ids = seams.entropy.stream("quic connection ids", 0);
     config.cid_generator(move || Box::new(SeededConnectionIds(ids.clone())));
     let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&key());
-    let server = accepts.then(|| server_config(credentials, Arc::new(token_key))).transpose()?;
+    let server = accepts.then(|| server_config(seams, credentials, Arc::new(token_key))).transpose()?;
     let (socket, runtime) = (Arc::clone(&seams.socket), Arc::clone(&seams.runtime));
     let mut endpoint = quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?;
-    endpoint.set_default_client_config(client_config(credentials, seams.entropy)?);
+    endpoint.set_default_client_config(client_config(seams, credentials)?);
     Ok(endpoint)
 }
 
@@ -145,13 +149,15 @@ pub enum EndpointError {
 }
 
 fn server_config(
+    seams: &Seams,
     credentials: &Credentials,
     token_key: Arc<dyn quinn::crypto::HandshakeTokenKey>,
 ) -> Result<quinn::ServerConfig, CredentialsError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots(credentials)?, provider())
-        .build()
-        .map_err(|error| CredentialsError::Tls(error.to_string()))?;
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(roots(credentials)?, Arc::clone(&seams.crypto))
+            .build()
+            .map_err(|error| CredentialsError::Tls(error.to_string()))?;
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::clone(&seams.crypto))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(in_tls)?
         .with_client_cert_verifier(verifier)
@@ -168,8 +174,8 @@ fn server_config(
     Ok(config)
 }
 
-fn client_config(credentials: &Credentials, entropy: Seed) -> Result<quinn::ClientConfig, CredentialsError> {
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+fn client_config(seams: &Seams, credentials: &Credentials) -> Result<quinn::ClientConfig, CredentialsError> {
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&seams.crypto))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(in_tls)?
         .with_root_certificates(roots(credentials)?)
@@ -180,7 +186,7 @@ fn client_config(credentials: &Credentials, entropy: Seed) -> Result<quinn::Clie
     let crypto = QuicClientConfig::try_from(tls).map_err(|error| CredentialsError::Tls(error.to_string()))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport_config()));
-    let ids = Mutex::new(SeededConnectionIds(entropy.stream("quic initial ids", 0)));
+    let ids = Mutex::new(SeededConnectionIds(seams.entropy.stream("quic initial ids", 0)));
     config.initial_dst_cid_provider(Arc::new(move || {
         ids.lock().unwrap_or_else(PoisonError::into_inner).generate_cid()
     }));
@@ -207,10 +213,6 @@ fn roots(credentials: &Credentials) -> Result<Arc<RootCertStore>, CredentialsErr
     let mut roots = RootCertStore::empty();
     roots.add(credentials.authority.clone()).map_err(in_tls)?;
     Ok(Arc::new(roots))
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 fn in_tls(error: rustls::Error) -> CredentialsError {

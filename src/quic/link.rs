@@ -34,6 +34,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long resolving, connecting and the handshake may take together.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many lanes there are.
+const LANES: usize = 2;
 /// The most messages that wait in one lane; beyond it the newest is dropped.
 const LANE_MESSAGES_MAX: usize = 1024;
 /// The most bytes that wait in all lanes of a link; beyond it the newest message is dropped.
@@ -44,7 +46,7 @@ const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub(super) struct Link {
     up: Arc<AtomicBool>,
     queued_bytes: Arc<AtomicUsize>,
-    lanes: [mpsc::Sender<Bytes>; 3],
+    lanes: [mpsc::Sender<Bytes>; LANES],
 }
 
 impl Link {
@@ -70,7 +72,6 @@ fn position(lane: Lane) -> usize {
     match lane {
         Lane::Control => 0,
         Lane::Log => 1,
-        Lane::Snapshot => 2,
     }
 }
 
@@ -89,15 +90,16 @@ pub(super) struct Dialer {
 impl Dialer {
     /// Makes the link, and the future that keeps it alive; it ends only when it is dropped.
     pub(super) fn start(self) -> (Link, impl Future<Output = ()> + Send) {
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel(LANE_MESSAGES_MAX)).unzip();
-        let lanes = <[mpsc::Sender<Bytes>; 3]>::try_from(senders).expect("three lanes");
-        let queues = <[mpsc::Receiver<Bytes>; 3]>::try_from(receivers).expect("three lanes");
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..LANES).map(|_| mpsc::channel(LANE_MESSAGES_MAX)).unzip();
+        let lanes = <[mpsc::Sender<Bytes>; LANES]>::try_from(senders).expect("a queue a lane");
+        let queues = <[mpsc::Receiver<Bytes>; LANES]>::try_from(receivers).expect("a queue a lane");
         let link = Link { up: Arc::default(), queued_bytes: Arc::default(), lanes };
         let task = self.run(link.clone(), queues);
         (link, task)
     }
 
-    async fn run(mut self, link: Link, mut queues: [mpsc::Receiver<Bytes>; 3]) {
+    async fn run(mut self, link: Link, mut queues: [mpsc::Receiver<Bytes>; LANES]) {
         let mut backoff = BACKOFF_MIN;
         let mut last_reason = None;
         loop {
@@ -148,16 +150,15 @@ impl Dialer {
     async fn serve(
         &self,
         link: &Link,
-        queues: &mut [mpsc::Receiver<Bytes>; 3],
+        queues: &mut [mpsc::Receiver<Bytes>; LANES],
         connection: &Connection,
     ) -> String {
-        let [control, log, snapshot] = queues;
+        let [control, log] = queues;
         let reason = tokio::select! {
             biased;
             reason = connection.closed() => explain(&reason, &self.cluster),
-            () = pump(connection, link, control, 2) => "the control lane broke".to_owned(),
-            () = pump(connection, link, log, 1) => "the log lane broke".to_owned(),
-            () = pump(connection, link, snapshot, 0) => "the snapshot lane broke".to_owned(),
+            () = pump(connection, link, control, 1) => "the control lane broke".to_owned(),
+            () = pump(connection, link, log, 0) => "the log lane broke".to_owned(),
         };
         link.up.store(false, Ordering::Relaxed);
         for queue in queues {
@@ -170,27 +171,34 @@ impl Dialer {
     }
 }
 
-/// Resolves a name and connects to the first of its addresses that answers.
+/// Resolves a name and connects to the first of its addresses that answers. Each address gets a share
+/// of the time, so that one that is silent does not hide the others.
 pub(super) async fn dial(
     endpoint: &Endpoint,
     resolver: &dyn Resolver,
     name: &PeerName,
     cluster: &ClusterName,
 ) -> Result<Connection, String> {
-    let attempt = async {
-        let addresses =
-            resolver.resolve(name).await.map_err(|error| format!("cannot resolve {name}: {error}"))?;
-        let mut reason = format!("{name} has no address");
-        for address in addresses {
-            let connecting = endpoint.connect(address, &server_name(cluster));
-            match connecting.map_err(|error| format!("cannot dial {address}: {error}"))?.await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => reason = format!("{address}: {}", explain(&error, cluster)),
+    let resolved = timeout(DIAL_TIMEOUT, resolver.resolve(name)).await;
+    let resolved = resolved.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    let addresses = resolved.map_err(|error| format!("cannot resolve {name}: {error}"))?;
+    let share = DIAL_TIMEOUT / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+    let mut reason = format!("{name} has no address");
+    for address in addresses {
+        let connecting = match endpoint.connect(address, &server_name(cluster)) {
+            Ok(connecting) => connecting,
+            Err(error) => {
+                reason = format!("cannot dial {address}: {error}");
+                continue;
             }
+        };
+        match timeout(share, connecting).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => reason = format!("{address}: {}", explain(&error, cluster)),
+            Err(_) => reason = format!("{address} does not answer"),
         }
-        Err(reason)
-    };
-    timeout(DIAL_TIMEOUT, attempt).await.unwrap_or_else(|_| Err(format!("{name} does not answer")))
+    }
+    Err(reason)
 }
 
 /// Writes the frames of one lane; returns when the connection is lost.

@@ -1,7 +1,7 @@
 //! QUIC: how nodes and clients reach each other, and know who they are talking to.
 //!
 //! ```text
-//!   driver ─► QuicTransport ─► Link (one a listed peer) ─► control / log / snapshot lanes ─► peer
+//!   driver ─► QuicTransport ─► Link (one a listed peer) ─► control and log lanes ─► peer
 //!   driver ◄─ inbox ◄──────── Server ◄─ message streams of nodes, request streams of anybody ◄─ peer
 //! ```
 //!
@@ -89,7 +89,7 @@ impl QuicTransport {
         let cluster = identity.cluster.clone();
         let endpoint = endpoint::open(seams, credentials, true)?;
         let mut tasks = JoinSet::new();
-        let server = Server { cluster: cluster.clone(), own_id, node: node.clone() };
+        let server = Server::new(cluster.clone(), own_id, node.clone());
         tasks.spawn(server.run(endpoint.clone()));
         let mut links = BTreeMap::new();
         let routes = Routes::default();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::connection::{FrameReader, HangUp, identify};
@@ -23,16 +23,24 @@ use crate::wire::{Frame, WireError};
 const REQUESTS_PER_STREAM: usize = 1024;
 /// The most connections at one time. Beyond it, new ones are refused.
 const CONNECTIONS_MAX: usize = 1024;
+/// The most connections of clients and operators; the rest is kept for nodes and for handshakes.
+const CLIENT_CONNECTIONS_MAX: usize = 768;
 
 /// Accepts connections for a node.
 #[derive(Clone)]
 pub(super) struct Server {
-    pub(super) cluster: ClusterName,
-    pub(super) own_id: NodeId,
-    pub(super) node: Handle,
+    cluster: ClusterName,
+    own_id: NodeId,
+    node: Handle,
+    /// One permit for each client that may still connect.
+    client_places: Arc<Semaphore>,
 }
 
 impl Server {
+    pub(super) fn new(cluster: ClusterName, own_id: NodeId, node: Handle) -> Server {
+        Server { cluster, own_id, node, client_places: Arc::new(Semaphore::new(CLIENT_CONNECTIONS_MAX)) }
+    }
+
     /// Accepts until the endpoint is closed.
     pub(super) async fn run(self, endpoint: Endpoint) {
         let mut connections = JoinSet::new();
@@ -55,18 +63,22 @@ impl Server {
                 return;
             }
         };
-        let served = match self.admit(&connection) {
-            Ok(identity) => self.serve(&connection, &identity).await,
-            Err(hang_up) => Err(hang_up),
-        };
-        if let Err(hang_up) = served {
+        if let Err(hang_up) = self.receive(&connection).await {
             tracing::warn!(%from, "refused a peer: {hang_up}");
             hang_up.close(&connection);
         }
     }
 
-    fn admit(&self, connection: &Connection) -> Result<Identity, HangUp> {
-        identify(connection, &self.cluster)
+    async fn receive(&self, connection: &Connection) -> Result<(), HangUp> {
+        let identity = identify(connection, &self.cluster)?;
+        let _place = match identity.caller {
+            Caller::Node(_) => None,
+            Caller::Client | Caller::Operator => {
+                let place = Arc::clone(&self.client_places).try_acquire_owned();
+                Some(place.map_err(|_| HangUp::TooManyClients(CLIENT_CONNECTIONS_MAX))?)
+            }
+        };
+        self.serve(connection, &identity).await
     }
 
     /// Serves streams until the connection ends, or until the peer says what makes no sense.
@@ -119,13 +131,15 @@ async fn serve_requests(
     mut replies: SendStream,
     requests: RecvStream,
 ) -> Result<(), HangUp> {
-    let (outbox, mut inbox) = mpsc::unbounded_channel::<Bytes>();
+    let (outbox, mut inbox) = mpsc::unbounded_channel::<Answer>();
     let read = read_requests(node, from, requests, outbox);
-    let write = async {
-        while let Some(frame) = inbox.recv().await {
+    let write = async move {
+        while let Some((frame, permit)) = inbox.recv().await {
             if replies.write_chunk(frame).await.is_err() {
-                break;
+                return;
             }
+            // Only now is the request off our hands, and another may be read.
+            drop(permit);
         }
         let _ = replies.finish();
     };
@@ -133,17 +147,26 @@ async fn serve_requests(
     read
 }
 
-/// Reads requests while fewer than the limit are under way. `outbox` is bounded by that limit.
+/// An encoded reply, and the right to have a request under way.
+type Answer = (Bytes, OwnedSemaphorePermit);
+
+/// Reads requests while fewer than the limit are under way, until nobody listens to the answers. What
+/// waits in `outbox` holds a permit, so it is bounded by the limit as well.
 async fn read_requests(
     node: Handle,
     from: Caller,
     requests: RecvStream,
-    outbox: mpsc::UnboundedSender<Bytes>,
+    outbox: mpsc::UnboundedSender<Answer>,
 ) -> Result<(), HangUp> {
     let under_way = Arc::new(Semaphore::new(REQUESTS_PER_STREAM));
     let mut frames = FrameReader::new(requests);
     loop {
-        let Ok(permit) = Arc::clone(&under_way).acquire_owned().await else { return Ok(()) };
+        let permit = tokio::select! {
+            biased;
+            () = outbox.closed() => return Ok(()),
+            permit = Arc::clone(&under_way).acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { return Ok(()) };
         let (id, request) = match frames.next().await {
             Ok(Some(Frame::Request { id, request })) => (id, request),
             Ok(Some(Frame::Message(_))) => return Err(HangUp::Misplaced("message")),
@@ -156,8 +179,7 @@ async fn read_requests(
             // An answer that is too long to be sent leaves its caller as wise as a lost one.
             let frame = Frame::Reply { id, reply }.encode();
             let frame = frame.or_else(|_| Frame::Reply { id, reply: Reply::Unknown }.encode());
-            let _ = outbox.send(frame.expect("an unknown outcome is short"));
-            drop(permit);
+            let _ = outbox.send((frame.expect("an unknown outcome is short"), permit));
         });
         node.submit(from, request, reply_to).await;
     }

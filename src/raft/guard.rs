@@ -9,15 +9,13 @@
 //!
 //! Kinds that have no place on the wire are not refused here: [`Body`] cannot express them.
 
-use std::collections::BTreeSet;
-
 use raft::{RawNode, StateRole};
 
-use super::log::Log;
-use super::message::{Body, Entry, Message, Position, Snapshot, Verdict};
+use super::log::{BIRTH, Log};
+use super::message::{Body, Entry, Message, Position, Verdict};
 use crate::id::{LogIndex, NodeId, Term};
 
-/// Why a message was dropped. The machine's state is unchanged.
+/// Why a message was dropped. Unless it says otherwise, the machine's state is unchanged.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -25,8 +23,11 @@ pub enum Refusal {
     Misaddressed,
     /// Its sender is no member, or claims to be us.
     Stranger,
-    /// Its term is 0, or more than 2^20 ahead: no sequence of elections gets there.
-    ImplausibleTerm,
+    /// Its term is 0, which raft-rs takes for a message of its own.
+    TermZero,
+    /// Its term is more than 2^20 ahead: no sequence of elections gets there at once. Our own term moves
+    /// up by 2^20, so that a member that was pushed far ahead is caught up with, and not stranded.
+    TermTooFarAhead,
     /// Its entries have gaps, terms that decrease or exceed the message's, or indexes that overflow.
     MalformedAppend,
     /// It contradicts an entry that is committed here. Somebody lost what they promised.
@@ -39,8 +40,8 @@ pub enum Refusal {
     PrematureVote,
     /// A ballot or verdict with an index but no term, or the reverse.
     MalformedBallot,
-    /// A snapshot at no place, of a term after its message's, or with voters that make no sense.
-    MalformedSnapshot,
+    /// A heartbeat that confirms a read, which nobody has asked for: reads go through the log.
+    UnaskedContext,
     /// An order to campaign that is not the current leader's.
     NotFromLeader,
     /// Somebody leads in the term that we lead: election safety (Raft §5.2) is broken.
@@ -56,11 +57,19 @@ impl Refusal {
 }
 
 /// How far ahead of ours a term may be.
-const TERM_LEAP_MAX: u64 = 1 << 20;
+pub(super) const TERM_LEAP_MAX: u64 = 1 << 20;
+/// The highest index that a peer may name: no log gets there, and no arithmetic overflows beyond it.
+const INDEX_MAX: u64 = 1 << 60;
 
-/// Judges `message`, which the holder of `from`'s certificate sent.
-pub(super) fn admit(raw: &RawNode<Log>, from: NodeId, message: &Message) -> Result<(), Refusal> {
-    let node = View { raw };
+/// Judges `message`, which the holder of `from`'s certificate sent. `is_log_durable` tells whether all
+/// entries that were ever appended, even those that were replaced since, are off the disk's hands.
+pub(super) fn admit(
+    raw: &RawNode<Log>,
+    is_log_durable: bool,
+    from: NodeId,
+    message: &Message,
+) -> Result<(), Refusal> {
+    let node = View { raw, is_log_durable };
     node.admit_envelope(from, message)?;
     if message.term.value() < raw.raft.term {
         // raft-rs believes nothing that an earlier term says. What it says may rightly contradict what
@@ -71,19 +80,21 @@ pub(super) fn admit(raw: &RawNode<Log>, from: NodeId, message: &Message) -> Resu
         Body::Append { previous, entries, .. } => node.admit_append(message.term, *previous, entries),
         Body::AppendAccepted { index, commit } => node.admit_acknowledged(&[*index, *commit]),
         Body::AppendRejected { index, hint, commit } => {
-            require(hint.index <= *index && hint.term <= message.term, Refusal::AckBeyondLog)?;
+            // Every log begins with the birth, so a hint before it would ask for what nobody has.
+            let is_sane = BIRTH.index <= hint.index && hint.index <= *index && hint.term <= message.term;
+            require(is_sane, Refusal::AckBeyondLog)?;
             node.admit_acknowledged(&[hint.index, *commit])
         }
         Body::Vote(ballot) | Body::PreVote(ballot) => {
             require(is_whole(ballot.last) && is_whole(ballot.commit), Refusal::MalformedBallot)
         }
         Body::VoteResponse(verdict) | Body::PreVoteResponse(verdict) => node.admit_verdict(*verdict),
-        Body::Heartbeat { commit, .. } => {
+        Body::Heartbeat { commit, context } => {
             node.admit_leadership(message.term)?;
+            require(context.is_empty(), Refusal::UnaskedContext)?;
             require(commit.value() <= node.last(), Refusal::CommitBeyondLog)
         }
         Body::HeartbeatResponse { commit, .. } => node.admit_acknowledged(&[*commit]),
-        Body::Snapshot(snapshot) => node.admit_snapshot(message.term, snapshot),
         Body::TimeoutNow => {
             let is_leader = raw.raft.leader_id == from.value() && message.term.value() == raw.raft.term;
             require(is_leader, Refusal::NotFromLeader)
@@ -93,6 +104,7 @@ pub(super) fn admit(raw: &RawNode<Log>, from: NodeId, message: &Message) -> Resu
 
 struct View<'a> {
     raw: &'a RawNode<Log>,
+    is_log_durable: bool,
 }
 
 impl View<'_> {
@@ -109,9 +121,9 @@ impl View<'_> {
         require(message.to.value() == raft.id, Refusal::Misaddressed)?;
         let is_member = raft.prs().get(from.value()).is_some();
         require(is_member && from.value() != raft.id, Refusal::Stranger)?;
-        let term = message.term.value();
+        require(message.term > Term::new(0), Refusal::TermZero)?;
         let highest = raft.term.saturating_add(TERM_LEAP_MAX);
-        require((1..=highest).contains(&term), Refusal::ImplausibleTerm)
+        require(message.term.value() <= highest, Refusal::TermTooFarAhead)
     }
 
     /// Entries follow `previous` without a gap, and terms never decrease (Raft §5.3).
@@ -125,7 +137,7 @@ impl View<'_> {
             require(follows && ordered, Refusal::MalformedAppend)?;
             last = entry.at;
         }
-        require(last.index.value() < u64::MAX, Refusal::MalformedAppend)?;
+        require(last.index.value() <= INDEX_MAX, Refusal::MalformedAppend)?;
         entries.iter().try_for_each(|entry| self.admit_position(entry.at))
     }
 
@@ -153,18 +165,7 @@ impl View<'_> {
     /// Nobody can answer a ballot that has not left this node, and it leaves when the log is durable.
     fn admit_verdict(&self, verdict: Verdict) -> Result<(), Refusal> {
         require(is_whole(verdict.commit), Refusal::MalformedBallot)?;
-        let log = &self.raw.raft.raft_log;
-        require(self.is_leader() || log.persisted == log.last_index(), Refusal::PrematureVote)
-    }
-
-    fn admit_snapshot(&self, term: Term, snapshot: &Snapshot) -> Result<(), Refusal> {
-        self.admit_leadership(term)?;
-        let at = snapshot.at;
-        let placed = at.index > LogIndex::new(0) && at.term > Term::new(0) && at.term <= term;
-        let distinct: BTreeSet<&NodeId> = snapshot.voters.iter().collect();
-        let voters_fit = !distinct.is_empty() && distinct.len() == snapshot.voters.len();
-        require(placed && voters_fit && at.index.value() < u64::MAX, Refusal::MalformedSnapshot)?;
-        self.admit_position(at)
+        require(self.is_leader() || self.is_log_durable, Refusal::PrematureVote)
     }
 }
 

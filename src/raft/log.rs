@@ -67,13 +67,6 @@ impl Log {
         self.entries.extend(entries.iter().cloned());
     }
 
-    /// Replaces the whole log by a snapshot that a leader sent.
-    pub(super) fn install(&mut self, snapshot: Snapshot) {
-        assert!(snapshot.at.index > self.snapshot.at.index, "a snapshot never takes the log back");
-        self.snapshot = snapshot;
-        self.entries.clear();
-    }
-
     /// Copies the entries in `from..=to` that are in memory, `limit` at the most.
     pub(super) fn read(&self, from: LogIndex, to: LogIndex, limit: usize) -> Vec<Entry> {
         let skip = from.value().saturating_sub(self.first());
@@ -138,8 +131,9 @@ impl Storage for Log {
         Ok(self.last())
     }
 
+    /// Never needed: every voter's log begins with the same snapshot, and nothing is compacted.
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<eraftpb::Snapshot> {
-        Ok(self.snapshot.clone().into_raft())
+        Err(StorageError::SnapshotTemporarilyUnavailable.into())
     }
 }
 

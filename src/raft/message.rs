@@ -2,7 +2,8 @@
 //!
 //! Bytes from a peer never reach the protobuf parser of `raft`: a frame is decoded into these types,
 //! judged by [`guard`](super::guard), and only then translated. What has no variant here cannot be
-//! said by a peer: forwarded proposals, reads and the messages that raft-rs sends to itself.
+//! said by a peer: forwarded proposals, reads, the messages that raft-rs sends to itself, and
+//! snapshots, which nobody needs while nothing is compacted and every log begins with the birth.
 //! A message names its addressee, because `raft` does not check it; its sender is whoever the
 //! certificate says, never a field.
 
@@ -115,8 +116,6 @@ pub enum Body {
         /// Repeated from the heartbeat.
         context: Bytes,
     },
-    /// A leader's state, for a follower whose next entry the leader no longer has (Raft §7).
-    Snapshot(Snapshot),
     /// A leader hands over: campaign at once (Raft thesis §3.10).
     TimeoutNow,
 }
@@ -187,13 +186,13 @@ impl Body {
             MessageType::MsgRequestPreVoteResponse => Body::PreVoteResponse(Verdict::from_raft(&message)),
             MessageType::MsgHeartbeat => Body::Heartbeat { commit, context },
             MessageType::MsgHeartbeatResponse => Body::HeartbeatResponse { commit, context },
-            MessageType::MsgSnapshot => Body::Snapshot(Snapshot::from_raft(message.take_snapshot())),
             MessageType::MsgTimeoutNow => Body::TimeoutNow,
             local @ (MessageType::MsgHup
             | MessageType::MsgBeat
             | MessageType::MsgPropose
             | MessageType::MsgTransferLeader
             | MessageType::MsgUnreachable
+            | MessageType::MsgSnapshot
             | MessageType::MsgSnapStatus
             | MessageType::MsgCheckQuorum
             | MessageType::MsgReadIndex
@@ -241,10 +240,6 @@ impl Body {
                 message.set_msg_type(MessageType::MsgHeartbeatResponse);
                 message.commit = commit.value();
                 message.context = context;
-            }
-            Body::Snapshot(snapshot) => {
-                message.set_msg_type(MessageType::MsgSnapshot);
-                message.set_snapshot(snapshot.into_raft());
             }
             Body::TimeoutNow => message.set_msg_type(MessageType::MsgTimeoutNow),
         }
@@ -298,25 +293,5 @@ impl Entry {
         entry.term = self.at.term.value();
         entry.data = self.command;
         entry
-    }
-}
-
-impl Snapshot {
-    pub(super) fn from_raft(mut snapshot: eraftpb::Snapshot) -> Snapshot {
-        let metadata = snapshot.take_metadata();
-        let mut voters: Vec<NodeId> =
-            metadata.get_conf_state().voters.iter().filter_map(|id| NodeId::new(*id)).collect();
-        voters.sort_unstable();
-        let at = Position { index: LogIndex::new(metadata.index), term: Term::new(metadata.term) };
-        Snapshot { at, voters, state: snapshot.take_data() }
-    }
-
-    pub(super) fn into_raft(self) -> eraftpb::Snapshot {
-        let mut snapshot = eraftpb::Snapshot::default();
-        snapshot.data = self.state;
-        snapshot.mut_metadata().index = self.at.index.value();
-        snapshot.mut_metadata().term = self.at.term.value();
-        snapshot.mut_metadata().mut_conf_state().voters = self.voters.iter().map(|id| id.value()).collect();
-        snapshot
     }
 }

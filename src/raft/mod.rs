@@ -51,7 +51,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use raft::eraftpb::{self, MessageType};
-use raft::{RawNode, SnapshotStatus, StateRole};
+use raft::{RawNode, StateRole};
 use serde::{Deserialize, Serialize};
 
 use self::election::ElectionClock;
@@ -264,8 +264,6 @@ pub enum Output {
     },
     /// Apply these: they are committed, and durable here.
     Commit(Vec<Entry>),
-    /// Replace the state machine by this snapshot: it is durable.
-    Restore(Snapshot),
     /// These proposals stand in the log, unless a later leader overwrites them.
     Appended {
         /// Where the first of them stands.
@@ -350,8 +348,8 @@ pub struct Raft {
     ballot: (Term, Option<NodeId>),
     /// The last `Ready` that changed term or vote and is not known to be durable.
     unsettled: Option<ReadyNumber>,
-    /// A snapshot that is on its way to the disk.
-    restoring: Option<(ReadyNumber, Snapshot)>,
+    /// The last `Ready` that appended entries and is not known to be durable.
+    appending: Option<ReadyNumber>,
     refusals: BTreeMap<Refusal, u64>,
 }
 
@@ -392,7 +390,7 @@ impl Raft {
             standing,
             ballot: (hard_state.term, hard_state.vote),
             unsettled: None,
-            restoring: None,
+            appending: None,
             refusals: BTreeMap::new(),
         })
     }
@@ -453,9 +451,14 @@ impl Raft {
     }
 
     fn handle_message(&mut self, from: NodeId, message: Message) {
-        if let Err(refusal) = guard::admit(&self.raw, from, &message) {
+        if let Err(refusal) = guard::admit(&self.raw, self.appending.is_none(), from, &message) {
             *self.refusals.entry(refusal).or_default() += 1;
             self.outputs.push_back(Output::Refused { from, refusal });
+            if refusal == Refusal::TermTooFarAhead {
+                // A member cannot be left behind for ever: each such message closes a part of the gap.
+                let nearer = self.raw.raft.term.saturating_add(guard::TERM_LEAP_MAX);
+                self.raw.raft.become_follower(nearer, raft::INVALID_ID);
+            }
             return;
         }
         // raft-rs reports messages from non-members; the guard has dropped those.
@@ -489,15 +492,7 @@ impl Raft {
     fn handle_persisted(&mut self, number: ReadyNumber) {
         self.raw.on_persist_ready(number.0);
         self.unsettled = self.unsettled.filter(|unsettled| *unsettled > number);
-        if let Some((_, snapshot)) = self.restoring.take_if(|(restoring, _)| *restoring <= number) {
-            self.outputs.push_back(Output::Restore(snapshot));
-        }
-    }
-
-    fn handle_unreachable(&mut self, node: NodeId) {
-        self.raw.report_unreachable(node.value());
-        // Without a report raft-rs would wait for ever for a snapshot that was dropped.
-        self.raw.report_snapshot(node.value(), SnapshotStatus::Failure);
+        self.appending = self.appending.filter(|appending| *appending > number);
     }
 
     fn note_time(&mut self, now: Instant) {
@@ -533,7 +528,7 @@ impl Machine for Raft {
             Input::Propose(proposals) => self.handle_proposals(proposals),
             Input::Persisted(number) => self.handle_persisted(number),
             Input::Applied(index) => self.raw.advance_apply_to(index.value()),
-            Input::Unreachable(node) => self.handle_unreachable(node),
+            Input::Unreachable(node) => self.raw.report_unreachable(node.value()),
         }
         self.clock.settle(&mut self.raw);
         self.note_standing();

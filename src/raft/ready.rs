@@ -16,7 +16,7 @@
 
 use raft::eraftpb;
 
-use super::message::{Entry, HardState, Message, Snapshot};
+use super::message::{Entry, HardState, Message};
 use super::{Output, Persist, Raft, ReadyNumber};
 use crate::id::{LogIndex, NodeId, Term};
 
@@ -26,19 +26,16 @@ impl Raft {
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
             let number = ReadyNumber(ready.number());
-            let snapshot =
-                (!ready.snapshot().is_empty()).then(|| Snapshot::from_raft(ready.snapshot().clone()));
-            if let Some(snapshot) = &snapshot {
-                self.raw.mut_store().install(snapshot.clone());
-                self.restoring = Some((number, snapshot.clone()));
-            }
             let entries = ready.take_entries();
             self.raw.mut_store().append(&entries);
+            if !entries.is_empty() {
+                self.appending = Some(number);
+            }
             let hard_state = ready.hs().map(from_hard_state);
             self.note_ballot(number, hard_state);
             self.outputs.push_back(Output::Persist(Persist {
                 number,
-                snapshot,
+                snapshot: None,
                 entries: entries.into_iter().map(Entry::from_raft).collect(),
                 hard_state,
                 must_sync: ready.must_sync(),

@@ -65,6 +65,7 @@ pub fn start_node(id: u64, nodes: u64, seed: u64, durable: Durable, now: Instant
 
 /// One Raft machine with a disk that is as fast as the test wants.
 pub struct Member {
+    id: u64,
     pub raft: Raft,
     /// Numbers that wait to be confirmed.
     pub unconfirmed: Option<ReadyNumber>,
@@ -82,6 +83,7 @@ pub struct Member {
 impl Member {
     pub fn new(id: u64, recovered: Recovered) -> Member {
         let mut member = Member {
+            id,
             raft: raft(id, recovered),
             unconfirmed: None,
             held: VecDeque::new(),
@@ -107,7 +109,7 @@ impl Member {
     }
 
     pub fn receive(&mut self, from: u64, term: u64, body: Body) {
-        let to = node(self.id());
+        let to = node(self.id);
         self.handle(Input::Message {
             from: node(from),
             message: Message { to, term: Term::new(term), body },
@@ -143,11 +145,6 @@ impl Member {
 
     pub fn term(&self) -> u64 {
         self.raft.standing().term.value()
-    }
-
-    fn id(&self) -> u64 {
-        // Which node this is shows in nothing but its seed; the tests put it first among the voters.
-        1
     }
 
     fn settle(&mut self) {

@@ -80,7 +80,6 @@ impl DurablePromise {
             | Body::AppendRejected { .. }
             | Body::Heartbeat { .. }
             | Body::HeartbeatResponse { .. }
-            | Body::Snapshot(_)
             | Body::TimeoutNow => has_term(durable, message.term),
         };
         if holds {

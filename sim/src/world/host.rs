@@ -1,16 +1,14 @@
 //! One simulated host: the production driver over the simulated socket, disk and clock.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::{Arc, Mutex};
 
 use rivven_cluster::driver::{Clock, Driver, Observer, Owner, RedbStorage, Storage, inbox};
 use rivven_cluster::id::{ClusterName, NodeId, PeerName};
 use rivven_cluster::node::{Caller, Config, Input, Limits, Node, Output};
-use rivven_cluster::quic::{
-    Client, ClientConfig, Credentials, Identity, QuicTransport, Seams, development_authority,
-};
+use rivven_cluster::quic::{Authority, Client, ClientConfig, Credentials, Identity, QuicTransport, Seams};
 use rivven_cluster::raft::Timing;
 use rivven_cluster::rng::Seed;
 use rivven_cluster::time::Instant;
@@ -18,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::checkers::Checkers;
 use crate::disk::{Device, SimDisk};
+use crate::entropy;
 use crate::net::{CLIENTS, SimResolver, SimSocket, Wires, lock, sim_nanos};
 use crate::trace::{Record, Trace};
 use crate::workload::{Reporting, Worker};
@@ -113,6 +112,7 @@ async fn seams(shared: &Shared, host: u64, port: u16, entropy: Seed) -> Result<S
         socket: Arc::new(socket),
         runtime: Arc::new(quinn::TokioRuntime),
         resolver: Arc::new(SimResolver),
+        crypto: entropy::provider(),
         entropy,
     })
 }
@@ -133,8 +133,17 @@ fn addresses(nodes: u64, but: Option<u64>) -> Result<BTreeSet<PeerName>, Box<dyn
     (1..=nodes).filter(|node| Some(*node) != but).map(address).collect()
 }
 
+/// A node keeps its credentials when it restarts, as a real one does.
 fn credentials(identity: Identity) -> Result<Credentials, Box<dyn Error>> {
-    Ok(development_authority().issue(identity)?)
+    static ISSUED: Mutex<BTreeMap<String, Credentials>> = Mutex::new(BTreeMap::new());
+    let mut issued = lock(&ISSUED);
+    if let Some(credentials) = issued.get(&identity.to_string()) {
+        return Ok(credentials.clone());
+    }
+    let authority = Authority::for_simulation("simulated", Seed::new(0))?;
+    let credentials = authority.issue(identity.clone())?;
+    issued.insert(identity.to_string(), credentials.clone());
+    Ok(credentials)
 }
 
 /// Shows the checkers and the trace everything that a node does.

@@ -13,6 +13,7 @@ use turmoil::Sim;
 use super::host::{Shared, host_name, run_clients, run_node};
 use crate::checkers::{Checkers, Rule, Violation};
 use crate::disk::Device;
+use crate::entropy;
 use crate::faults::{self, Effects, Fault, FaultKind, Window};
 use crate::net::{CLIENTS, Net, Wires, lock};
 use crate::trace::{Record, Trace};
@@ -118,6 +119,7 @@ impl Run {
     }
 
     fn play(&mut self, sim_seed: u64, clients: u64) {
+        entropy::begin(self.shared.seed);
         let mut sim = turmoil::Builder::new()
             .rng_seed(sim_seed)
             .epoch(UNIX_EPOCH)

@@ -145,3 +145,29 @@ fn a_failed_write_halts_the_node_and_nothing_leaves_it() {
     assert!(node.halted().unwrap().to_string().contains("no space"));
     assert_eq!(node.deadline(), None);
 }
+
+/// A leader whose disk hangs must not go on leading a cluster that it cannot serve, and a follower's
+/// promises must not pile up.
+#[test]
+fn a_node_whose_disk_does_not_answer_falls_silent_and_deaf() {
+    use crate::raft::{Body, Message as RaftMessage, Timing};
+    let now = crate::time::Instant::ORIGIN;
+    let durable = crate::node::tests::formed();
+    let mut node = crate::node::tests::start(durable, now);
+    let Some(Output::Write(batch)) = node.poll() else { panic!("the boot number is written first") };
+    let heartbeat = || {
+        let body = Body::Heartbeat { commit: LogIndex::new(1), context: bytes::Bytes::new() };
+        let message = RaftMessage { to: NodeId::new(1).unwrap(), term: Term::new(1), body };
+        Input::Message { from: NodeId::new(2).unwrap(), message: Message::Raft(message) }
+    };
+    let later = now + Timing::default().election_timeout.end * 5;
+    for _ in 0..1000 {
+        node.handle(later, heartbeat());
+        assert_eq!(node.poll(), None);
+    }
+    assert_eq!(node.status().stats.stalled, 1000);
+    assert_eq!(node.status().stats.held, 0);
+    node.handle(later, Input::Written(batch.id));
+    node.handle(later, heartbeat());
+    assert!(matches!(node.poll(), Some(Output::Event(_) | Output::Send { .. })), "and it hears again");
+}
