@@ -33,54 +33,8 @@
 //!
 //! With `default-features = false` only the pure part is built, for a loop of your own.
 //!
-//! # A loop of your own
-//!
-//! Three nodes in one thread, with a clock that is a number and a network that is a vector. A real loop
-//! does the same with a real disk and real sockets: write the batch and sync it, *then* say `Written`.
-//!
-//! ```
-//! use rivven_cluster::id::{NodeId, PeerName, RequestId};
-//! use rivven_cluster::kv::{Command, KeyValue};
-//! use rivven_cluster::machine::Machine;
-//! use rivven_cluster::node::{Caller, Config, Durable, Input, Limits, LinkState, Node, Output, Peer, Reply, Request};
-//! use rivven_cluster::{raft::Timing, rng::Seed, time::Instant};
-//!
-//! let name = |id: u64| -> PeerName { format!("node{id}:9093").parse().unwrap() };
-//! let (mut now, mut inputs, mut answer) = (Instant::ORIGIN, Vec::new(), None);
-//! let mut nodes: Vec<Node<KeyValue>> = (1..=3).map(|id| {
-//!     let peers = (1..=3).filter(|peer| *peer != id).map(name).collect();
-//!     let config = Config { id: NodeId::new(id).unwrap(), address: name(id), peers,
-//!                           timing: Timing::default(), limits: Limits::default() };
-//!     Node::start(config, Seed::new(id), Durable::default(), KeyValue::default(), now).unwrap()
-//! }).collect();
-//! for (me, peer) in [(1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)] {
-//!     let state = LinkState::Up { node: NodeId::new(peer).unwrap() };
-//!     inputs.push((me, Input::Link { name: name(peer), state }));
-//! }
-//! while answer.is_none() {
-//!     for (to, input) in std::mem::take(&mut inputs) { nodes[to as usize - 1].handle(now, input); }
-//!     for (id, node) in (1..).zip(&mut nodes) {
-//!         if node.deadline().is_some_and(|deadline| deadline <= now) { node.handle_timeout(now); }
-//!         while let Some(output) = node.poll() {
-//!             match output {
-//!                 Output::Write(batch) => inputs.push((id, Input::Written(batch.id))),
-//!                 Output::Send { to, message } => {
-//!                     let to = match to { Peer::Node(node) => node.value(),
-//!                                         Peer::Address(peer) => (1..=3).find(|id| name(*id) == peer).unwrap() };
-//!                     inputs.push((to, Input::Message { from: NodeId::new(id).unwrap(), message }));
-//!                 }
-//!                 Output::Reply { reply: Reply::Done { at, .. }, .. } => answer = Some(at),
-//!                 Output::Reply { .. } | Output::Event(_) => {}
-//!             }
-//!         }
-//!         let command = Command::Put { key: "colour".into(), value: "blue".into() }.encode();
-//!         let request = Request::Propose { command };
-//!         inputs.push((id, Input::Request { id: RequestId::new(0), from: Caller::Client, request }));
-//!     }
-//!     now = now + std::time::Duration::from_millis(1);
-//! }
-//! assert!(answer.unwrap().index.value() > 1, "a majority has it, durably");
-//! ```
+//! What follows is the README.
+#![doc = include_str!("../README.md")]
 
 pub mod formation;
 pub mod id;

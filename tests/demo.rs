@@ -1,4 +1,5 @@
 //! The command line, as a user runs it: real processes, real signals.
+#![expect(clippy::disallowed_methods, reason = "a test of the command line reads and writes its files")]
 #![cfg(feature = "cli")]
 
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! Real QUIC on loopback: who is let in, what is refused, and what becomes of a link that breaks.
+#![expect(clippy::disallowed_types, reason = "a test over real sockets")]
 #![cfg(feature = "quic")]
 
 mod support;
@@ -6,6 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,12 +33,19 @@ fn issue(authority: &Authority, cluster: &str, caller: Caller) -> Credentials {
     authority.issue(Identity { caller, cluster }).expect("entropy")
 }
 
-/// Free ports on loopback, one a node.
+/// Free ports on loopback, one a node. They lie below the range from which the system gives ports to
+/// clients, so that nobody takes one while its node is restarted; no two tests get the same.
 fn free_addresses(nodes: u64) -> BTreeMap<u64, PeerName> {
-    let sockets: Vec<UdpSocket> =
-        (0..nodes).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port")).collect();
-    let address = |socket: &UdpSocket| socket.local_addr().expect("bound").to_string();
-    (1..).zip(sockets.iter().map(|socket| address(socket).parse().expect("a sound name"))).collect()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 8_000).expect("small");
+    let mut ports = std::iter::from_fn(|| Some(first + NEXT.fetch_add(1, Ordering::Relaxed)))
+        .filter(|port| UdpSocket::bind(("127.0.0.1", *port)).is_ok());
+    (1..=nodes)
+        .map(|id| {
+            let port = ports.next().expect("there are always more");
+            (id, format!("127.0.0.1:{port}").parse().expect("a sound name"))
+        })
+        .collect()
 }
 
 /// Nodes on loopback, each with its folder.

@@ -1,4 +1,9 @@
 //! The store: a batch is there whole or not at all, and what is wrong with a disk is said.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on fails; it damages files"
+)]
 #![cfg(feature = "driver")]
 
 mod support;
@@ -245,6 +250,22 @@ async fn a_failed_sync_is_reported_and_never_retried() {
     device.broken.store(false, Ordering::Relaxed);
     disk.submit(WriteBatch { id: WriteId::new(3), ..log });
     assert!(disk.completed().await.1.is_err(), "the store stays failed until it is opened again");
+}
+
+/// Whoever closes a disk may open its store again at once.
+#[tokio::test]
+async fn a_closed_disk_has_given_its_store_back() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 1..=20 {
+        let mut disk = ThreadDisk::start(open(folder.path()).expect("given back")).unwrap();
+        disk.submit(WriteBatch {
+            id: WriteId::new(round),
+            boot: Some(BootId::new(round)),
+            ..WriteBatch::default()
+        });
+        disk.close().await;
+    }
+    assert_eq!(reopened(folder.path()).boot, BootId::new(20));
 }
 
 /// A store that panics, as an embedder's may.

@@ -1,4 +1,5 @@
 //! Frames: what was written reads back, and everything else is a typed error.
+#![expect(clippy::disallowed_methods, reason = "it reads the corpus")]
 
 mod support;
 

@@ -1,4 +1,8 @@
 //! `rivven-sim`: run a seed, or sweep many.
+#![expect(
+    clippy::disallowed_types,
+    reason = "the command line writes trace files and tells how long a sweep took"
+)]
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -21,11 +21,17 @@ pub trait Disk {
     ///
     /// Cancelling the wait loses nothing.
     fn completed(&mut self) -> impl Future<Output = (WriteId, Result<(), StorageError>)> + Send;
+
+    /// Gives the files back. Called once, at the end; a write in flight is finished first.
+    fn close(&mut self) -> impl Future<Output = ()> + Send {
+        core::future::ready(())
+    }
 }
 
-/// A [`Disk`] whose writes happen on a thread of their own, which ends when this is dropped.
+/// A [`Disk`] whose writes happen on a thread of their own, which ends when this is closed or dropped.
 pub struct ThreadDisk {
-    batches: mpsc::UnboundedSender<WriteBatch>,
+    /// `None` once closed.
+    batches: Option<mpsc::UnboundedSender<WriteBatch>>,
     results: mpsc::UnboundedReceiver<(WriteId, Result<(), StorageError>)>,
     in_flight: Option<WriteId>,
 }
@@ -46,8 +52,11 @@ impl ThreadDisk {
                     return;
                 }
             }
+            // In this order: whoever sees the outbox close may open the store again.
+            drop(storage);
+            drop(outbox);
         })?;
-        Ok(ThreadDisk { batches, results, in_flight: None })
+        Ok(ThreadDisk { batches: Some(batches), results, in_flight: None })
     }
 }
 
@@ -55,7 +64,9 @@ impl Disk for ThreadDisk {
     fn submit(&mut self, batch: WriteBatch) {
         self.in_flight = Some(batch.id);
         // If the thread is gone, `completed` says so.
-        let _ = self.batches.send(batch);
+        if let Some(batches) = &self.batches {
+            let _ = batches.send(batch);
+        }
     }
 
     async fn completed(&mut self) -> (WriteId, Result<(), StorageError>) {
@@ -66,5 +77,10 @@ impl Disk for ThreadDisk {
         });
         self.in_flight = None;
         result
+    }
+
+    async fn close(&mut self) {
+        self.batches = None;
+        while self.results.recv().await.is_some() {}
     }
 }

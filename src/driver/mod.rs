@@ -187,6 +187,7 @@ where
     pub async fn run(mut self) -> Result<(), DriverError> {
         let result = self.drive().await;
         self.transport.close().await;
+        self.disk.close().await;
         result
     }
 

@@ -42,7 +42,7 @@ fn settle(node: &mut Node<KeyValue>) -> Vec<Output> {
     while let Some(output) = node.poll() {
         match output {
             Output::Write(batch) => node.handle(node.now, Input::Written(batch.id)),
-            other => outputs.push(other),
+            other @ (Output::Send { .. } | Output::Reply { .. } | Output::Event(_)) => outputs.push(other),
         }
     }
     outputs

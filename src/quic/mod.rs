@@ -8,6 +8,11 @@
 //! Every connection is TLS 1.3 with certificates on both sides, from the cluster's own authority; the
 //! certificate says which cluster its holder belongs to, and whether it is a node (and which), a client
 //! or an operator. See [`Identity`].
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "this is where the sockets and the certificate files are"
+)]
 
 mod authority;
 mod client;

@@ -90,12 +90,14 @@ impl Log {
 
 impl Storage for Log {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        let mut hard_state = eraftpb::HardState::default();
-        hard_state.term = self.hard_state.term.value();
-        hard_state.vote = self.hard_state.vote.map_or(raft::INVALID_ID, NodeId::value);
-        hard_state.commit = self.hard_state.commit.value();
-        let mut configuration = ConfState::default();
-        configuration.voters = self.snapshot.voters.iter().map(|id| id.value()).collect();
+        let hard_state = eraftpb::HardState {
+            term: self.hard_state.term.value(),
+            vote: self.hard_state.vote.map_or(raft::INVALID_ID, NodeId::value),
+            commit: self.hard_state.commit.value(),
+            ..eraftpb::HardState::default()
+        };
+        let voters = self.snapshot.voters.iter().map(|id| id.value()).collect();
+        let configuration = ConfState { voters, ..ConfState::default() };
         Ok(RaftState::new(hard_state, configuration))
     }
 

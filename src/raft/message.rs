@@ -288,10 +288,11 @@ impl Entry {
     }
 
     pub(super) fn into_raft(self) -> eraftpb::Entry {
-        let mut entry = eraftpb::Entry::default();
-        entry.index = self.at.index.value();
-        entry.term = self.at.term.value();
-        entry.data = self.command;
-        entry
+        eraftpb::Entry {
+            index: self.at.index.value(),
+            term: self.at.term.value(),
+            data: self.command,
+            ..eraftpb::Entry::default()
+        }
     }
 }

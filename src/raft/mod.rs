@@ -583,7 +583,5 @@ fn configure(id: NodeId, timing: &Timing, applied: LogIndex) -> raft::Config {
 }
 
 fn into_entry(proposal: Proposal) -> eraftpb::Entry {
-    let mut entry = eraftpb::Entry::default();
-    entry.data = proposal.command;
-    entry
+    eraftpb::Entry { data: proposal.command, ..eraftpb::Entry::default() }
 }

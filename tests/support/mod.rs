@@ -1,5 +1,5 @@
 //! Small worlds for the rule tests: Raft machines, or whole nodes, that are fed by hand.
-#![allow(dead_code, reason = "each test file uses a part of this")]
+#![allow(dead_code, clippy::wildcard_enum_match_arm, reason = "each test file uses a part of this")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

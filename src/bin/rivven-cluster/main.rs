@@ -1,4 +1,9 @@
 //! The command line: make certificates, run a node, ask how it is, show that it works.
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the command line reads files, binds ports and starts processes"
+)]
 
 mod certs;
 mod demo;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rivven_cluster::id::{ClusterName, NodeId, PeerName};
 use rivven_cluster::node::{Caller, Event};
-use rivven_cluster::quic::{Authority, Client, ClientConfig, Credentials, Identity, Seams};
+use rivven_cluster::quic::{Authority, Client, ClientConfig, Credentials, Identity, Seams, system_entropy};
 use rivven_cluster::raft::Standing;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -153,14 +153,19 @@ fn node_id(node: u64) -> Result<NodeId, Failure> {
     NodeId::new(node).ok_or_else(|| Failure("0 is no node id".to_owned()))
 }
 
-/// Finds a free port for each node. They stay free unless somebody else is quicker.
+/// Finds a free port for each node, below the range from which the system gives ports to clients.
 fn free_addresses() -> Result<BTreeMap<u64, PeerName>, Failure> {
-    let mut sockets = Vec::new();
+    let mut choices = system_entropy()?.stream("demo ports", 0);
     let mut names = BTreeMap::new();
     for node in NODES {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        names.insert(node, socket.local_addr()?.to_string().parse()?);
-        sockets.push(socket);
+        let port = loop {
+            let port = u16::try_from(choices.between(20_000, 32_000))?;
+            let is_ours = names.values().any(|name: &PeerName| name.port() == port);
+            if !is_ours && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+                break port;
+            }
+        };
+        names.insert(node, format!("127.0.0.1:{port}").parse()?);
     }
     Ok(names)
 }
