@@ -22,10 +22,7 @@ use turmoil::net::UdpSocket;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::faults::{Effects, Fault, FaultKind};
-use crate::trace::{Fate, Record, Trace};
-
-/// A host: a node by its number, or the host of the clients, 0.
-pub type HostId = u64;
+use crate::trace::{Fate, HostId, Record, Trace};
 
 /// The host on which the clients run.
 pub const CLIENTS: HostId = 0;

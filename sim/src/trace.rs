@@ -12,10 +12,12 @@ use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::faults::{Fault, FaultKind};
-use crate::net::HostId;
 
 /// Written into the hash first: a change of the format changes every hash.
 pub const TRACE_FORMAT: u64 = 1;
+
+/// A host: a node by its number, or the host of the clients, 0.
+pub type HostId = u64;
 
 /// One thing that happened.
 #[derive(Debug, Serialize)]

@@ -39,20 +39,20 @@
 
 mod election;
 mod guard;
+mod io;
 mod log;
 mod logger;
 mod message;
 mod ready;
+mod recovery;
+mod timing;
 
 use core::fmt;
-use core::ops::Range;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use raft::eraftpb::{self, MessageType};
 use raft::{RawNode, StateRole};
-use serde::{Deserialize, Serialize};
 
 use self::election::ElectionClock;
 use self::log::Log;
@@ -63,8 +63,11 @@ use crate::time::Instant;
 
 pub use self::election::TICK;
 pub use self::guard::Refusal;
+pub use self::io::{Decline, Indexes, Input, Output, Persist, Proposal, ReadyNumber, Role, Standing};
 pub use self::log::BIRTH;
 pub use self::message::{Ballot, Body, Entry, HardState, Message, Position, Snapshot, Verdict};
+pub use self::recovery::{Recovered, RecoveryError};
+pub use self::timing::{Timing, TimingError};
 
 /// The most bytes of entries that one append carries, unless a single entry is larger.
 const APPEND_BYTES_MAX: u64 = 512 * 1024;
@@ -72,270 +75,6 @@ const APPEND_BYTES_MAX: u64 = 512 * 1024;
 const APPENDS_IN_FLIGHT_MAX: usize = 128;
 /// The most bytes of commands that a leader holds uncommitted; beyond it proposals are refused.
 const UNCOMMITTED_BYTES_MAX: u64 = 32 * 1024 * 1024;
-
-/// The timing of one Raft group. All voters should use the same.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Timing {
-    /// From which to which time without a leader a follower campaigns (Raft §5.2), exclusive above.
-    pub election_timeout: Range<Duration>,
-    /// How often a leader shows that it is alive.
-    pub heartbeat_interval: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Timing {
-        let milliseconds = Duration::from_millis;
-        Timing {
-            election_timeout: milliseconds(150)..milliseconds(300),
-            heartbeat_interval: milliseconds(50),
-        }
-    }
-}
-
-/// Timing under which no cluster could work. Nothing was started.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TimingError {
-    /// Set a heartbeat of at least one tick.
-    #[error("the heartbeat interval of {0:?} is shorter than 10ms")]
-    HeartbeatTooShort(Duration),
-    /// Widen the range of election timeouts.
-    #[error("the election timeouts {0:?} hold no value: the maximum must be at least 10ms above the minimum")]
-    EmptyRange(Range<Duration>),
-    /// Shorten the heartbeat, or lengthen the timeout: two heartbeats must fit into it.
-    #[error("the shortest election timeout {election:?} does not hold two heartbeats of {heartbeat:?}")]
-    TooFewHeartbeats {
-        /// The shortest election timeout.
-        election: Duration,
-        /// The heartbeat interval.
-        heartbeat: Duration,
-    },
-    /// Choose a timeout below one hour.
-    #[error("the election timeout {0:?} is longer than an hour")]
-    TooLong(Duration),
-}
-
-impl Timing {
-    /// Checks that a leader could stay one, and that candidates would not always collide.
-    ///
-    /// # Errors
-    ///
-    /// The first thing that does not fit.
-    pub fn validate(&self) -> Result<(), TimingError> {
-        let heartbeat = self.heartbeat_interval;
-        let Range { start: shortest, end: longest } = self.election_timeout.clone();
-        if heartbeat < TICK {
-            return Err(TimingError::HeartbeatTooShort(heartbeat));
-        }
-        if longest > Duration::from_secs(3600) {
-            return Err(TimingError::TooLong(longest));
-        }
-        if election::in_ticks(shortest) >= election::in_ticks(longest) {
-            return Err(TimingError::EmptyRange(self.election_timeout.clone()));
-        }
-        if shortest < heartbeat * 2 {
-            return Err(TimingError::TooFewHeartbeats { election: shortest, heartbeat });
-        }
-        Ok(())
-    }
-}
-
-/// What was durable when the node last stopped.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Recovered {
-    /// The last snapshot; at first the cluster's birth.
-    pub snapshot: Snapshot,
-    /// Term, vote and commit index.
-    pub hard_state: HardState,
-    /// The entries after the snapshot, without a gap.
-    pub entries: Vec<Entry>,
-}
-
-/// Durable state that no correct node can have written. The node must not start: it would break
-/// what it promised before it stopped.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecoveryError {
-    /// Entries are missing from the log.
-    #[error("the log has a gap: after index {} (term {}) comes index {} (term {})", after.index, after.term, found.index, found.term)]
-    Gap {
-        /// The last entry before the gap.
-        after: Position,
-        /// What follows it.
-        found: Position,
-    },
-    /// Committed entries are missing from the end of the log.
-    #[error("the log ends at index {last}, but index {commit} was committed")]
-    EndsBelowCommit {
-        /// The last index of the log.
-        last: LogIndex,
-        /// The commit index.
-        commit: LogIndex,
-    },
-    /// The recorded term is older than an entry: the vote of a later term may be lost.
-    #[error("the recorded term is {term}, but the log holds an entry of term {last}")]
-    TermBelowLog {
-        /// The recorded term.
-        term: Term,
-        /// The term of the last entry.
-        last: Term,
-    },
-    /// The snapshot's voters do not include this node.
-    #[error("node {0} is not among the voters of its own snapshot")]
-    NotAVoter(NodeId),
-}
-
-/// Numbers the `Ready` of raft-rs that an output belongs to; they become durable in this order.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub struct ReadyNumber(u64);
-
-#[cfg(test)]
-impl ReadyNumber {
-    /// Makes a number that raft-rs never gave, to test the gate by hand.
-    pub(crate) fn for_tests(number: u64) -> ReadyNumber {
-        ReadyNumber(number)
-    }
-}
-
-/// The part that a node plays.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-pub enum Role {
-    /// Follows a leader, or waits for one.
-    Follower,
-    /// Asks whether it would win an election (Raft thesis §9.6).
-    PreCandidate,
-    /// Stands for election.
-    Candidate,
-    /// Leads its term.
-    Leader,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Role::Follower => "follower",
-            Role::PreCandidate => "pre-candidate",
-            Role::Candidate => "candidate",
-            Role::Leader => "leader",
-        })
-    }
-}
-
-/// A command that a client wants in the log.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Proposal {
-    /// Whose it is.
-    pub id: RequestId,
-    /// The command.
-    pub command: Bytes,
-}
-
-/// What the machine is told.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Input {
-    /// A peer spoke; `from` is the holder of its certificate.
-    Message {
-        /// The authenticated sender.
-        from: NodeId,
-        /// What it said.
-        message: Message,
-    },
-    /// Clients want these in the log, in this order.
-    Propose(Vec<Proposal>),
-    /// Everything up to and including this number is durable.
-    Persisted(ReadyNumber),
-    /// The state machine has applied everything up to and including this index.
-    Applied(LogIndex),
-    /// A message to this node was dropped on the way out.
-    Unreachable(NodeId),
-}
-
-/// What the machine asks for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Output {
-    /// Make this durable, after all that came before it.
-    Persist(Persist),
-    /// Send this, once `after` (if any) is durable.
-    Send {
-        /// What to send; it names its addressee.
-        message: Message,
-        /// What must be durable first.
-        after: Option<ReadyNumber>,
-    },
-    /// Apply these: they are committed, and durable here.
-    Commit(Vec<Entry>),
-    /// These proposals stand in the log, unless a later leader overwrites them.
-    Appended {
-        /// Where the first of them stands.
-        first: Position,
-        /// Whose they are, one index each.
-        ids: Vec<RequestId>,
-    },
-    /// These proposals were never appended.
-    Declined {
-        /// Whose they are.
-        ids: Vec<RequestId>,
-        /// Why.
-        reason: Decline,
-    },
-    /// The role, the term or the known leader changed.
-    Standing(Standing),
-    /// A message was dropped at the door.
-    Refused {
-        /// Who sent it.
-        from: NodeId,
-        /// Why it was dropped.
-        refusal: Refusal,
-    },
-}
-
-/// What one `Ready` wants on disk.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Persist {
-    /// Which `Ready` it is.
-    pub number: ReadyNumber,
-    /// Replaces the whole log.
-    pub snapshot: Option<Snapshot>,
-    /// Replaces the log from the first one's index on.
-    pub entries: Vec<Entry>,
-    /// Term, vote and commit index, if they changed.
-    pub hard_state: Option<HardState>,
-    /// Whether anything may depend on it: not so if only the commit index moved.
-    pub must_sync: bool,
-}
-
-/// Why a proposal was not appended. It will never take effect.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Decline {
-    /// This node does not lead.
-    NotLeader,
-    /// Too much is uncommitted.
-    Busy,
-}
-
-/// Where a node stands in the protocol.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Standing {
-    /// Its role.
-    pub role: Role,
-    /// Its term.
-    pub term: Term,
-    /// The leader that it follows or is, if known.
-    pub leader: Option<NodeId>,
-}
-
-/// How far a node has got. All indexes are inclusive.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Indexes {
-    /// The end of the log in memory.
-    pub last: LogIndex,
-    /// The end of the log on disk.
-    pub persisted: LogIndex,
-    /// What is known to be committed.
-    pub commit: LogIndex,
-    /// What the state machine has executed.
-    pub applied: LogIndex,
-}
 
 /// The consensus machine of one node in one group.
 pub struct Raft {
