@@ -30,7 +30,7 @@
 //!
 //! # Reading
 //!
-//! The rules are in [`Formation::assess`], one `match`. What it does not do: a node that is *not* among
+//! The rules are in `Formation::assess`, one `match`. What it does not do: a node that is *not* among
 //! the voters of the cluster it meets is told so; joining an existing cluster is another protocol.
 
 use core::time::Duration;

@@ -219,3 +219,36 @@ async fn pump(connection: &Connection, link: &Link, queue: &mut mpsc::Receiver<B
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(capacity: usize) -> (Link, mpsc::Receiver<Bytes>) {
+        let (control, receiver) = mpsc::channel(capacity);
+        let (log, _) = mpsc::channel(1);
+        let up = Arc::new(AtomicBool::new(true));
+        (Link { up, queued_bytes: Arc::default(), lanes: [control, log] }, receiver)
+    }
+
+    #[test]
+    fn a_full_lane_drops_the_newest_message() {
+        let (link, mut receiver) = link(2);
+        let frame = |text: &'static str| Bytes::from_static(text.as_bytes());
+        assert_eq!(link.send(Lane::Control, frame("1")), Ok(()));
+        assert_eq!(link.send(Lane::Control, frame("2")), Ok(()));
+        assert_eq!(link.send(Lane::Control, frame("3")), Err(Dropped));
+        assert_eq!(receiver.try_recv(), Ok(frame("1")));
+        assert_eq!(link.queued_bytes.load(Ordering::Relaxed), 2, "what was dropped does not count");
+    }
+
+    #[test]
+    fn a_link_holds_no_more_bytes_than_its_limit_and_none_when_it_is_down() {
+        let (link, _receiver) = link(10);
+        link.queued_bytes.store(LINK_BYTES_MAX, Ordering::Relaxed);
+        assert_eq!(link.send(Lane::Control, Bytes::from_static(b"x")), Err(Dropped));
+        link.queued_bytes.store(0, Ordering::Relaxed);
+        link.up.store(false, Ordering::Relaxed);
+        assert_eq!(link.send(Lane::Control, Bytes::from_static(b"x")), Err(Dropped));
+    }
+}

@@ -27,9 +27,9 @@
 //! |---|---|
 //! | one vote a term, across restarts (Raft §5.2) | `Persist` before `Send`, ordered by the gate |
 //! | an acknowledgement promises what is durable (Raft §5.3) | the same |
-//! | a term elected inline is durable before anything is sent in it | [`ready`] |
-//! | messages that no correct peer sends never reach raft-rs | [`guard`] |
-//! | the same seed and inputs give the same run | [`election`] |
+//! | a term elected inline is durable before anything is sent in it | `ready` |
+//! | messages that no correct peer sends never reach raft-rs | `guard` |
+//! | the same seed and inputs give the same run | `election` |
 //! | membership is fixed at birth | no input here changes it |
 //!
 //! # What it does not do
