@@ -61,8 +61,15 @@ struct Shared {
     jitter: Mutex<Stream>,
 }
 
-/// The session to one address. Whoever dials holds the lock, and only those who want the same wait.
-type Slot = Arc<AsyncMutex<Option<Session>>>;
+/// The way to one address. Whoever dials holds the lock, and only those who want the same wait.
+type Slot = Arc<AsyncMutex<Way>>;
+
+#[derive(Default)]
+struct Way {
+    session: Option<Session>,
+    /// When the last dial failed, and why.
+    failure: Option<(Instant, String)>,
+}
 
 /// Whom to ask next.
 struct Target {
@@ -122,6 +129,9 @@ impl Client {
         credentials: &Credentials,
         config: ClientConfig,
     ) -> Result<Client, EndpointError> {
+        if config.addresses.is_empty() {
+            return Err(EndpointError::NoAddress);
+        }
         let endpoint = endpoint::open(seams, credentials, false)?;
         let shared = Shared {
             endpoint,
@@ -294,8 +304,8 @@ impl Shared {
 
     fn choose(&self) -> PeerName {
         let mut target = self.target();
-        if let Some(leader) = target.leader.take() {
-            return leader;
+        if let Some(leader) = &target.leader {
+            return leader.clone();
         }
         let address = self.config.addresses[target.next % self.config.addresses.len()].clone();
         target.next = target.next.wrapping_add(1);
@@ -306,7 +316,8 @@ impl Shared {
     fn learn_from(&self, rejection: &Rejection) -> Result<(), ClientError> {
         match rejection {
             Rejection::NotLeader { address, .. } => self.target().leader = address.clone(),
-            Rejection::Busy | Rejection::NotFormed | Rejection::Halted => {}
+            Rejection::NotFormed | Rejection::Halted => self.target().leader = None,
+            Rejection::Busy => {}
             Rejection::TooLarge { .. } | Rejection::Empty | Rejection::Forbidden => {
                 return Err(rejection.clone().into());
             }
@@ -334,13 +345,25 @@ impl Shared {
             let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(sessions.entry(address.clone()).or_default())
         };
-        let mut slot = slot.lock().await;
-        if let Some(session) = slot.as_ref().filter(|session| session.is_open()) {
+        let began = Instant::now();
+        let mut way = slot.lock().await;
+        if let Some(session) = way.session.as_ref().filter(|session| session.is_open()) {
             return Ok(session.clone());
         }
-        let session = self.connect(address).await.map_err(Attempt::NotSent)?;
-        *slot = Some(session.clone());
-        Ok(session)
+        // Whoever waited while another's dial failed does not wait for the same failure again.
+        if let Some((_, reason)) = way.failure.as_ref().filter(|(failed, _)| *failed >= began) {
+            return Err(Attempt::NotSent(reason.clone()));
+        }
+        match self.connect(address).await {
+            Ok(session) => {
+                way.session = Some(session.clone());
+                Ok(session)
+            }
+            Err(reason) => {
+                way.failure = Some((Instant::now(), reason.clone()));
+                Err(Attempt::NotSent(reason))
+            }
+        }
     }
 
     async fn connect(&self, address: &PeerName) -> Result<Session, String> {

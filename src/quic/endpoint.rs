@@ -143,6 +143,9 @@ pub enum EndpointError {
     /// TLS does not accept the credentials.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// Give a client at least one address.
+    #[error("a client needs the address of at least one node")]
+    NoAddress,
     /// The socket fails.
     #[error("the socket fails: {0}")]
     Socket(#[from] io::Error),
