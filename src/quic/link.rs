@@ -32,7 +32,7 @@ use crate::rng::Stream;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest wait before a dropped link is dialled again.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// How long resolving, connecting and the handshake may take together.
+/// How long resolving may take, and then connecting, over all addresses of a name together.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many lanes there are.
 const LANES: usize = 2;
