@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use rivven_cluster::driver::{
-    Clock, Disk, Driver, DriverError, Dropped, Handle, Observer, StorageError, Transport, inbox,
+    Disk, Driver, DriverError, Dropped, Handle, Observer, StorageError, TokioClock, Transport, inbox,
 };
 use rivven_cluster::id::{LogIndex, WriteId};
 use rivven_cluster::kv::{Command, KeyValue};
@@ -90,7 +90,7 @@ impl StateMachine for Buggy {
 /// Starts a cluster of one, and waits until it leads.
 async fn start() -> (Handle, JoinHandle<Result<(), DriverError>>) {
     let config = Config { peers: BTreeSet::new(), ..support::config(1, 1) };
-    let clock = Clock::start();
+    let clock = TokioClock::start();
     let node = Node::start(config, Seed::new(1), Durable::default(), Buggy::default(), clock.now());
     let (handle, receiver) = inbox();
     let (leads, mut led) = mpsc::unbounded_channel();

@@ -21,7 +21,7 @@ use rivven_cluster::id::{LogIndex, NodeId, RequestId, Term, WriteId};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{self, Caller, Durable, LinkState, Node, Request};
-use rivven_cluster::raft::{self, Ballot, Body, Entry, Position, Proposal, Raft, Timing, Verdict};
+use rivven_cluster::raft::{self, Ballot, Body, Entry, Flow, Position, Proposal, Raft, Timing, Verdict};
 use rivven_cluster::rng::Seed;
 use rivven_cluster::time::Instant;
 use support::{config, newborn, node as node_id};
@@ -258,7 +258,15 @@ fn any_raft_message() -> BoxedStrategy<raft::Message> {
 
 impl Subject for Raft {
     fn start(seed: u64) -> Raft {
-        Raft::start(node_id(1), &Timing::default(), Seed::new(seed), newborn(3), Instant::ORIGIN).unwrap()
+        Raft::start(
+            node_id(1),
+            &Timing::default(),
+            Flow::default(),
+            Seed::new(seed),
+            newborn(3),
+            Instant::ORIGIN,
+        )
+        .unwrap()
     }
 
     fn any_input() -> BoxedStrategy<raft::Input> {

@@ -5,7 +5,9 @@ mod support;
 
 use rivven_cluster::id::{LogIndex, NodeId, Term};
 use rivven_cluster::machine::Machine;
-use rivven_cluster::raft::{Ballot, Body, Message, Output, Position, Raft, Role, TICK, Timing, Verdict};
+use rivven_cluster::raft::{
+    Ballot, Body, Flow, Message, Output, Position, Raft, Role, TICK, Timing, Verdict,
+};
 use rivven_cluster::rng::Seed;
 use rivven_cluster::time::Instant;
 use support::{Group, Member, at, drain, entry, newborn, node, with_log};
@@ -210,7 +212,9 @@ fn a_leader_whose_own_term_is_not_durable_sends_nothing() {
 fn election_timeouts_are_drawn_from_the_seed_in_the_configured_range() {
     let timeouts = |seed: u64| {
         let timing = Timing::default();
-        let mut raft = Raft::start(node(1), &timing, Seed::new(seed), newborn(3), Instant::ORIGIN).unwrap();
+        let mut raft =
+            Raft::start(node(1), &timing, Flow::default(), Seed::new(seed), newborn(3), Instant::ORIGIN)
+                .unwrap();
         let (mut last, mut drawn) = (Instant::ORIGIN, Vec::new());
         for _ in 0..50 {
             let deadline = raft.deadline().unwrap();

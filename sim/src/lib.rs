@@ -27,12 +27,19 @@
 //! maps are ordered, nothing asks the system for the time or for random numbers, and what a dying
 //! process writes does not reach its disk.
 
+pub mod app;
 pub mod checkers;
-pub mod disk;
-pub mod entropy;
+pub mod choice;
+pub mod device;
 pub mod faults;
-pub mod net;
+pub mod history;
+pub mod lock;
+pub mod marks;
+pub mod recording;
+pub mod scenario;
+pub mod shape;
+pub mod shrink;
+mod skew;
 pub mod sweep;
 pub mod trace;
-pub mod workload;
 pub mod world;

@@ -1,8 +1,8 @@
 //! The trace of a run: everything that happened, in order, and its running hash.
 //!
 //! Two runs of the same seed must give the same hash; the first record at which they differ is where
-//! something was not an input. It goes down to the bytes of each packet: TLS draws its random numbers
-//! from the seed, too.
+//! something was not an input. In the turmoil world it goes down to the bytes of each packet: TLS draws
+//! its random numbers from the seed, too.
 
 use std::io::Write;
 
@@ -11,29 +11,44 @@ use rivven_cluster::wire::codec;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::faults::{Fault, FaultKind};
+use crate::faults::{Fate, Fault, Host};
 
 /// Written into the hash first: a change of the format changes every hash.
-pub const TRACE_FORMAT: u64 = 1;
-
-/// A host: a node by its number, or the host of the clients, 0.
-pub type HostId = u64;
+pub const TRACE_FORMAT: u64 = 2;
 
 /// One thing that happened.
 #[derive(Debug, Serialize)]
 pub enum Record<'a> {
-    /// A host sent a datagram.
+    /// A host sent a UDP datagram.
     Datagram {
         /// From where.
-        from: HostId,
+        from: Host,
         /// To where.
-        to: HostId,
+        to: Host,
         /// Its length in bytes.
         length: usize,
         /// The hash of its bytes.
         bytes: u64,
         /// What the network did with it.
         fate: Fate,
+    },
+    /// A host sent a message, in the world without datagrams. What it was stands in an output before.
+    Message {
+        /// From where.
+        from: Host,
+        /// To where.
+        to: Host,
+        /// What the network did with it.
+        fate: Fate,
+    },
+    /// A process started.
+    Start {
+        /// Which node's.
+        node: u64,
+        /// Which of its processes, from 1.
+        process: u64,
+        /// Why it ended at once, if it did.
+        refused: Option<&'a str>,
     },
     /// A node was given an input.
     Input {
@@ -60,6 +75,8 @@ pub enum Record<'a> {
     },
     /// A fault began or ended.
     Fault {
+        /// Its number in the plan.
+        id: u64,
         /// What it is.
         fault: &'a Fault,
         /// Whether it began.
@@ -76,33 +93,36 @@ pub enum Record<'a> {
     },
 }
 
-/// What the network did with a datagram.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-pub enum Fate {
-    /// It arrives after so many milliseconds.
-    Delivered {
-        /// The delay, in milliseconds.
-        delay: u64,
-    },
-    /// A fault of this kind dropped it.
-    Dropped(FaultKind),
-}
-
 /// Collects the trace.
 pub struct Trace {
     hash: u64,
     records: u64,
+    /// Whether anything is recorded at all.
+    is_on: bool,
     text: Option<Box<dyn Write + Send>>,
 }
 
 impl Trace {
     /// Starts an empty trace; `text`, if given, gets a line for each record.
     pub fn new(text: Option<Box<dyn Write + Send>>) -> Trace {
-        Trace { hash: xxh3_64_with_seed(&[], TRACE_FORMAT), records: 0, text }
+        Trace { hash: xxh3_64_with_seed(&[], TRACE_FORMAT), records: 0, is_on: true, text }
+    }
+
+    /// A trace that records nothing.
+    pub fn off() -> Trace {
+        Trace { is_on: false, ..Trace::new(None) }
+    }
+
+    /// A trace that goes on where this one is, without its text.
+    pub fn fork(&self) -> Trace {
+        Trace { hash: self.hash, records: self.records, is_on: self.is_on, text: None }
     }
 
     /// Adds a record that happened at simulated time `at`, in nanoseconds.
     pub fn record(&mut self, at: u64, record: &Record<'_>) {
+        if !self.is_on {
+            return;
+        }
         self.hash = xxh3_64_with_seed(&codec::encode(&(at, record)), self.hash);
         self.records += 1;
         if let Some(text) = &mut self.text {

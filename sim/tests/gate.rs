@@ -18,7 +18,7 @@ use rivven_cluster::node::{
     Caller, Config, Durable, Input, Limits, LinkState, Message, Node, Output, Peer, Reply, Request,
     WriteBatch,
 };
-use rivven_cluster::raft::Timing;
+use rivven_cluster::raft::{Flow, Timing};
 use rivven_cluster::rng::Seed;
 use rivven_cluster::time::Instant;
 use rivven_sim::checkers::{Checkers, Violation, apply};
@@ -97,7 +97,14 @@ impl World {
         lock(&self.checkers).started(node, &durable);
         let peers = (1..=NODES).filter(|other| *other != node).map(name).collect();
         let limits = Limits::default();
-        let config = Config { id: id(node), address: name(node), peers, timing: Timing::default(), limits };
+        let config = Config {
+            id: id(node),
+            address: name(node),
+            peers,
+            timing: Timing::default(),
+            limits,
+            flow: Flow::default(),
+        };
         let seed = Seed::new(self.seed).child("boot", node * 1000 + durable.boot.value());
         let state_machine = Reporting::new(node, Arc::clone(&self.checkers));
         let now = Instant::ORIGIN;

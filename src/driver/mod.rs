@@ -13,8 +13,9 @@
 //! reason and loses nothing that is durable.
 //!
 //! What differs between production and simulation is below this file: [`Disk`], [`Transport`] and
-//! tokio's clock.
+//! [`Clock`].
 
+mod clock;
 mod disk;
 mod redb_store;
 mod storage;
@@ -31,6 +32,7 @@ use crate::node::{Caller, Event, Halt, Input, Message, Node, Output, Peer, Reply
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
 
+pub use self::clock::{Clock, TokioClock};
 pub use self::disk::{Disk, ThreadDisk};
 pub use self::redb_store::RedbStorage;
 pub use self::storage::{Owner, Storage, StorageError};
@@ -148,20 +150,21 @@ impl Handle {
 }
 
 /// Runs one node.
-pub struct Driver<S, T, D, O> {
+pub struct Driver<S, C, T, D, O> {
     node: Node<S>,
     transport: T,
     disk: D,
     observer: O,
     inbox: mpsc::Receiver<Inbound>,
-    clock: Clock,
+    clock: C,
     callers: BTreeMap<RequestId, ReplyTo>,
     last_request: RequestId,
 }
 
-impl<S, T, D, O> Driver<S, T, D, O>
+impl<S, C, T, D, O> Driver<S, C, T, D, O>
 where
     S: StateMachine,
+    C: Clock,
     T: Transport,
     D: Disk,
     O: Observer<S>,
@@ -169,12 +172,12 @@ where
     /// Brings the parts together. `node` must have been started at a time of `clock`.
     pub fn new(
         node: Node<S>,
-        clock: Clock,
+        clock: C,
         transport: T,
         disk: D,
         observer: O,
         inbox: mpsc::Receiver<Inbound>,
-    ) -> Driver<S, T, D, O> {
+    ) -> Driver<S, C, T, D, O> {
         let (callers, last_request) = (BTreeMap::new(), RequestId::default());
         Driver { node, transport, disk, observer, inbox, clock, callers, last_request }
     }
@@ -195,7 +198,7 @@ where
         self.fire_due(self.clock.now())?;
         self.drain()?;
         loop {
-            let wake_at = self.node.deadline().map(|deadline| self.clock.in_tokio(deadline));
+            let wake_at = self.node.deadline().map(|deadline| self.clock.wake_at(deadline));
             let sleep = async {
                 match wake_at {
                     Some(wake_at) => sleep_until(wake_at).await,
@@ -295,31 +298,6 @@ where
             }
         }
         Ok(())
-    }
-}
-
-/// Turns tokio's time into the node's.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    origin: tokio::time::Instant,
-}
-
-impl Clock {
-    /// Starts a clock whose origin is now.
-    #[must_use]
-    pub fn start() -> Clock {
-        Clock { origin: tokio::time::Instant::now() }
-    }
-
-    /// Tells the time.
-    #[must_use]
-    pub fn now(&self) -> Instant {
-        let elapsed = self.origin.elapsed().as_nanos();
-        Instant::from_nanos(u64::try_from(elapsed).unwrap_or(u64::MAX))
-    }
-
-    fn in_tokio(self, instant: Instant) -> tokio::time::Instant {
-        self.origin + instant.saturating_since(Instant::ORIGIN)
     }
 }
 

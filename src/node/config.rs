@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::id::{NodeId, PeerName};
-use crate::raft::Timing;
+use crate::raft::{Flow, Timing};
 
 /// The configuration of one node.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,6 +18,8 @@ pub struct Config {
     pub timing: Timing,
     /// What it accepts.
     pub limits: Limits,
+    /// What it sends at a time while it leads.
+    pub flow: Flow,
 }
 
 /// Bounds on what one node takes upon itself.

@@ -198,7 +198,14 @@ impl<S: StateMachine> Node<S> {
     }
 
     fn start_raft(&mut self, recovered: Recovered) -> Result<(), RecoveryError> {
-        let raft = Raft::start(self.config.id, &self.config.timing, self.seed, recovered, self.now)?;
+        let raft = Raft::start(
+            self.config.id,
+            &self.config.timing,
+            self.config.flow,
+            self.seed,
+            recovered,
+            self.now,
+        )?;
         self.raft = Some(raft);
         Ok(())
     }

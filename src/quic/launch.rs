@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::{Credentials, Identity, QuicTransport, Seams, TransportError};
 use crate::driver::{
     Clock, Driver, DriverError, Handle, Observer, Owner, RedbStorage, Storage, StorageError, ThreadDisk,
-    inbox,
+    TokioClock, inbox,
 };
 use crate::node::{Caller, Config, Node, StartError};
 use crate::state_machine::StateMachine;
@@ -97,7 +97,7 @@ impl Launch {
         let durable = storage.recover()?;
         let seams =
             Seams::system(bind).map_err(|error| system(&format!("cannot listen on {bind}"), error))?;
-        let clock = Clock::start();
+        let clock = TokioClock::start();
         let (handle, receiver) = inbox();
         let peers = config.peers.clone();
         let node = Node::start(config, seams.entropy, durable, state_machine, clock.now())?;

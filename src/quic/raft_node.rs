@@ -20,7 +20,7 @@ use crate::driver::DriverError;
 use crate::id::{ClusterName, NameError, NodeId, PeerName};
 use crate::kv::KeyValue;
 use crate::node::{Caller, Config, Limits, Reply, Request, Status};
-use crate::raft::{Timing, TimingError};
+use crate::raft::{Flow, Timing, TimingError};
 
 /// The port of node 0, if nothing else is said; node `n` listens `n` above it.
 const BASE_PORT: u16 = 9093;
@@ -224,7 +224,7 @@ fn plan(config: &RaftConfig) -> Result<(Config, Credentials), RaftNodeError> {
     };
     let peers = config.peers.iter().map(|peer| address(config, *peer)).collect::<Result<_, _>>()?;
     let address = address(config, config.node_id)?;
-    Ok((Config { id, address, peers, timing, limits: Limits::default() }, credentials))
+    Ok((Config { id, address, peers, timing, limits: Limits::default(), flow: Flow::default() }, credentials))
 }
 
 fn address(config: &RaftConfig, node: u64) -> Result<PeerName, RaftNodeError> {

@@ -38,6 +38,7 @@
 //! through the log, compacts nothing, and changes no membership.
 
 mod election;
+mod flow;
 mod guard;
 mod io;
 mod log;
@@ -62,19 +63,13 @@ use crate::rng::Seed;
 use crate::time::Instant;
 
 pub use self::election::TICK;
+pub use self::flow::Flow;
 pub use self::guard::Refusal;
 pub use self::io::{Decline, Indexes, Input, Output, Persist, Proposal, ReadyNumber, Role, Standing};
 pub use self::log::BIRTH;
 pub use self::message::{Ballot, Body, Entry, HardState, Message, Position, Snapshot, Verdict};
 pub use self::recovery::{Recovered, RecoveryError};
 pub use self::timing::{Timing, TimingError};
-
-/// The most bytes of entries that one append carries, unless a single entry is larger.
-const APPEND_BYTES_MAX: u64 = 512 * 1024;
-/// The most appends under way to one follower.
-const APPENDS_IN_FLIGHT_MAX: usize = 128;
-/// The most bytes of commands that a leader holds uncommitted; beyond it proposals are refused.
-const UNCOMMITTED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// The consensus machine of one node in one group.
 pub struct Raft {
@@ -105,6 +100,7 @@ impl Raft {
     pub fn start(
         id: NodeId,
         timing: &Timing,
+        flow: Flow,
         seed: Seed,
         recovered: Recovered,
         now: Instant,
@@ -115,7 +111,7 @@ impl Raft {
         }
         let hard_state = recovered.hard_state;
         let log = Log::recover(recovered.snapshot, hard_state, recovered.entries)?;
-        let config = configure(id, timing, log.snapshot_at().index);
+        let config = configure(id, timing, flow, log.snapshot_at().index);
         let mut raw = RawNode::new(&config, log, &logger::bridge()).expect("a validated configuration");
         let range = election::in_ticks(timing.election_timeout.start)
             ..election::in_ticks(timing.election_timeout.end);
@@ -300,7 +296,7 @@ impl fmt::Debug for Raft {
     }
 }
 
-fn configure(id: NodeId, timing: &Timing, applied: LogIndex) -> raft::Config {
+fn configure(id: NodeId, timing: &Timing, flow: Flow, applied: LogIndex) -> raft::Config {
     let ticks = |time: Duration| {
         usize::try_from(election::in_ticks(time)).expect("a validated time is below an hour")
     };
@@ -312,9 +308,9 @@ fn configure(id: NodeId, timing: &Timing, applied: LogIndex) -> raft::Config {
         max_election_tick: ticks(timing.election_timeout.end),
         heartbeat_tick: ticks(timing.heartbeat_interval),
         applied: applied.value(),
-        max_size_per_msg: APPEND_BYTES_MAX,
-        max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
-        max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+        max_size_per_msg: flow.append_bytes_max,
+        max_inflight_msgs: flow.appends_in_flight_max.max(1),
+        max_uncommitted_size: flow.uncommitted_bytes_max,
         check_quorum: true,
         pre_vote: true,
         ..raft::Config::default()

@@ -9,8 +9,8 @@ use rivven_cluster::kv::KeyValue;
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{Config, Durable, Limits, Node};
 use rivven_cluster::raft::{
-    BIRTH, Body, Entry, HardState, Input, Message, Output, Position, Proposal, Raft, ReadyNumber, Recovered,
-    Role, Snapshot, Timing,
+    BIRTH, Body, Entry, Flow, HardState, Input, Message, Output, Position, Proposal, Raft, ReadyNumber,
+    Recovered, Role, Snapshot, Timing,
 };
 use rivven_cluster::rng::Seed;
 use rivven_cluster::time::Instant;
@@ -44,7 +44,7 @@ pub fn with_log(voters: u64, term: u64, commit: u64, entries: Vec<Entry>) -> Rec
 }
 
 pub fn raft(id: u64, recovered: Recovered) -> Raft {
-    Raft::start(node(id), &Timing::default(), Seed::new(id), recovered, Instant::ORIGIN)
+    Raft::start(node(id), &Timing::default(), Flow::default(), Seed::new(id), recovered, Instant::ORIGIN)
         .expect("a sound disk")
 }
 
@@ -56,7 +56,14 @@ pub fn drain<M: Machine>(machine: &mut M) -> Vec<M::Output> {
 pub fn config(id: u64, nodes: u64) -> Config {
     let name = |id: u64| -> PeerName { format!("node{id}:9093").parse().expect("a sound name") };
     let peers: BTreeSet<PeerName> = (1..=nodes).filter(|other| *other != id).map(name).collect();
-    Config { id: node(id), address: name(id), peers, timing: Timing::default(), limits: Limits::default() }
+    Config {
+        id: node(id),
+        address: name(id),
+        peers,
+        timing: Timing::default(),
+        limits: Limits::default(),
+        flow: Flow::default(),
+    }
 }
 
 pub fn start_node(id: u64, nodes: u64, seed: u64, durable: Durable, now: Instant) -> Node<KeyValue> {

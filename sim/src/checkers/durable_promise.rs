@@ -13,12 +13,12 @@ use rivven_cluster::raft::{Body, Message};
 use super::{Rule, Verdict, broken};
 
 /// Keeps a copy of each disk.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct DurablePromise {
     disks: BTreeMap<u64, Disk>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Disk {
     durable: Durable,
     in_flight: Option<WriteBatch>,
@@ -61,6 +61,22 @@ impl DurablePromise {
             expected.hard_state,
         );
         broken(Rule::DurablePromise, what)
+    }
+
+    /// The disk of `node` was replaced: this is durable now.
+    pub fn replaced(&mut self, node: u64, durable: Durable) {
+        self.disks.insert(node, Disk { durable, in_flight: None });
+    }
+
+    /// The term of the entry that is durable on `node` at an index.
+    pub fn durable_term(&self, node: u64, index: LogIndex) -> Option<Term> {
+        let durable = &self.disks.get(&node)?.durable;
+        let start = durable.snapshot.as_ref()?.at;
+        if index == start.index {
+            return Some(start.term);
+        }
+        let place = index.value().checked_sub(start.index.value() + 1)?;
+        durable.entries.get(usize::try_from(place).ok()?).map(|entry| entry.at.term)
     }
 
     /// `node` sends `message` to `to`.
@@ -121,7 +137,8 @@ pub fn apply(durable: &mut Durable, batch: &WriteBatch) {
         durable.entries.clear();
     }
     if let Some(first) = batch.entries.first() {
-        durable.entries.retain(|entry| entry.at.index < first.at.index);
+        let kept = durable.entries.partition_point(|entry| entry.at.index < first.at.index);
+        durable.entries.truncate(kept);
         durable.entries.extend(batch.entries.iter().cloned());
     }
     durable.hard_state = batch.hard_state.unwrap_or(durable.hard_state);

@@ -7,7 +7,7 @@ use rivven_cluster::id::Term;
 use super::{Rule, Verdict, broken};
 
 /// Remembers who led each term.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ElectionSafety {
     leaders: BTreeMap<Term, u64>,
 }

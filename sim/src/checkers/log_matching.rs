@@ -5,36 +5,61 @@
 
 use std::collections::BTreeMap;
 
-use rivven_cluster::id::LogIndex;
-use rivven_cluster::node::WriteBatch;
-use rivven_cluster::raft::{Entry, Position};
+use rivven_cluster::id::{LogIndex, Term};
+use rivven_cluster::node::{Durable, WriteBatch};
+use rivven_cluster::raft::{Entry, Position, Snapshot};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{Rule, Verdict, broken};
 
 /// Remembers the hash of each log up to each entry.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct LogMatching {
-    logs: BTreeMap<u64, BTreeMap<LogIndex, u64>>,
+    logs: BTreeMap<u64, HashedLog>,
     prefixes: BTreeMap<Position, (u64, u64)>,
 }
 
+/// A log as its terms and prefix hashes, from its snapshot on.
+#[derive(Clone, Default)]
+struct HashedLog {
+    /// The index of the snapshot.
+    start: u64,
+    /// The snapshot's, then one for each entry.
+    prefixes: Vec<Prefix>,
+}
+
+/// A log up to one entry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Prefix {
+    /// The term of that entry.
+    pub term: Term,
+    /// The hash of everything up to it.
+    pub hash: u64,
+}
+
 impl LogMatching {
+    /// `node` started on this log.
+    pub fn started(&mut self, node: u64, durable: &Durable) {
+        let log = self.logs.entry(node).or_default();
+        *log = HashedLog::default();
+        if let Some(snapshot) = &durable.snapshot {
+            log.begin(snapshot);
+            for entry in &durable.entries {
+                log.put(entry);
+            }
+        }
+    }
+
     /// `node` writes a batch.
     pub fn write(&mut self, node: u64, batch: &WriteBatch) -> Verdict {
         let log = self.logs.entry(node).or_default();
         if let Some(snapshot) = &batch.snapshot {
-            log.clear();
-            log.insert(snapshot.at.index, xxh3_64_with_seed(&snapshot.state, snapshot.at.term.value()));
+            log.begin(snapshot);
         }
         for entry in &batch.entries {
-            let before = entry.at.index.value().checked_sub(1).map(LogIndex::new);
-            let Some(before) = before.and_then(|before| log.get(&before)) else {
+            let Some(hash) = log.put(entry) else {
                 return broken(Rule::LogMatching, format!("node {node} writes {:?} after a gap", entry.at));
             };
-            let hash = prefix_hash(*before, entry);
-            log.split_off(&entry.at.index);
-            log.insert(entry.at.index, hash);
             let (first, expected) = *self.prefixes.entry(entry.at).or_insert((node, hash));
             if hash != expected {
                 let what = format!("the logs of nodes {first} and {node} differ up to {:?}", entry.at);
@@ -43,34 +68,61 @@ impl LogMatching {
         }
         Ok(())
     }
+
+    /// What `node` has written up to an index.
+    pub fn prefix(&self, node: u64, index: LogIndex) -> Option<Prefix> {
+        let log = self.logs.get(&node)?;
+        log.prefixes.get(log.place(index)?).copied()
+    }
 }
 
-fn prefix_hash(before: u64, entry: &Entry) -> u64 {
-    xxh3_64_with_seed(&entry.command, before ^ entry.at.term.value().rotate_left(32))
+impl HashedLog {
+    fn begin(&mut self, snapshot: &Snapshot) {
+        self.start = snapshot.at.index.value();
+        let term = snapshot.at.term;
+        let hash = xxh3_64_with_seed(&snapshot.state, term.value());
+        self.prefixes = vec![Prefix { term, hash }];
+    }
+
+    /// Puts an entry in place of whatever stood there and after; `None` if it does not follow the log.
+    fn put(&mut self, entry: &Entry) -> Option<u64> {
+        let place = self.place(entry.at.index)?;
+        let before = self.prefixes.get(place.checked_sub(1)?)?;
+        let hash = xxh3_64_with_seed(&entry.command, before.hash ^ entry.at.term.value().rotate_left(32));
+        self.prefixes.truncate(place);
+        self.prefixes.push(Prefix { term: entry.at.term, hash });
+        Some(hash)
+    }
+
+    fn place(&self, index: LogIndex) -> Option<usize> {
+        usize::try_from(index.value().checked_sub(self.start)?).ok()
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use bytes::Bytes;
-    use rivven_cluster::id::Term;
-    use rivven_cluster::raft::{BIRTH, Snapshot};
+    use rivven_cluster::raft::BIRTH;
 
-    fn entry(index: u64, term: u64, command: &'static str) -> Entry {
+    pub fn entry(index: u64, term: u64, command: &'static str) -> Entry {
         let at = Position { index: LogIndex::new(index), term: Term::new(term) };
         Entry { at, command: Bytes::from(command) }
     }
 
-    fn batch(entries: Vec<Entry>) -> WriteBatch {
+    pub fn batch(entries: Vec<Entry>) -> WriteBatch {
         WriteBatch { entries, ..WriteBatch::default() }
     }
 
-    fn born(nodes: &[u64]) -> LogMatching {
+    pub fn birth() -> WriteBatch {
+        let snapshot = Snapshot { at: BIRTH, voters: Vec::new(), state: Bytes::new() };
+        WriteBatch { snapshot: Some(snapshot), ..WriteBatch::default() }
+    }
+
+    pub fn born(nodes: &[u64]) -> LogMatching {
         let mut checker = LogMatching::default();
         for node in nodes {
-            let snapshot = Snapshot { at: BIRTH, voters: Vec::new(), state: Bytes::new() };
-            let birth = WriteBatch { snapshot: Some(snapshot), ..WriteBatch::default() };
-            checker.write(*node, &birth).unwrap();
+            checker.write(*node, &birth()).unwrap();
         }
         checker
     }

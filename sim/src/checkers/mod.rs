@@ -2,113 +2,83 @@
 //!
 //! A checker is told what the nodes do, at the moment they do it, and answers with a [`Violation`] or
 //! with nothing. It keeps its own books and never asks a node for its opinion.
+//!
+//! # Outside the budget
+//!
+//! Raft survives crashes and a disk that forgets what it never promised to keep. It cannot survive a
+//! disk that goes back in time after it promised: such a node votes twice and drops what it
+//! acknowledged, and no other node can tell. When that happens in a run ([`Checkers::forgive`]), all that
+//! is asked from then on is that nobody panics.
 
 mod acknowledged;
+mod committed;
 mod durable_promise;
 mod election_safety;
+mod leader_append_only;
+mod leader_completeness;
+mod linearizability;
+mod liveness;
 mod log_matching;
+mod monotone;
+mod oracle;
+mod resources;
+mod rule;
 mod state_machine_safety;
 
 use std::collections::BTreeSet;
-use std::fmt;
 
-use rivven_cluster::id::LogIndex;
 use rivven_cluster::node::{Durable, Event, Input, Message, Output, Peer};
-use rivven_cluster::raft::{Role, Standing};
+use rivven_cluster::raft::{Indexes, Role, Standing};
+
+use crate::app::{Application, Executed};
+use crate::history::History;
+use crate::shape::Shape;
 
 pub use self::acknowledged::Acknowledged;
+pub use self::committed::Committed;
 pub use self::durable_promise::{DurablePromise, apply};
 pub use self::election_safety::ElectionSafety;
+pub use self::leader_append_only::LeaderAppendOnly;
+pub use self::leader_completeness::LeaderCompleteness;
+pub use self::linearizability::{Undecided, linearizable};
+pub use self::liveness::Liveness;
 pub use self::log_matching::LogMatching;
+pub use self::monotone::Monotone;
+pub use self::oracle::Oracle;
+pub use self::resources::Resources;
+pub use self::rule::{Rule, Verdict, Violation};
 pub use self::state_machine_safety::StateMachineSafety;
 
-/// The rules.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Rule {
-    /// A term has one leader.
-    ElectionSafety,
-    /// Logs that share an entry share all before it.
-    LogMatching,
-    /// No two nodes execute different commands at one index.
-    StateMachineSafety,
-    /// What a message promises is durable when it leaves.
-    DurablePromise,
-    /// What was acknowledged is there, once, on every node.
-    Acknowledged,
-    /// The assertions inside the machines, alarms, and nodes that stop by themselves.
-    Invariant,
-    /// With the faults gone, the cluster works again.
-    Liveness,
-}
-
-impl Rule {
-    /// All of them.
-    pub const ALL: [Rule; 7] = [
-        Rule::ElectionSafety,
-        Rule::LogMatching,
-        Rule::StateMachineSafety,
-        Rule::DurablePromise,
-        Rule::Acknowledged,
-        Rule::Invariant,
-        Rule::Liveness,
-    ];
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Rule::ElectionSafety => "election-safety",
-            Rule::LogMatching => "log-matching",
-            Rule::StateMachineSafety => "state-machine-safety",
-            Rule::DurablePromise => "durable-promise",
-            Rule::Acknowledged => "acknowledged",
-            Rule::Invariant => "invariant",
-            Rule::Liveness => "liveness",
-        })
-    }
-}
-
-/// A rule that was broken.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Violation {
-    /// Which rule.
-    pub rule: Rule,
-    /// How.
-    pub what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.rule, self.what)
-    }
-}
-
-/// What a checker says.
-pub type Verdict = Result<(), Violation>;
-
-fn broken(rule: Rule, what: String) -> Verdict {
-    Err(Violation { rule, what })
-}
+use self::rule::broken;
 
 /// All checkers of a run.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Checkers {
     /// Rules that are not judged, to see whether others catch what they would.
-    pub ignored: BTreeSet<Rule>,
+    ignored: BTreeSet<Rule>,
     elections: ElectionSafety,
+    append_only: LeaderAppendOnly,
     logs: LogMatching,
+    committed: Committed,
+    monotone: Monotone,
     commands: StateMachineSafety,
     promises: DurablePromise,
-    /// What clients were told.
-    pub acknowledged: Acknowledged,
+    resources: Resources,
+    /// Nodes whose disks are not to be trusted.
+    suspects: BTreeSet<u64>,
     /// The first violation; what comes after it may be its echo.
-    pub violation: Option<Violation>,
+    violation: Option<Violation>,
 }
 
 impl Checkers {
-    /// Makes checkers that judge all rules but `ignored`.
-    pub fn new(ignored: BTreeSet<Rule>) -> Checkers {
-        Checkers { ignored, ..Checkers::default() }
+    /// Makes checkers for a cluster of so many nodes that judge all rules but `ignored`.
+    pub fn new(nodes: u64, ignored: BTreeSet<Rule>) -> Checkers {
+        Checkers { ignored, committed: Committed::new(nodes), ..Checkers::default() }
+    }
+
+    /// The first violation, if there is one.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
     }
 
     /// Notes a verdict.
@@ -119,10 +89,50 @@ impl Checkers {
         }
     }
 
+    /// Notes that a rule was broken.
+    pub fn broken(&mut self, rule: Rule, what: String) {
+        self.note(broken(rule, what));
+    }
+
+    /// Alarms are expected: somebody in this run lies, or messages go astray.
+    pub fn expect_alarms(&mut self) {
+        self.ignored.insert(Rule::Alarm);
+    }
+
+    /// A disk went back on what it promised: only panics are judged from now on.
+    pub fn forgive(&mut self) {
+        self.ignored.extend(Rule::ALL.iter().copied().filter(|rule| *rule != Rule::Invariant));
+    }
+
+    /// Whether a disk went back on what it promised.
+    pub fn has_forgiven(&self) -> bool {
+        self.ignored.contains(&Rule::ElectionSafety) && self.ignored.contains(&Rule::DurablePromise)
+    }
+
+    /// The disk of `node` was emptied: nothing is promised any more.
+    pub fn disk_emptied(&mut self, node: u64) {
+        self.promises.replaced(node, Durable::default());
+    }
+
+    /// The disk of `node` may have lost or changed something without a word.
+    pub fn suspect(&mut self, node: u64) {
+        self.suspects.insert(node);
+    }
+
+    /// Whether the disk of `node` is not to be trusted.
+    pub fn suspects(&self, node: u64) -> bool {
+        self.suspects.contains(&node)
+    }
+
     /// A node's process started, on this durable state.
     pub fn started(&mut self, node: u64, durable: &Durable) {
-        let verdict = self.promises.started(node, durable);
-        self.note(verdict);
+        match self.promises.started(node, durable) {
+            // The store could not know: the newest of its blocks went elsewhere.
+            Err(_) if self.suspects.contains(&node) => self.forgive(),
+            verdict => self.note(verdict),
+        }
+        self.logs.started(node, durable);
+        self.monotone.started(node);
         self.commands.started(node, durable.snapshot.as_ref().map(|snapshot| snapshot.at.index));
     }
 
@@ -137,7 +147,11 @@ impl Checkers {
     pub fn output(&mut self, node: u64, output: &Output) {
         match output {
             Output::Write(batch) => {
+                let verdict = self.append_only.write(node, batch, &self.logs);
+                self.note(verdict);
                 let verdict = self.logs.write(node, batch);
+                self.note(verdict);
+                let verdict = self.resources.write(node, batch);
                 self.note(verdict);
                 self.promises.write(node, batch);
                 self.commands.write(node, batch);
@@ -148,34 +162,65 @@ impl Checkers {
             }
             Output::Event(Event::Alarm { from, refusal }) => {
                 let what = format!("node {node} refuses what node {from} says: {refusal:?}");
-                self.note(broken(Rule::Invariant, what));
+                self.broken(Rule::Alarm, what);
             }
             Output::Send { .. } | Output::Reply { .. } | Output::Event(_) => {}
         }
     }
 
-    /// A node has settled in this standing.
-    pub fn settled(&mut self, node: u64, standing: Option<Standing>) {
-        if let Some(Standing { role: Role::Leader, term, .. }) = standing {
-            let verdict = self.elections.leads(node, term);
+    /// A node has settled, after so many outputs, in this standing and with a log that got so far.
+    pub fn settled(&mut self, node: u64, outputs: u64, standing: Option<Standing>, indexes: Option<Indexes>) {
+        let verdict = self.resources.settled(node, outputs);
+        self.note(verdict);
+        let (Some(standing), Some(indexes)) = (standing, indexes) else { return };
+        let verdict = self.monotone.settled(node, standing.term, indexes);
+        self.note(verdict);
+        let verdict = self.committed.advance(node, indexes.commit, &self.logs, &self.promises);
+        self.note(verdict);
+        let is_new = self.append_only.settled(node, standing);
+        if standing.role == Role::Leader && is_new {
+            let verdict = self.elections.leads(node, standing.term);
+            self.note(verdict);
+            let verdict = LeaderCompleteness::judge(node, indexes.last, &self.logs, &self.committed);
             self.note(verdict);
         }
     }
 
-    /// A node executed a command.
-    pub fn applied(&mut self, node: u64, index: LogIndex, command: &[u8]) {
-        let verdict = self.commands.applied(node, index, command);
-        self.note(verdict);
+    /// A node executed commands.
+    pub fn executed(&mut self, node: u64, executed: &[Executed]) {
+        for command in executed {
+            let verdict = self.commands.applied(node, command.index, &command.command, &command.answer);
+            self.note(verdict);
+        }
     }
 
-    /// The run is over and the faults are gone: judges what clients were told.
-    pub fn finish(&mut self, nodes: u64) {
-        let verdict = self.acknowledged.judge(&self.commands, nodes);
+    /// The run is over and the faults are gone: judges what clients were told. `is_sampled` asks for the
+    /// expensive search, too. Tells whether that search came to an end.
+    pub fn finish<A: Application>(
+        &mut self,
+        app: &A,
+        shape: &Shape,
+        history: &History,
+        is_sampled: bool,
+    ) -> Result<(), Undecided> {
+        self.note(Acknowledged::judge(history, &self.commands));
+        self.note(Oracle::judge(app, history, &self.commands));
+        self.note(Liveness::judge(shape, history));
+        if !is_sampled {
+            return Ok(());
+        }
+        let verdict = linearizable(app, history)?;
         self.note(verdict);
+        Ok(())
     }
 
-    /// Tells whether every node has executed what any node has.
-    pub fn have_converged(&self, nodes: u64) -> bool {
-        (1..=nodes).all(|node| self.commands.first_gap(node).is_none())
+    /// Tells whether all of these nodes have executed what any node has.
+    pub fn have_converged(&self, mut nodes: impl Iterator<Item = u64>) -> bool {
+        nodes.all(|node| self.commands.first_gap(node).is_none())
+    }
+
+    /// How many commands were executed, by any node.
+    pub fn commands(&self) -> &StateMachineSafety {
+        &self.commands
     }
 }

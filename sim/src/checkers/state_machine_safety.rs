@@ -1,35 +1,33 @@
 //! Raft §5.4.3, state machine safety: no two nodes apply different commands at one index.
 //!
-//! Each node also applies in order, and after a restart again from where its snapshot ends.
+//! Nor do they get different answers. Each node also applies in order and leaves nothing out, and after
+//! a restart again from where its snapshot ends.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
+use bytes::Bytes;
 use rivven_cluster::id::LogIndex;
 use rivven_cluster::node::WriteBatch;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{Rule, Verdict, broken};
 
 /// Remembers what was executed where.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct StateMachineSafety {
-    /// What any node has executed, by index.
-    executed: BTreeMap<LogIndex, u128>,
-    /// What each running node has executed since its process started.
-    nodes: BTreeMap<u64, BTreeMap<LogIndex, u128>>,
-    /// The same, the other way round: each command of a client is unique.
+    /// What any node has executed, by index, and the hash of the answer.
+    executed: BTreeMap<LogIndex, (Bytes, u64)>,
+    /// Up to where each running node has executed.
+    reached: BTreeMap<u64, LogIndex>,
+    /// Where each command stands, by its hash: no two are equal.
     places: BTreeMap<u128, LogIndex>,
 }
 
 impl StateMachineSafety {
     /// `node` started; its state machine begins after its snapshot.
     pub fn started(&mut self, node: u64, snapshot: Option<LogIndex>) {
-        let executed = self.nodes.entry(node).or_default();
-        executed.clear();
-        // What the snapshot holds was executed, though by whom does not matter.
-        executed.extend(
-            self.executed.range(..=snapshot.unwrap_or_default()).map(|(index, hash)| (*index, *hash)),
-        );
+        self.reached.insert(node, snapshot.unwrap_or_default());
     }
 
     /// `node` writes a batch; a snapshot in it replaces the state machine.
@@ -39,41 +37,52 @@ impl StateMachineSafety {
         }
     }
 
-    /// `node` executed `command`.
-    pub fn applied(&mut self, node: u64, index: LogIndex, command: &[u8]) -> Verdict {
-        let hash = xxh3_128(command);
-        let own = self.nodes.entry(node).or_default();
-        if own.last_key_value().is_some_and(|(last, _)| *last >= index) {
-            return broken(Rule::StateMachineSafety, format!("node {node} went back to index {index}"));
+    /// `node` executed `command`, and got `answer`.
+    pub fn applied(&mut self, node: u64, index: LogIndex, command: &Bytes, answer: &[u8]) -> Verdict {
+        let violation = |what: String| broken(Rule::StateMachineSafety, what);
+        let reached = self.reached.entry(node).or_default();
+        if *reached >= index {
+            return violation(format!("node {node} went back to index {index}"));
         }
-        own.insert(index, hash);
-        if *self.executed.entry(index).or_insert(hash) != hash {
-            let what = format!("node {node} executed another command at index {index} than a node before it");
-            return broken(Rule::StateMachineSafety, what);
+        let between = (Bound::Excluded(*reached), Bound::Excluded(index));
+        if let Some((skipped, _)) = self.executed.range(between).next() {
+            return violation(format!("node {node} left out the command at index {skipped}"));
         }
-        let first = *self.places.entry(hash).or_insert(index);
-        if first != index {
-            let what =
-                format!("node {node} executed at index {index} a command that was executed at {first}");
-            return broken(Rule::StateMachineSafety, what);
+        *reached = index;
+        let answer = xxh3_64(answer);
+        let (first, first_answer) = self.executed.entry(index).or_insert_with(|| (command.clone(), answer));
+        if first != command {
+            return violation(format!(
+                "node {node} executed another command at index {index} than a node before it"
+            ));
+        }
+        if *first_answer != answer {
+            return violation(format!(
+                "node {node} got another answer at index {index} than a node before it"
+            ));
+        }
+        let place = *self.places.entry(xxh3_128(command)).or_insert(index);
+        if place != index {
+            return violation(format!("node {node} executed at index {index} what was executed at {place}"));
         }
         Ok(())
     }
 
-    /// What was executed at an index, as its hash.
-    pub fn at(&self, index: LogIndex) -> Option<u128> {
-        self.executed.get(&index).copied()
+    /// The executed commands, in the order of the log.
+    pub fn in_order(&self) -> impl Iterator<Item = (LogIndex, &Bytes)> {
+        self.executed.iter().map(|(index, (command, _))| (*index, command))
     }
 
-    /// Whether a command of this hash was executed, and where.
-    pub fn place_of(&self, command: u128) -> Option<LogIndex> {
-        self.places.get(&command).copied()
+    /// Where a command was executed, if it was.
+    pub fn place_of(&self, command: &[u8]) -> Option<LogIndex> {
+        self.places.get(&xxh3_128(command)).copied()
     }
 
     /// The first index at which `node` lacks what another has executed.
     pub fn first_gap(&self, node: u64) -> Option<LogIndex> {
-        let own = self.nodes.get(&node);
-        self.executed.keys().find(|index| own.is_none_or(|own| !own.contains_key(index))).copied()
+        let reached = self.reached.get(&node).copied().unwrap_or_default();
+        let beyond = (Bound::Excluded(reached), Bound::Unbounded);
+        self.executed.range(beyond).next().map(|(index, _)| *index)
     }
 }
 
@@ -81,40 +90,43 @@ impl StateMachineSafety {
 mod tests {
     use super::*;
 
-    fn index(value: u64) -> LogIndex {
-        LogIndex::new(value)
+    fn apply(checker: &mut StateMachineSafety, node: u64, index: u64, command: &'static str) -> Verdict {
+        checker.applied(node, LogIndex::new(index), &Bytes::from(command), b"done")
     }
 
     #[test]
-    fn different_commands_at_one_index_are_a_violation() {
+    fn different_commands_or_answers_at_one_index_are_a_violation() {
         let mut checker = StateMachineSafety::default();
-        assert_eq!(checker.applied(1, index(2), b"a"), Ok(()));
-        assert_eq!(checker.applied(2, index(2), b"a"), Ok(()));
-        assert!(checker.applied(3, index(2), b"b").is_err());
+        assert_eq!(apply(&mut checker, 1, 2, "a"), Ok(()));
+        assert_eq!(apply(&mut checker, 2, 2, "a"), Ok(()));
+        assert!(apply(&mut checker, 3, 2, "b").is_err());
+        let other_answer = checker.applied(4, LogIndex::new(2), &Bytes::from("a"), b"not done");
+        assert!(other_answer.is_err());
     }
 
     #[test]
     fn a_command_that_is_executed_twice_is_a_violation() {
         let mut checker = StateMachineSafety::default();
-        assert_eq!(checker.applied(1, index(2), b"a"), Ok(()));
-        assert!(checker.applied(1, index(3), b"a").is_err());
+        assert_eq!(apply(&mut checker, 1, 2, "a"), Ok(()));
+        assert!(apply(&mut checker, 1, 3, "a").is_err());
     }
 
     #[test]
     fn going_back_without_a_restart_is_a_violation() {
         let mut checker = StateMachineSafety::default();
-        assert_eq!(checker.applied(1, index(2), b"a"), Ok(()));
+        assert_eq!(apply(&mut checker, 1, 2, "a"), Ok(()));
         checker.started(1, None);
-        assert_eq!(checker.applied(1, index(2), b"a"), Ok(()));
-        assert!(checker.applied(1, index(2), b"a").is_err());
+        assert_eq!(apply(&mut checker, 1, 2, "a"), Ok(()));
+        assert!(apply(&mut checker, 1, 2, "a").is_err());
     }
 
     #[test]
-    fn a_gap_is_what_others_have_executed() {
+    fn a_command_that_is_left_out_is_a_violation() {
         let mut checker = StateMachineSafety::default();
-        checker.applied(1, index(2), b"a").unwrap();
-        checker.applied(1, index(3), b"b").unwrap();
-        checker.applied(2, index(2), b"a").unwrap();
-        assert_eq!((checker.first_gap(1), checker.first_gap(2)), (None, Some(index(3))));
+        assert_eq!(apply(&mut checker, 1, 2, "a"), Ok(()));
+        assert_eq!(apply(&mut checker, 1, 3, "b"), Ok(()));
+        assert_eq!(checker.first_gap(2), Some(LogIndex::new(2)));
+        assert!(apply(&mut checker, 2, 3, "b").is_err());
+        assert_eq!(checker.first_gap(1), None);
     }
 }

@@ -1,6 +1,78 @@
-//! The worlds in which a seed is played.
+//! The worlds in which a scenario is played, and what a run reports.
 
-mod host;
-mod run;
+pub mod pure;
+pub mod turmoil;
 
-pub use self::run::{Options, Report, run};
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::app::KeyValueApp;
+use crate::checkers::{Rule, Violation};
+use crate::faults::Effects;
+use crate::history::History;
+use crate::marks::Marks;
+use crate::recording::Recordings;
+use crate::scenario::{Scenario, WorldKind};
+
+/// How a scenario is run.
+#[derive(Default)]
+pub struct Options {
+    /// Rules that are not judged.
+    pub ignored: BTreeSet<Rule>,
+    /// Gets a line for every record of the trace.
+    pub trace: Option<Box<dyn Write + Send>>,
+    /// Gets what each process of the turmoil world was told and asked for.
+    pub recordings: Option<Recordings>,
+}
+
+/// What happened in a run.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What the faults did.
+    pub effects: Effects,
+    /// Which rare places were reached.
+    pub marks: Marks,
+    /// What clients did and were told.
+    pub history: History,
+    /// How much time passed in the simulation.
+    pub simulated: Duration,
+    /// How many events the world went through; 0 in the turmoil world, which does not count them.
+    pub events: u64,
+    /// How many elections were won.
+    pub elections: u64,
+    /// How many processes were started after the first of each node.
+    pub restarts: u64,
+    /// How many records the trace has.
+    pub records: u64,
+    /// The hash of the trace.
+    pub hash: u64,
+    /// Whether a disk went back on its word, so that only panics were judged from then on.
+    pub forgiven: bool,
+    /// The first broken rule.
+    pub violation: Option<Violation>,
+}
+
+/// Plays a scenario with the built-in application.
+pub fn run(scenario: &Scenario, options: Options) -> Report {
+    match scenario.world {
+        WorldKind::Pure => {
+            let app = KeyValueApp::new(&scenario.shape);
+            contain(|report| *report = pure::World::new(scenario.clone(), app, options).run())
+        }
+        WorldKind::Turmoil => contain(|report| turmoil::run(scenario, options, report)),
+    }
+}
+
+/// Turns a panic in a world into a violation.
+pub fn contain(play: impl FnOnce(&mut Report)) -> Report {
+    let mut report = Report::default();
+    let played = catch_unwind(AssertUnwindSafe(|| play(&mut report)));
+    if let Err(panic) = played {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        report.violation = Some(Violation { rule: Rule::Invariant, what: format!("a panic: {text}") });
+    }
+    report
+}

@@ -7,6 +7,7 @@ use rivven_cluster::driver::Observer;
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::node::{Config, Event, Limits, Output};
 use rivven_cluster::quic::{Credentials, Launch};
+use rivven_cluster::raft::Flow;
 use rivven_cluster::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -31,6 +32,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         peers: settings.peers,
         timing: settings.timing,
         limits: Limits::default(),
+        flow: Flow::default(),
     };
     let (id, bind) = (config.id, settings.bind_address);
     let launch = Launch { config, bind, data_dir: runnable.data_dir, credentials };

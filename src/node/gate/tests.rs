@@ -133,6 +133,7 @@ fn a_failed_write_halts_the_node_and_nothing_leaves_it() {
         peers: ["node2:9093".parse().unwrap()].into(),
         timing: crate::raft::Timing::default(),
         limits: Limits::default(),
+        flow: crate::raft::Flow::default(),
     };
     let now = crate::time::Instant::ORIGIN;
     let map = crate::kv::KeyValue::default();

@@ -24,12 +24,12 @@ thread_local! {
 }
 
 /// Starts the stream of a run; what is drawn on this thread from now on follows from `seed`.
-pub fn begin(seed: Seed) {
+pub(super) fn begin(seed: Seed) {
     STREAM.set(Some(seed.stream("tls", 0)));
 }
 
 /// The primitives of TLS, with random numbers of the run.
-pub fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     let crypto =
         CryptoProvider { secure_random: &Seeded, kx_groups: vec![&SeededX25519], ..ring::default_provider() };
     Arc::new(crypto)

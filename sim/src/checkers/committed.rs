@@ -1,0 +1,126 @@
+//! Raft §5.3 and §5.4.3: what is committed is durable on a majority, and never changes.
+//!
+//! When the first node's commit index reaches an entry, a majority must hold it on disk, as the copies
+//! of the disks show. Whoever reaches it later must have the same log up to there.
+
+use std::collections::BTreeMap;
+
+use rivven_cluster::id::LogIndex;
+use rivven_cluster::raft::BIRTH;
+
+use super::log_matching::Prefix;
+use super::{DurablePromise, LogMatching, Rule, Verdict, broken};
+
+/// Remembers what was committed.
+#[derive(Clone, Default)]
+pub struct Committed {
+    nodes: u64,
+    /// The committed log, by index.
+    log: BTreeMap<LogIndex, Prefix>,
+    /// Up to where each node's commit index was judged.
+    judged: BTreeMap<u64, LogIndex>,
+}
+
+impl Committed {
+    /// Nothing is committed in a cluster of so many nodes.
+    pub fn new(nodes: u64) -> Committed {
+        Committed { nodes, ..Committed::default() }
+    }
+
+    /// The commit index of `node` has reached `commit`.
+    pub fn advance(
+        &mut self,
+        node: u64,
+        commit: LogIndex,
+        logs: &LogMatching,
+        promises: &DurablePromise,
+    ) -> Verdict {
+        let judged = self.judged.entry(node).or_default();
+        // After a restart the commit index starts lower; what was judged before still stands.
+        let mut index = judged.next();
+        while index <= commit {
+            // What a leader has committed but not yet handed to its own disk is judged when it has.
+            let Some(prefix) = logs.prefix(node, index) else { break };
+            *judged = index;
+            match self.log.get(&index) {
+                Some(first) if *first == prefix => {}
+                Some(first) => {
+                    let what = format!(
+                        "index {index} was committed in term {}, node {node} commits another log of term {}",
+                        first.term, prefix.term
+                    );
+                    return broken(Rule::Committed, what);
+                }
+                None => {
+                    self.log.insert(index, prefix);
+                    let holders = (1..=self.nodes)
+                        .filter(|holder| promises.durable_term(*holder, index) == Some(prefix.term));
+                    let count = u64::try_from(holders.count()).unwrap_or_default();
+                    // The birth is committed by all founders' pledge, before any of them holds it.
+                    if index > BIRTH.index && count <= self.nodes / 2 {
+                        let what = format!(
+                            "node {node} commits index {index} of term {}, which is durable on {count} of {} nodes",
+                            prefix.term, self.nodes
+                        );
+                        return broken(Rule::Committed, what);
+                    }
+                }
+            }
+            index = index.next();
+        }
+        Ok(())
+    }
+
+    /// The committed log up to an index.
+    pub fn prefix(&self, index: LogIndex) -> Option<Prefix> {
+        self.log.get(&index).copied()
+    }
+
+    /// The last committed index.
+    pub fn last(&self) -> Option<LogIndex> {
+        self.log.last_key_value().map(|(index, _)| *index)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::log_matching::tests::{batch, birth, born, entry};
+    use super::*;
+    use rivven_cluster::id::WriteId;
+    use rivven_cluster::node::WriteBatch;
+
+    pub fn written(promises: &mut DurablePromise, node: u64, batch: &WriteBatch) {
+        promises.write(node, batch);
+        promises.written(node, WriteId::default());
+    }
+
+    #[test]
+    fn a_commit_without_a_majority_on_disk_is_a_violation() {
+        let (mut logs, mut promises) = (born(&[1, 2, 3]), DurablePromise::default());
+        let one = batch(vec![entry(2, 2, "a")]);
+        for node in 1..=3 {
+            written(&mut promises, node, &birth());
+        }
+        logs.write(1, &one).unwrap();
+        written(&mut promises, 1, &one);
+        let mut checker = Committed::new(3);
+        assert_eq!(checker.advance(1, LogIndex::new(1), &logs, &promises), Ok(()));
+        assert!(checker.advance(1, LogIndex::new(2), &logs, &promises).is_err());
+        written(&mut promises, 2, &one);
+        assert_eq!(Committed::new(3).advance(1, LogIndex::new(2), &logs, &promises), Ok(()));
+    }
+
+    #[test]
+    fn another_log_at_a_committed_index_is_a_violation() {
+        let (mut logs, mut promises) = (born(&[1, 2]), DurablePromise::default());
+        for node in 1..=2 {
+            written(&mut promises, node, &birth());
+            written(&mut promises, node, &batch(vec![entry(2, 2, "a")]));
+        }
+        logs.write(1, &batch(vec![entry(2, 2, "a")])).unwrap();
+        logs.write(2, &batch(vec![entry(2, 3, "b")])).unwrap();
+        let mut checker = Committed::new(2);
+        assert_eq!(checker.advance(1, LogIndex::new(2), &logs, &promises), Ok(()));
+        assert!(checker.advance(2, LogIndex::new(2), &logs, &promises).is_err());
+    }
+}

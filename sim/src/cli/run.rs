@@ -1,0 +1,133 @@
+//! `run` and `replay`: one scenario, what happened, and the hash of its trace.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use rivven_sim::app::KeyValueApp;
+use rivven_sim::checkers::Rule;
+use rivven_sim::faults::FaultKind;
+use rivven_sim::scenario::{Scenario, WorldKind};
+use rivven_sim::trace::TRACE_FORMAT;
+use rivven_sim::world::{self, Options, Report};
+
+/// The arguments of `run`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The seed.
+    #[arg(long)]
+    seed: u64,
+    /// Where it is played.
+    #[arg(long, default_value_t = WorldKind::Pure)]
+    world: WorldKind,
+    /// Leave out this kind of fault; may be repeated.
+    #[arg(long, value_name = "KIND")]
+    without: Vec<FaultKind>,
+    /// Write the scenario to this file, to edit it and `replay` it.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    outputs: Outputs,
+}
+
+/// The arguments of `replay`.
+#[derive(clap::Args)]
+pub struct ReplayArguments {
+    /// The scenario file.
+    file: PathBuf,
+    #[command(flatten)]
+    outputs: Outputs,
+}
+
+/// What is written beside the summary.
+#[derive(clap::Args)]
+struct Outputs {
+    /// Write every record of the trace to this file, a line each.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Write what clients did and were told to this file, a JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Do not judge this rule; may be repeated.
+    #[arg(long, value_name = "RULE")]
+    ignore: Vec<Rule>,
+}
+
+/// Runs one seed.
+pub fn run(arguments: Arguments) -> Result<bool, String> {
+    let without = arguments.without.into_iter().collect();
+    let scenario = Scenario::draw_without(arguments.seed, arguments.world, &without);
+    if let Some(path) = &arguments.plan {
+        super::save(path, &scenario.to_text())?;
+    }
+    play(&scenario, arguments.outputs)
+}
+
+/// Runs a scenario file.
+pub fn replay(arguments: ReplayArguments) -> Result<bool, String> {
+    play(&super::load(&arguments.file)?, arguments.outputs)
+}
+
+fn play(scenario: &Scenario, outputs: Outputs) -> Result<bool, String> {
+    let trace = outputs.trace.as_deref().map(create).transpose()?;
+    let trace = trace.map(|file| Box::new(file) as Box<dyn Write + Send>);
+    let ignored = outputs.ignore.into_iter().collect();
+    let report = world::run(scenario, Options { ignored, trace, recordings: None });
+    if let Some(path) = &outputs.history {
+        let mut file = create(path)?;
+        let app = KeyValueApp::new(&scenario.shape);
+        let written = report.history.write(&app, &mut file).and_then(|()| file.flush());
+        written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    print(scenario, &report);
+    Ok(report.violation.is_none())
+}
+
+fn create(path: &Path) -> Result<BufWriter<File>, String> {
+    let file = File::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    Ok(BufWriter::new(file))
+}
+
+fn print(scenario: &Scenario, report: &Report) {
+    let Scenario { seed, world, shape, faults, .. } = scenario;
+    println!("seed {seed}, {world} world: {} nodes, {} clients", shape.nodes, shape.clients);
+    for window in faults {
+        let seconds = |millis: u64| format!("{:>3}.{:03}s", millis / 1000, millis % 1000);
+        let effect = if report.effects.had(window.id) { ' ' } else { '-' };
+        println!(
+            " {effect}{:>3} {} to {}  {}",
+            window.id,
+            seconds(window.begins),
+            seconds(window.ends),
+            window.fault
+        );
+    }
+    let counts = report.history.counts();
+    println!(
+        "{:.1} simulated seconds, {} events; commands: {} acknowledged, {} failed, {} unknown",
+        report.simulated.as_secs_f64(),
+        report.events,
+        counts.done,
+        counts.failed,
+        counts.unknown
+    );
+    println!(
+        "{} of {} faults had an effect (- had none); {} elections, {} restarts",
+        report.effects.effective(),
+        faults.len(),
+        report.elections,
+        report.restarts
+    );
+    if report.forgiven {
+        println!("a disk went back on its word: from then on only panics were judged");
+    }
+    match &report.violation {
+        None => println!("no violation"),
+        Some(violation) => {
+            println!("VIOLATION {violation}\n  commit {}, trace format {TRACE_FORMAT}", super::commit());
+            println!("  replay: {}", super::replay(scenario));
+        }
+    }
+    println!("trace: {} records", report.records);
+    println!("trace-hash: {:016x}", report.hash);
+}

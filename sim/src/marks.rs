@@ -1,0 +1,137 @@
+//! Places that a good sweep reaches: rare branches, counted over all seeds.
+//!
+//! A branch that no seed takes is a branch that no seed tests. Each mark is noted where the simulator
+//! sees it happen, from outside the machines; a sweep in which a mark stays at zero fails.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rivven_cluster::formation;
+use rivven_cluster::node::{Event, Halt, Message, Output, Rejection, Reply, WriteBatch};
+use rivven_cluster::raft::Body;
+
+use crate::scenario::WorldKind;
+
+macro_rules! marks {
+    ($($mark:ident $words:literal,)*) => {
+        /// The places.
+        #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+        #[expect(missing_docs, reason = "each is described by its words")]
+        pub enum Mark { $($mark,)* }
+
+        impl Mark {
+            /// All of them.
+            pub const ALL: &[Mark] = &[$(Mark::$mark,)*];
+        }
+
+        impl fmt::Display for Mark {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Mark::$mark => $words,)* })
+            }
+        }
+    };
+}
+
+marks! {
+    ElectionWon "an election was won",
+    LeaderDeposed "a leader stepped down",
+    VoteRefused "a vote was refused",
+    AppendRejected "an append did not fit the follower's log",
+    TailReplaced "a follower's log was cut and written anew",
+    EntriesGrouped "several commands became durable together",
+    FateUnknown "a client was told that a command's fate is unknown",
+    NotLeaderHint "a client was told who leads",
+    Busy "a command was refused because too many were under way",
+    NotFormed "a client came before the cluster had formed",
+    WriteFailed "a node halted because a write failed",
+    WipedRefused "a node with an empty disk was refused",
+    StoreRefused "a damaged disk was refused",
+    BatchKept "a batch that was never confirmed was there after a crash",
+    BatchLost "a batch that was never confirmed was gone after a crash",
+    Retried "a client found the leader at its second try",
+    ForgeryRefused "a lie was dropped at the door",
+    ServedByQuorum "a quorum served while the rest was broken",
+}
+
+impl Mark {
+    /// Whether a world can reach it: nobody lies in the turmoil world, where TLS is real, and what its
+    /// store keeps of a batch is not looked into.
+    pub fn is_of(self, world: WorldKind) -> bool {
+        world == WorldKind::Pure
+            || !matches!(self, Mark::ForgeryRefused | Mark::BatchKept | Mark::BatchLost | Mark::Retried)
+    }
+}
+
+/// How often each was reached.
+#[derive(Clone, Debug, Default)]
+pub struct Marks(BTreeMap<Mark, u64>);
+
+/// Notes that a place was reached.
+#[macro_export]
+macro_rules! reachable {
+    ($marks:expr, $mark:ident) => {
+        $marks.note($crate::marks::Mark::$mark)
+    };
+}
+
+impl Marks {
+    /// A place was reached; usually written as `reachable!(marks, Place)`.
+    pub fn note(&mut self, mark: Mark) {
+        *self.0.entry(mark).or_default() += 1;
+    }
+
+    /// How often it was reached.
+    pub fn of(&self, mark: Mark) -> u64 {
+        self.0.get(&mark).copied().unwrap_or_default()
+    }
+
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Marks) {
+        for (mark, count) in &other.0 {
+            *self.0.entry(*mark).or_default() += count;
+        }
+    }
+
+    /// Reads what an output of a node shows.
+    pub fn observe(&mut self, output: &Output) {
+        match output {
+            Output::Write(batch) => self.observe_batch(batch),
+            Output::Send { message: Message::Raft(message), .. } => match &message.body {
+                Body::VoteResponse(verdict) if !verdict.granted => reachable!(self, VoteRefused),
+                Body::AppendRejected { .. } => reachable!(self, AppendRejected),
+                _ => {}
+            },
+            Output::Send { message: Message::Formation(_), .. } => {}
+            Output::Reply { reply, .. } => self.observe_reply(reply),
+            Output::Event(event) => self.observe_event(event),
+        }
+    }
+
+    fn observe_batch(&mut self, batch: &WriteBatch) {
+        if batch.entries.len() > 1 {
+            reachable!(self, EntriesGrouped);
+        }
+    }
+
+    fn observe_reply(&mut self, reply: &Reply) {
+        match reply {
+            Reply::Unknown => reachable!(self, FateUnknown),
+            Reply::Rejected(Rejection::NotLeader { leader: Some(_), .. }) => reachable!(self, NotLeaderHint),
+            Reply::Rejected(Rejection::Busy) => reachable!(self, Busy),
+            Reply::Rejected(Rejection::NotFormed) => reachable!(self, NotFormed),
+            Reply::Rejected(_)
+            | Reply::Done { .. }
+            | Reply::Answer { .. }
+            | Reply::Status(_)
+            | Reply::Entries(_) => {}
+        }
+    }
+
+    fn observe_event(&mut self, event: &Event) {
+        match event {
+            Event::Halted { reason: Halt::WriteFailed { .. } } => reachable!(self, WriteFailed),
+            Event::FormationRefused(formation::Refusal::DiskWiped { .. }) => reachable!(self, WipedRefused),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! A scenario: all that makes a run, as data that can be saved, edited and replayed.
+//!
+//! A seed draws one. A shrunk one is a seed's with faults left out; a pinned one is a file. The seed
+//! stays in it, because it still decides what the clients do and what each fault does in detail.
+
+use std::collections::BTreeSet;
+
+use rivven_cluster::rng::Seed;
+use serde::{Deserialize, Serialize};
+
+use crate::faults::{self, FaultKind, Window};
+use crate::shape::Shape;
+
+/// The format of scenario files. Others are refused.
+pub const SCENARIO_FORMAT: u64 = 1;
+
+/// The worlds in which a scenario can be played.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorldKind {
+    /// The machines alone, on a heap of events.
+    Pure,
+    /// The production driver, QUIC and store, on simulated hosts.
+    Turmoil,
+}
+
+impl core::fmt::Display for WorldKind {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            WorldKind::Pure => "pure",
+            WorldKind::Turmoil => "turmoil",
+        })
+    }
+}
+
+/// All that makes a run.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Scenario {
+    /// [`SCENARIO_FORMAT`].
+    pub format: u64,
+    /// Decides everything that is not written down here.
+    pub seed: u64,
+    /// Where it is played.
+    pub world: WorldKind,
+    /// How large, how fast, how loaded.
+    pub shape: Shape,
+    /// What goes wrong.
+    pub faults: Vec<Window>,
+}
+
+/// A scenario file that cannot be used. Nothing was run.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// It is no scenario.
+    #[error("not a scenario: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// It was written by another version of this program.
+    #[error("the scenario has format {found}, this build plays format {SCENARIO_FORMAT}")]
+    Format {
+        /// Its format.
+        found: u64,
+    },
+    /// It contradicts itself.
+    #[error("the scenario makes no sense: {0}")]
+    Senseless(String),
+}
+
+impl Scenario {
+    /// Draws the scenario of a seed.
+    pub fn draw(seed: u64, world: WorldKind) -> Scenario {
+        Scenario::draw_without(seed, world, &BTreeSet::new())
+    }
+
+    /// Draws the scenario of a seed, and leaves out some kinds of faults.
+    pub fn draw_without(seed: u64, world: WorldKind, without: &BTreeSet<FaultKind>) -> Scenario {
+        let root = Seed::new(seed).child("scenario", 0);
+        let shape = Shape::draw(&mut root.stream("shape", 0));
+        let faults = faults::plan(root, world, &shape, without);
+        Scenario { format: SCENARIO_FORMAT, seed, world, shape, faults }
+    }
+
+    /// A calm run of a given shape.
+    pub fn calm(seed: u64, world: WorldKind, shape: Shape) -> Scenario {
+        Scenario { format: SCENARIO_FORMAT, seed, world, shape, faults: Vec::new() }
+    }
+
+    /// The root of all random draws of the run.
+    pub fn root(&self) -> Seed {
+        Seed::new(self.seed).child("run", 0)
+    }
+
+    /// Reads a scenario.
+    ///
+    /// # Errors
+    ///
+    /// [`ScenarioError`]; it says what is wrong.
+    pub fn parse(text: &str) -> Result<Scenario, ScenarioError> {
+        #[derive(Deserialize)]
+        struct Header {
+            format: u64,
+        }
+        let Header { format } = serde_json::from_str(text)?;
+        if format != SCENARIO_FORMAT {
+            return Err(ScenarioError::Format { found: format });
+        }
+        let scenario: Scenario = serde_json::from_str(text)?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Writes the scenario down.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a scenario has only plain fields")
+    }
+
+    /// The same on one line.
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).expect("a scenario has only plain fields")
+    }
+
+    fn check(&self) -> Result<(), ScenarioError> {
+        let senseless = |what: String| Err(ScenarioError::Senseless(what));
+        let shape = &self.shape;
+        if !(1..=9).contains(&shape.nodes) {
+            return senseless(format!("{} nodes; there can be 1 to 9", shape.nodes));
+        }
+        if let Err(error) = shape.timing().validate() {
+            return senseless(error.to_string());
+        }
+        let ranges = [shape.think, shape.message_micros, shape.write_micros];
+        if let Some((low, high)) = ranges.into_iter().find(|(low, high)| low >= high) {
+            return senseless(format!("the range from {low} to {high} is empty"));
+        }
+        let phases = [shape.faults_until, shape.quorum_until, shape.work_until, shape.ends];
+        if !phases.is_sorted() {
+            return senseless("faults_until, quorum_until, work_until and ends must not decrease".to_owned());
+        }
+        let positive =
+            [shape.clients, shape.shared_keys, shape.slow_write_in, shape.slow_write, shape.value_bytes_max];
+        if positive.contains(&0) {
+            return senseless("a count or size in the shape is zero".to_owned());
+        }
+        let mut ids = BTreeSet::new();
+        for window in &self.faults {
+            let strangers = window.fault.nodes().into_iter().find(|node| !(1..=shape.nodes).contains(node));
+            if let Some(node) = strangers {
+                return senseless(format!("fault {} names node {node}, which is not there", window.id));
+            }
+            if window.begins >= window.ends || !ids.insert(window.id) {
+                return senseless(format!("fault {} ends before it begins, or is there twice", window.id));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_survives_being_written_down() {
+        for seed in 0..20 {
+            let scenario = Scenario::draw(seed, WorldKind::Pure);
+            assert_eq!(Scenario::parse(&scenario.to_text()).unwrap(), scenario);
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_a_reason() {
+        let text = Scenario::draw(1, WorldKind::Pure).to_text();
+        let refused = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from}");
+            Scenario::parse(&text.replacen(from, to, 1)).unwrap_err().to_string()
+        };
+        assert!(refused("\"format\": 1", "\"format\": 9").contains("format 9"));
+        assert!(refused("\"seed\": 1", "\"seed\": \"x\"").contains("line"));
+        assert!(refused("\"nodes\": ", "\"nodes\": 9999").contains("nodes"));
+    }
+}

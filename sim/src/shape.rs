@@ -1,0 +1,167 @@
+//! The shape of a run: how large, how fast, how loaded. Drawn from the seed, saved with the plan.
+//!
+//! Sizes are drawn small and odd on purpose ("swarm"): one node or seven, a limit of two commands at a
+//! time, a disk slower than an election. What is rare in production is common here.
+
+use core::time::Duration;
+
+use rivven_cluster::node::Limits;
+use rivven_cluster::raft::{Flow, Timing};
+use rivven_cluster::rng::Stream;
+use serde::{Deserialize, Serialize};
+
+/// What the disks of the pure world are.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Store {
+    /// Batches, kept whole: the contract of a store, without its files.
+    Batches,
+    /// The production store, on a simulated block device.
+    Redb,
+}
+
+/// The shape of a run. Times are in milliseconds unless their name says otherwise.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Shape {
+    /// How many nodes, from 1.
+    pub nodes: u64,
+    /// How many clients.
+    pub clients: u64,
+    /// The shortest election timeout.
+    pub election_min: u64,
+    /// The longest election timeout.
+    pub election_max: u64,
+    /// The heartbeat interval.
+    pub heartbeat: u64,
+    /// The most commands under way in one node.
+    pub proposals_max: u64,
+    /// The most bytes of entries in one append.
+    pub append_bytes_max: u64,
+    /// The most appends under way to one follower.
+    pub appends_in_flight_max: u64,
+    /// The shortest and the longest time that a client thinks before its next command.
+    pub think: (u64, u64),
+    /// How long a client waits for one command.
+    pub patience: u64,
+    /// How many keys all clients share.
+    pub shared_keys: u64,
+    /// The longest value, in bytes.
+    pub value_bytes_max: u64,
+    /// What a message takes, in microseconds, at least and less than.
+    pub message_micros: (u64, u64),
+    /// What a write takes, in microseconds, at least and less than.
+    pub write_micros: (u64, u64),
+    /// One write in so many is slow.
+    pub slow_write_in: u64,
+    /// How long a slow write takes at most.
+    pub slow_write: u64,
+    /// The disks.
+    pub store: Store,
+    /// All faults have ended by then, but for those of a minority.
+    pub faults_until: u64,
+    /// Then those have ended, too.
+    pub quorum_until: u64,
+    /// Clients start no command after that.
+    pub work_until: u64,
+    /// By then all nodes must have caught up.
+    pub ends: u64,
+}
+
+impl Shape {
+    /// Draws a shape.
+    pub fn draw(stream: &mut Stream) -> Shape {
+        let election_min = stream.between(100, 300);
+        let nodes = *pick(stream, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7, 7]);
+        let think_min = *pick(stream, &[0, 2, 10, 50]);
+        let write_min = *pick(stream, &[50, 500, 1000]);
+        let faults_until = stream.between(40_000, 48_000);
+        let quorum_until = faults_until + stream.between(9000, 12_000);
+        Shape {
+            nodes,
+            clients: stream.between(2, 6),
+            election_min,
+            election_max: election_min + stream.between(50, 300),
+            heartbeat: stream.between(20, 51),
+            proposals_max: *pick(stream, &[2, 8, 1000]),
+            append_bytes_max: *pick(stream, &[1, 200, 512 * 1024]),
+            appends_in_flight_max: *pick(stream, &[1, 4, 128]),
+            think: (think_min, think_min + *pick(stream, &[20, 120, 400])),
+            patience: stream.between(300, 2500),
+            shared_keys: stream.between(1, 6),
+            value_bytes_max: *pick(stream, &[16, 64, 1000]),
+            message_micros: (*pick(stream, &[50, 300, 1000]), *pick(stream, &[1500, 4000, 8000])),
+            write_micros: (write_min, write_min + *pick(stream, &[100, 4000, 20_000])),
+            slow_write_in: stream.between(2, 60),
+            slow_write: *pick(stream, &[10, 100, 400]),
+            store: if stream.chance(1, 4) { Store::Redb } else { Store::Batches },
+            faults_until,
+            quorum_until,
+            work_until: quorum_until + 7000,
+            ends: quorum_until + 20_000,
+        }
+    }
+
+    /// Five calm nodes with heartbeats every 50 ms and two writes a second: what benchmarks measure.
+    pub fn light(seconds: u64) -> Shape {
+        let until = seconds * 1000;
+        Shape {
+            nodes: 5,
+            clients: 1,
+            election_min: 150,
+            election_max: 300,
+            heartbeat: 50,
+            proposals_max: 1000,
+            append_bytes_max: 512 * 1024,
+            appends_in_flight_max: 128,
+            think: (490, 500),
+            patience: 2000,
+            shared_keys: 3,
+            value_bytes_max: 64,
+            message_micros: (1000, 4000),
+            write_micros: (1000, 4000),
+            slow_write_in: u64::MAX,
+            slow_write: 10,
+            store: Store::Batches,
+            faults_until: until,
+            quorum_until: until,
+            work_until: until,
+            ends: until + 20_000,
+        }
+    }
+
+    /// The timing of its nodes.
+    pub fn timing(&self) -> Timing {
+        let millis = Duration::from_millis;
+        Timing {
+            election_timeout: millis(self.election_min)..millis(self.election_max),
+            heartbeat_interval: millis(self.heartbeat),
+        }
+    }
+
+    /// The limits of its nodes.
+    pub fn limits(&self) -> Limits {
+        Limits { proposals_max: size(self.proposals_max), ..Limits::default() }
+    }
+
+    /// What its leaders send at a time.
+    pub fn flow(&self) -> Flow {
+        let appends_in_flight_max = size(self.appends_in_flight_max);
+        Flow { append_bytes_max: self.append_bytes_max, appends_in_flight_max, ..Flow::default() }
+    }
+
+    /// Within how many milliseconds of a heal the cluster must answer again.
+    pub fn service_bound(&self) -> u64 {
+        // A process that pauses or restarts takes up to a second, a split vote a few timeouts, a client
+        // its patience for an answer that never comes, and then once more to find the leader.
+        2000 + 6 * self.election_max + 2 * self.patience
+    }
+}
+
+fn size(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+fn pick<'a, T>(stream: &mut Stream, values: &'a [T]) -> &'a T {
+    let length = u64::try_from(values.len()).unwrap_or(u64::MAX);
+    &values[usize::try_from(stream.below(length)).unwrap_or_default()]
+}

@@ -1,0 +1,166 @@
+//! What the clients of the pure world do when they wake, and when they are answered.
+
+use bytes::Bytes;
+use rivven_cluster::node::{Caller, Input, Rejection, Reply, Request};
+
+use super::client::UnderWay;
+use super::process::node_at;
+use super::queue::{Answer, Attempt, Event};
+use super::{MILLISECOND, World};
+use crate::app::Application;
+use crate::history::Outcome;
+use crate::reachable;
+use crate::trace::Record;
+
+impl<A: Application> World<A> {
+    /// A client has thought long enough, or waited long enough.
+    pub(super) fn client_wakes(&mut self, number: u64, operation: u64, attempt: u64) {
+        let now = self.now;
+        let place = usize::try_from(number - 1).unwrap_or_default();
+        let client = &mut self.clients[place];
+        if client.operation != operation {
+            return;
+        }
+        match &client.under_way {
+            None => self.next_command(place),
+            Some(under_way) if now >= under_way.gives_up => {
+                let outcome = if under_way.is_sent {
+                    Outcome::Unknown
+                } else {
+                    Outcome::Failed { reason: "nobody would take it".to_owned() }
+                };
+                client.turn(self.scenario.shape.nodes);
+                self.conclude(place, outcome);
+            }
+            Some(under_way) if under_way.attempt == attempt && !under_way.is_sent => self.try_to_send(place),
+            Some(_) => {}
+        }
+    }
+
+    fn next_command(&mut self, place: usize) {
+        if self.now >= self.scenario.shape.work_until * MILLISECOND {
+            return;
+        }
+        let gives_up = self.now + self.scenario.shape.patience * MILLISECOND;
+        let client = &mut self.clients[place];
+        client.operation += 1;
+        let ticket = client.ticket();
+        let command = self.app.command(&mut client.memory, ticket, &mut client.choices);
+        self.history.call(ticket, command.clone(), self.now);
+        let command = ticket.wrap(&command);
+        client.under_way = Some(UnderWay { command, attempt: 0, is_sent: false, gives_up });
+        let (number, operation) = (client.number, client.operation);
+        self.queue.push(gives_up, Event::ClientWakes { client: number, operation, attempt: 0 });
+        self.try_to_send(place);
+    }
+
+    fn try_to_send(&mut self, place: usize) {
+        let client = &mut self.clients[place];
+        let (node, number, operation) = (client.target, client.number, client.operation);
+        let Some(under_way) = &mut client.under_way else { return };
+        under_way.attempt += 1;
+        under_way.is_sent = true;
+        let attempt = Attempt { client: number, operation, number: under_way.attempt };
+        let command = under_way.command.clone();
+        let length = u64::try_from(command.len()).unwrap_or(u64::MAX);
+        if let Some(arrival) = self.cross(0, node, length) {
+            self.queue.push(arrival, Event::Request { node, attempt, command });
+        }
+    }
+
+    pub(super) fn request_arrives(&mut self, node: u64, attempt: Attempt, command: Bytes) {
+        if let Some(waiting) = &mut self.host(node).waiting {
+            return waiting.push(Event::Request { node, attempt, command });
+        }
+        let Some(process) = &mut self.host(node).process else {
+            if let Some(arrival) = self.cross(node, 0, 0) {
+                self.queue.push(arrival, Event::Answer { attempt, answer: Answer::Unheard });
+            }
+            return;
+        };
+        let id = process.admit(attempt);
+        self.deliver(
+            node,
+            Input::Request { id, from: Caller::Client, request: Request::Propose { command } },
+        );
+    }
+
+    pub(super) fn answer_arrives(&mut self, attempt: Attempt, answer: Answer) {
+        let nodes = self.scenario.shape.nodes;
+        let place = usize::try_from(attempt.client - 1).unwrap_or_default();
+        let client = &mut self.clients[place];
+        if !client.is_at(attempt) {
+            return;
+        }
+        match answer {
+            Answer::Reply(Reply::Done { at, answer }) => {
+                if attempt.number > 1 {
+                    reachable!(self.marks, Retried);
+                }
+                self.conclude(place, Outcome::Done { index: at.index, answer });
+            }
+            Answer::Reply(Reply::Unknown) | Answer::Broken => {
+                client.turn(nodes);
+                self.conclude(place, Outcome::Unknown);
+            }
+            Answer::Reply(Reply::Rejected(Rejection::NotLeader { address: Some(address), .. })) => {
+                client.target = node_at(&address);
+                self.try_again(place, 1, 20);
+            }
+            Answer::Reply(Reply::Rejected(
+                Rejection::NotLeader { address: None, .. } | Rejection::NotFormed | Rejection::Halted,
+            ))
+            | Answer::Unheard => {
+                client.turn(nodes);
+                self.try_again(place, 10, 100);
+            }
+            Answer::Reply(Reply::Rejected(rejection)) => {
+                self.conclude(place, Outcome::Failed { reason: rejection.to_string() });
+            }
+            Answer::Reply(other @ (Reply::Answer { .. } | Reply::Status(_) | Reply::Entries(_))) => {
+                unreachable!("a proposal is not answered with {other:?}")
+            }
+        }
+    }
+
+    /// Nobody has taken the command, for certain; it may be sent again.
+    fn try_again(&mut self, place: usize, least: u64, most: u64) {
+        let client = &mut self.clients[place];
+        let (number, operation) = (client.number, client.operation);
+        let Some(under_way) = &mut client.under_way else { return };
+        under_way.is_sent = false;
+        let attempt = under_way.attempt;
+        let delay = self.pause(number, least, most);
+        self.queue.push(self.now + delay, Event::ClientWakes { client: number, operation, attempt });
+    }
+
+    /// The client knows what became of its command, or that nobody does, and thinks about the next.
+    fn conclude(&mut self, place: usize, outcome: Outcome) {
+        let client = &mut self.clients[place];
+        let ticket = client.ticket();
+        client.under_way = None;
+        let told = match &outcome {
+            Outcome::Done { answer, .. } => {
+                if let Some(operation) = self.history.find(ticket) {
+                    self.app.told(&mut client.memory, &operation.command, answer);
+                }
+                "done"
+            }
+            Outcome::Failed { .. } => "failed",
+            Outcome::Unknown => "unknown",
+        };
+        let record = Record::Outcome { client: ticket.client, operation: ticket.operation, outcome: told };
+        self.trace.record(self.now, &record);
+        let is_done = matches!(outcome, Outcome::Done { .. });
+        self.history.end(ticket, self.now, outcome);
+        let phase =
+            self.scenario.shape.faults_until * MILLISECOND..self.scenario.shape.quorum_until * MILLISECOND;
+        if is_done && phase.contains(&self.now) && !self.weather.active().is_empty() {
+            reachable!(self.marks, ServedByQuorum);
+        }
+        let (least, most) = self.scenario.shape.think;
+        let think = self.clients[place].choices.between(least * MILLISECOND, most * MILLISECOND);
+        let (client, operation) = (ticket.client, ticket.operation);
+        self.queue.push(self.now + think, Event::ClientWakes { client, operation, attempt: 0 });
+    }
+}

@@ -1,0 +1,299 @@
+//! The pure world: the machines alone, on a heap of events. No async, no threads, no sockets.
+//!
+//! It runs thousands of times faster than real time, and is harsher than a real network: messages
+//! between nodes are lost, repeated and reordered one by one, which the [`Node`] must bear, while QUIC
+//! would hide most of it.
+//!
+//! ```text
+//!            ┌────────────── Queue: (time, event) ──────────────┐
+//!            │                                                  │
+//!   Message ─┤► network: weather ─► fate                        │
+//!   Timer ───┤► nodes:  skewed clock ─► Node ─► outputs ────────┤► more events
+//!   WriteDone┤► disk:   batches, or redb on faulty blocks       │
+//!   Answer ──┤► clients: one command at a time, the history     │
+//!   Switch ──┤► play:   the plan of faults                      │
+//!            └──────────────────────────────────────────────────┘
+//!                        every input and output ─► checkers, trace, marks
+//! ```
+//!
+//! One event is one thing that happens to one node or client. Time jumps from event to event, so an
+//! idle cluster costs its heartbeats and nothing else.
+//!
+//! [`Node`]: rivven_cluster::node::Node
+
+mod client;
+mod clients;
+mod disk;
+mod forge;
+mod network;
+mod nodes;
+mod play;
+mod process;
+mod queue;
+
+use core::time::Duration;
+
+use rivven_cluster::rng::Seed;
+
+use self::client::Client;
+use self::nodes::Host;
+use self::queue::{Event, Queue};
+use super::{Options, Report};
+use crate::app::Application;
+use crate::checkers::{Checkers, Rule};
+use crate::choice::Choices;
+use crate::faults::{Effects, Weather, damaged_nodes};
+use crate::history::History;
+use crate::marks::Marks;
+use crate::scenario::Scenario;
+use crate::trace::Trace;
+
+/// How often it is looked whether the run is over.
+const CHECK_INTERVAL: u64 = 100 * MILLISECOND;
+/// In nanoseconds.
+const MILLISECOND: u64 = 1_000_000;
+/// In nanoseconds.
+const MICROSECOND: u64 = 1000;
+/// One run in so many has its registers searched for an order.
+const SAMPLE: u64 = 8;
+
+/// A cluster, its clients and what goes wrong, at one point of simulated time.
+pub struct World<A: Application> {
+    scenario: Scenario,
+    app: A,
+    seed: Seed,
+    /// Nanoseconds from the start.
+    now: u64,
+    queue: Queue,
+    weather: Weather,
+    choices: Choices,
+    hosts: Vec<Host<A::Machine>>,
+    clients: Vec<Client<A::Memory>>,
+    /// When the last message of each path arrives: the next one comes later, unless it overtakes.
+    arrivals: Vec<u64>,
+    checkers: Checkers,
+    history: History,
+    trace: Trace,
+    effects: Effects,
+    marks: Marks,
+    events: u64,
+    elections: u64,
+    restarts: u64,
+    /// Whether checkers, trace and marks are told anything.
+    is_watched: bool,
+    keeps_journals: bool,
+    is_over: bool,
+}
+
+impl<A: Application> World<A> {
+    /// Sets the scene: nothing has happened yet.
+    pub fn new(scenario: Scenario, app: A, options: Options) -> World<A> {
+        let seed = scenario.root();
+        let shape = &scenario.shape;
+        let weather = {
+            let (low, high) = shape.message_micros;
+            Weather::new(seed.child("weather", 0), shape.nodes, low..high)
+        };
+        let hosts = (1..=shape.nodes).map(|_| Host::new(shape.store)).collect();
+        let clients = (1..=shape.clients).map(|number| Client {
+            number,
+            memory: A::Memory::default(),
+            choices: seed.stream("workload", number),
+            target: number % shape.nodes + 1,
+            operation: 0,
+            under_way: None,
+        });
+        let paths = usize::try_from((shape.nodes + 1) * (shape.nodes + 1)).unwrap_or_default();
+        let mut checkers = Checkers::new(shape.nodes, options.ignored);
+        if scenario.faults.iter().any(|window| window.fault.kind().needs_messages()) {
+            checkers.expect_alarms();
+        }
+        let mut world = World {
+            clients: clients.collect(),
+            app,
+            seed,
+            now: 0,
+            queue: Queue::default(),
+            weather,
+            choices: Choices::new(seed.child("choices", 0)),
+            hosts,
+            arrivals: vec![0; paths],
+            checkers,
+            history: History::default(),
+            trace: Trace::new(options.trace),
+            effects: Effects::default(),
+            marks: Marks::default(),
+            events: 0,
+            elections: 0,
+            restarts: 0,
+            is_watched: true,
+            keeps_journals: false,
+            is_over: false,
+            scenario,
+        };
+        world.set_the_stage();
+        world
+    }
+
+    /// Switches checkers, trace and marks off, to see how fast the world is without them.
+    #[must_use]
+    pub fn unwatched(mut self) -> World<A> {
+        self.is_watched = false;
+        self.trace = Trace::off();
+        self
+    }
+
+    /// Keeps what every machine is told, so that the world can be [forked](World::fork).
+    #[must_use]
+    pub fn forkable(mut self) -> World<A> {
+        self.keeps_journals = true;
+        self
+    }
+
+    /// Makes an equal world that goes its own way from here. `None` unless it is
+    /// [forkable](World::forkable) and its disks keep batches: an open redb cannot be copied.
+    ///
+    /// It costs as much as running each machine again from its start, without network, disks and
+    /// checkers.
+    #[must_use]
+    pub fn fork(&self) -> Option<World<A>> {
+        let hosts: Option<Vec<_>> =
+            self.hosts.iter().map(|host| host.fork(&self.app, self.is_watched)).collect();
+        Some(World {
+            hosts: hosts?,
+            scenario: self.scenario.clone(),
+            app: self.app.clone(),
+            seed: self.seed,
+            now: self.now,
+            queue: self.queue.clone(),
+            weather: self.weather.clone(),
+            choices: self.choices.clone(),
+            clients: self.clients.clone(),
+            arrivals: self.arrivals.clone(),
+            checkers: self.checkers.clone(),
+            history: self.history.clone(),
+            trace: self.trace.fork(),
+            effects: self.effects.clone(),
+            marks: self.marks.clone(),
+            events: self.events,
+            elections: self.elections,
+            restarts: self.restarts,
+            is_watched: self.is_watched,
+            keeps_journals: self.keeps_journals,
+            is_over: self.is_over,
+        })
+    }
+
+    /// Plays to the end, or to the first violation.
+    #[must_use]
+    pub fn run(mut self) -> Report {
+        while self.step() {}
+        self.report()
+    }
+
+    /// Plays one event. Tells whether there is more to come.
+    pub fn step(&mut self) -> bool {
+        if self.is_over || self.checkers.violation().is_some() {
+            return false;
+        }
+        let Some((at, event)) = self.queue.pop() else { return false };
+        debug_assert!(at >= self.now, "time goes forward");
+        self.now = at;
+        self.events += 1;
+        self.dispatch(event);
+        true
+    }
+
+    /// The simulated time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.now)
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn report(self) -> Report {
+        Report {
+            effects: self.effects,
+            marks: self.marks,
+            history: self.history,
+            simulated: Duration::from_nanos(self.now),
+            events: self.events,
+            elections: self.elections,
+            restarts: self.restarts,
+            records: self.trace.records(),
+            hash: self.trace.hash(),
+            forgiven: self.checkers.has_forgiven(),
+            violation: self.checkers.violation().cloned(),
+        }
+    }
+
+    fn set_the_stage(&mut self) {
+        for node in 1..=self.scenario.shape.nodes {
+            let delay = self.pause(node, 0, 200);
+            self.queue.push(delay, Event::Start { node });
+        }
+        for client in 1..=self.scenario.shape.clients {
+            self.queue.push(client * MILLISECOND, Event::ClientWakes { client, operation: 0, attempt: 0 });
+        }
+        self.plan_switches();
+        self.queue.push(self.scenario.shape.work_until * MILLISECOND, Event::Check);
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::Message { from, to, message } => self.message_arrives(from, to, message),
+            Event::Dial { node, process, peer } => self.dial(node, process, peer),
+            Event::LinkLost { node, process, peer } => self.link_is_lost(node, process, peer),
+            Event::WriteDone { node, process, id } => self.write_is_done(node, process, id),
+            Event::Timer { node, process } => self.timer_fires(node, process),
+            Event::Request { node, attempt, command } => self.request_arrives(node, attempt, command),
+            Event::Answer { attempt, answer } => self.answer_arrives(attempt, answer),
+            Event::ClientWakes { client, operation, attempt } => {
+                self.client_wakes(client, operation, attempt)
+            }
+            Event::Start { node } => self.start(node),
+            Event::Switch { place, begins } => self.switch(place, begins),
+            Event::Copy { place } => self.copy_disk(place),
+            Event::Cut { place } => self.cut_power(place),
+            Event::Forge { place } => self.forge(place),
+            Event::Check => self.check(),
+        }
+    }
+
+    /// Over when every client has its answer and every node that is not damaged has caught up.
+    fn check(&mut self) {
+        let damaged = damaged_nodes(&self.scenario.faults);
+        let mut sound = (1..=self.scenario.shape.nodes).filter(|node| !damaged.contains(node));
+        let are_idle = self.clients.iter().all(|client| client.under_way.is_none());
+        let is_late = self.now >= self.scenario.shape.ends * MILLISECOND;
+        if are_idle && (!self.is_watched || self.checkers.have_converged(&mut sound)) {
+            self.finish();
+        } else if is_late {
+            self.checkers
+                .broken(Rule::Liveness, "a client or a node has not caught up in the end".to_owned());
+            self.is_over = true;
+        } else {
+            self.queue.push(self.now + CHECK_INTERVAL, Event::Check);
+        }
+    }
+
+    fn finish(&mut self) {
+        self.is_over = true;
+        if !self.is_watched {
+            return;
+        }
+        self.compare_states();
+        let is_sampled = self.scenario.seed.is_multiple_of(SAMPLE);
+        let (shape, history) = (&self.scenario.shape, &self.history);
+        if let Err(undecided) = self.checkers.finish(&self.app, shape, history, is_sampled) {
+            tracing::info!(key = undecided.key, "the search for an order was given up");
+        }
+    }
+
+    /// A wait of up to so many milliseconds, in nanoseconds; `key` tells apart who waits.
+    fn pause(&mut self, key: u64, least: u64, most: u64) -> u64 {
+        let stream = self.choices.stream(crate::choice::Draw::Pause, key);
+        stream.between(least * MILLISECOND, most * MILLISECOND)
+    }
+}

@@ -1,0 +1,428 @@
+//! The nodes of the pure world: their processes, clocks and disks, and what they ask for.
+
+use std::collections::BTreeMap;
+
+use rivven_cluster::driver::Owner;
+use rivven_cluster::id::WriteId;
+use rivven_cluster::machine::Machine;
+use rivven_cluster::node::{Event as NodeEvent, Input, Output, Peer, Reply, WriteBatch};
+use rivven_cluster::raft::Role;
+use rivven_cluster::state_machine::StateMachine;
+
+use super::disk::{Ended, Image, NodeDisk};
+use super::process::{Process, Start, configure, node_at, node_id};
+use super::queue::{Answer, Event};
+use super::{MICROSECOND, MILLISECOND, World};
+use crate::app::Application;
+use crate::checkers::Rule;
+use crate::choice::Draw;
+use crate::device::Cut;
+use crate::faults::{FaultKind, damaged_nodes};
+use crate::reachable;
+use crate::shape::Store;
+use crate::skew::Skew;
+use crate::trace::Record;
+
+/// One node's machine, in the sense of hardware: it outlives its processes.
+pub(super) struct Host<M> {
+    pub(super) process: Option<Process<M>>,
+    /// How many processes have started.
+    pub(super) started: u64,
+    pub(super) disk: NodeDisk,
+    pub(super) clock: Skew,
+    /// Whether the plan keeps it from starting.
+    pub(super) is_off: bool,
+    /// Whether it refused to start on what it found, for good.
+    pub(super) is_out: bool,
+    /// While the process stands still, what happens to it waits here.
+    pub(super) waiting: Option<Vec<Event>>,
+    /// The fault of the plan, by its place, that cuts the power at the next write.
+    pub(super) doomed: Option<usize>,
+    /// The longest that a slow sync takes, in milliseconds, and the fault that makes it so.
+    pub(super) slow: Option<(u64, usize)>,
+    /// The fault that lets the clock drift.
+    pub(super) drifting: Option<usize>,
+    /// Copies of the disk, by the place of the fault that they are for.
+    pub(super) images: BTreeMap<usize, Image>,
+}
+
+impl<M: StateMachine> Host<M> {
+    pub(super) fn new(store: Store) -> Host<M> {
+        Host {
+            process: None,
+            started: 0,
+            disk: NodeDisk::new(store),
+            clock: Skew::start(0),
+            is_off: false,
+            is_out: false,
+            waiting: None,
+            doomed: None,
+            slow: None,
+            drifting: None,
+            images: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn fork<A: Application<Machine = M>>(&self, app: &A, is_watched: bool) -> Option<Host<M>> {
+        let process = match &self.process {
+            Some(process) => Some(process.fork(app, is_watched)?),
+            None => None,
+        };
+        Some(Host {
+            process,
+            started: self.started,
+            disk: self.disk.fork()?,
+            clock: self.clock,
+            is_off: self.is_off,
+            is_out: self.is_out,
+            waiting: self.waiting.clone(),
+            doomed: self.doomed,
+            slow: self.slow,
+            drifting: self.drifting,
+            images: self.images.clone(),
+        })
+    }
+
+    pub(super) fn runs(&self, process: u64) -> bool {
+        self.process.as_ref().is_some_and(|running| running.number == process)
+    }
+}
+
+impl<A: Application> World<A> {
+    pub(super) fn host(&mut self, node: u64) -> &mut Host<A::Machine> {
+        &mut self.hosts[usize::try_from(node - 1).unwrap_or_default()]
+    }
+
+    /// Starts a node's process on what its disk holds, unless it runs or must not.
+    pub(super) fn start(&mut self, node: u64) {
+        let now = self.now;
+        let (seed, shape) = (self.seed, self.scenario.shape.clone());
+        let (keeps_journal, is_watched, app) = (self.keeps_journals, self.is_watched, self.app.clone());
+        let host = self.host(node);
+        if host.process.is_some() || host.is_off || host.is_out {
+            return;
+        }
+        host.started += 1;
+        let number = host.started;
+        let cluster = "simulated".parse().expect("a sound name");
+        let durable = match host.disk.open(&Owner { cluster, node: node_id(node) }) {
+            Ok(durable) => durable,
+            Err(error) => return self.disk_refuses(node, &error.to_string()),
+        };
+        host.clock = Skew::start(now);
+        let seed = seed.child("node", node * 10_000 + number);
+        let start = Start { config: configure(&shape, node), seed, durable, now: host.clock.local(now) };
+        if is_watched {
+            self.checkers.started(node, &start.durable);
+        }
+        match Process::start(number, start, &app, is_watched, keeps_journal) {
+            Ok(process) => self.host(node).process = Some(process),
+            Err(error) => return self.refuses_to_start(node, &error.to_string()),
+        }
+        self.restarts += u64::from(number > 1);
+        self.trace.record(now, &Record::Start { node, process: number, refused: None });
+        for peer in (1..=shape.nodes).filter(|peer| *peer != node) {
+            let delay = self.pause(100 + node, 1, 60);
+            self.queue.push(now + delay, Event::Dial { node, process: number, peer });
+            if let Some(other) = self.host(peer).process.as_ref().map(|process| process.number) {
+                let delay = self.pause(100 + peer, 1, 60);
+                self.queue.push(now + delay, Event::Dial { node: peer, process: other, peer: node });
+            }
+        }
+        self.drain(node);
+    }
+
+    /// A disk that cannot be read just now is tried again; one that is damaged stays out.
+    fn disk_refuses(&mut self, node: u64, error: &str) {
+        let trouble = self.host(node).disk.trouble();
+        if trouble.is_unreadable || trouble.is_full || trouble.fails_next_sync {
+            if trouble.is_unreadable {
+                self.count_struck(node, FaultKind::ReadErrors);
+            }
+            let delay = self.pause(node, 300, 700);
+            self.queue.push(self.now + delay, Event::Start { node });
+            return;
+        }
+        self.refuses_to_start(node, error);
+    }
+
+    fn refuses_to_start(&mut self, node: u64, error: &str) {
+        let number = self.host(node).started;
+        self.trace.record(self.now, &Record::Start { node, process: number, refused: Some(error) });
+        self.host(node).is_out = true;
+        if self.checkers.suspects(node) {
+            reachable!(self.marks, StoreRefused);
+        } else {
+            self.checkers
+                .broken(Rule::Invariant, format!("node {node} refuses to start on a sound disk: {error}"));
+        }
+    }
+
+    /// Ends a node's process. Tells what became of the write under way.
+    pub(super) fn end_process(&mut self, node: u64, cut: Cut) -> Ended {
+        let now = self.now;
+        let mut fate = {
+            let host = self.host(node);
+            let key = node * 10_000 + host.started;
+            self.choices.stream(Draw::PowerLoss, key).clone()
+        };
+        let host = self.host(node);
+        host.doomed = None;
+        let ended = host.disk.cut(cut, &mut fate);
+        let Some(process) = host.process.take() else { return ended };
+        if let Some(waiting) = &mut host.waiting {
+            waiting.clear();
+        }
+        for attempt in process.requests.into_values() {
+            let delay = self.pause(attempt.client, 1, 80);
+            self.queue.push(now + delay, Event::Answer { attempt, answer: Answer::Broken });
+        }
+        for peer in (1..=self.scenario.shape.nodes).filter(|peer| *peer != node) {
+            let delay = self.pause(100 + peer, 5, 2000);
+            let Some(other) = &self.host(peer).process else { continue };
+            let (process, is_linked) = (other.number, other.links.contains(&node));
+            if is_linked {
+                self.queue.push(now + delay, Event::LinkLost { node: peer, process, peer: node });
+            }
+        }
+        match ended {
+            Ended::Kept => reachable!(self.marks, BatchKept),
+            Ended::Lost => reachable!(self.marks, BatchLost),
+            Ended::Idle => {}
+        }
+        ended
+    }
+
+    /// Gives a node an input, and acts on what it asks for.
+    pub(super) fn deliver(&mut self, node: u64, input: Input) {
+        if self.feed(node, input) {
+            self.fire_due(node);
+            self.drain(node);
+        }
+    }
+
+    /// Gives a node an input. Tells whether there is a process to take it.
+    pub(super) fn feed(&mut self, node: u64, input: Input) -> bool {
+        let at = self.now;
+        let place = usize::try_from(node - 1).unwrap_or_default();
+        let host = &mut self.hosts[place];
+        let now = host.clock.local(at);
+        let Some(process) = &mut host.process else { return false };
+        if self.is_watched {
+            self.checkers.input(node, &input);
+            self.trace.record(at, &Record::Input { node, now: now.as_nanos(), input: &input });
+        }
+        process.handle(now, input);
+        true
+    }
+
+    /// Tells a node the time if its deadline has come, as the production driver does.
+    pub(super) fn fire_due(&mut self, node: u64) {
+        let at = self.now;
+        let place = usize::try_from(node - 1).unwrap_or_default();
+        let host = &mut self.hosts[place];
+        let now = host.clock.local(at);
+        let Some(process) = &mut host.process else { return };
+        if process.node().deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        self.trace.record(at, &Record::Timeout { node, now: now.as_nanos() });
+        process.handle_timeout(now);
+        if let Some(place) = host.drifting {
+            let window = &self.scenario.faults[place];
+            self.effects.count(window.id, window.fault.kind());
+        }
+    }
+
+    /// Acts on everything that a node asks for.
+    pub(super) fn drain(&mut self, node: u64) {
+        let mut undelivered = Vec::new();
+        let mut outputs = 0;
+        loop {
+            while let Some(output) = self.poll(node) {
+                outputs += 1;
+                self.act(node, output, &mut undelivered);
+            }
+            let Some(peer) = undelivered.pop() else { break };
+            undelivered.retain(|other| *other != peer);
+            self.feed(node, Input::Unreachable(node_id(peer)));
+        }
+        if self.is_watched {
+            self.judge(node, outputs);
+        }
+        self.settle(node);
+    }
+
+    fn poll(&mut self, node: u64) -> Option<Output> {
+        let at = self.now;
+        let place = usize::try_from(node - 1).unwrap_or_default();
+        let host = &mut self.hosts[place];
+        let output = host.process.as_mut()?.poll(host.clock.local(at))?;
+        if self.is_watched {
+            self.checkers.output(node, &output);
+            self.marks.observe(&output);
+            self.trace.record(at, &Record::Output { node, output: &output });
+        }
+        Some(output)
+    }
+
+    fn act(&mut self, node: u64, output: Output, undelivered: &mut Vec<u64>) {
+        match output {
+            Output::Write(batch) => self.write(node, batch),
+            Output::Send { to, message } => {
+                let to = match to {
+                    Peer::Node(to) => to.value(),
+                    Peer::Address(name) => node_at(&name),
+                };
+                if !self.send(node, to, message) {
+                    undelivered.push(to);
+                }
+            }
+            Output::Reply { id, reply } => {
+                let process = self.host(node).process.as_mut();
+                if let Some(attempt) = process.and_then(|process| process.requests.remove(&id)) {
+                    self.answer(node, attempt, reply);
+                }
+            }
+            Output::Event(NodeEvent::Standing(standing)) => {
+                self.elections += u64::from(standing.role == Role::Leader);
+            }
+            Output::Event(_) => {}
+        }
+    }
+
+    fn answer(&mut self, node: u64, attempt: super::queue::Attempt, reply: Reply) {
+        if let Some(arrival) = self.cross(node, 0, 0) {
+            self.queue.push(arrival, Event::Answer { attempt, answer: Answer::Reply(reply) });
+        }
+    }
+
+    /// Shows the checkers where a node stands now.
+    fn judge(&mut self, node: u64, outputs: u64) {
+        let place = usize::try_from(node - 1).unwrap_or_default();
+        let Some(process) = &self.hosts[place].process else { return };
+        let machine = process.node();
+        machine.assert_invariants();
+        self.checkers.executed(node, &machine.state_machine().take_executed());
+        self.checkers.settled(node, outputs, machine.standing(), machine.indexes());
+    }
+
+    /// Sets the timer for a node's next deadline; a node that has halted is started again.
+    fn settle(&mut self, node: u64) {
+        let now = self.now;
+        let host = self.host(node);
+        let Some(process) = &mut host.process else { return };
+        if process.node().halted().is_some() {
+            self.end_process(node, Cut::Killed);
+            let delay = self.pause(node, 100, 1000);
+            self.queue.push(now + delay, Event::Start { node });
+            return;
+        }
+        let Some(deadline) = process.node().deadline() else { return };
+        let at = host.clock.world(deadline).max(now);
+        if process.timer_at.is_none_or(|timer| timer > at) {
+            process.timer_at = Some(at);
+            let process = process.number;
+            self.queue.push(at, Event::Timer { node, process });
+        }
+    }
+
+    pub(super) fn timer_fires(&mut self, node: u64, process: u64) {
+        let now = self.now;
+        let host = self.host(node);
+        if !host.runs(process) {
+            return;
+        }
+        if let Some(waiting) = &mut host.waiting {
+            return waiting.push(Event::Timer { node, process });
+        }
+        if let Some(process) = &mut host.process {
+            // One that was set for later has been overtaken by this one, or is still to come.
+            process.timer_at = process.timer_at.filter(|timer| *timer > now);
+        }
+        self.fire_due(node);
+        self.drain(node);
+    }
+
+    fn write(&mut self, node: u64, batch: WriteBatch) {
+        let shape = &self.scenario.shape;
+        let stream = self.choices.stream(Draw::Disk, node);
+        let mut micros = stream.between(shape.write_micros.0, shape.write_micros.1);
+        if stream.chance(1, shape.slow_write_in) {
+            micros += stream.below(shape.slow_write * 1000);
+        }
+        let place = usize::try_from(node - 1).unwrap_or_default();
+        if let Some((most, fault)) = self.hosts[place].slow {
+            let window = &self.scenario.faults[fault];
+            micros += self.choices.choose(Draw::Fault, window.id * 10_000, most * 1000);
+            self.effects.count(window.id, FaultKind::SlowSync);
+        }
+        let done = self.now + micros * MICROSECOND;
+        let host = &mut self.hosts[place];
+        let (id, process) = (batch.id, host.started);
+        let misdirected = host.disk.trouble().misdirects_by.is_some();
+        host.disk.submit(batch);
+        if misdirected && host.disk.trouble().misdirects_by.is_none() {
+            self.checkers.suspect(node);
+            self.count_struck(node, FaultKind::Misdirection);
+        }
+        self.queue.push(done, Event::WriteDone { node, process, id });
+        if let Some(fault) = self.host(node).doomed {
+            // It strikes when it hurts: while the disk is at work.
+            let at = self.now + self.choices.choose(Draw::PowerLoss, node, micros * MICROSECOND + 1);
+            self.queue.push(at, Event::Cut { place: fault });
+        }
+    }
+
+    pub(super) fn write_is_done(&mut self, node: u64, process: u64, id: WriteId) {
+        let host = self.host(node);
+        if !host.runs(process) {
+            return;
+        }
+        if let Some(waiting) = &mut host.waiting {
+            return waiting.push(Event::WriteDone { node, process, id });
+        }
+        let before = host.disk.trouble();
+        let input = match host.disk.complete() {
+            Ok(()) => Input::Written(id),
+            Err(reason) => {
+                if before.is_full {
+                    self.count_struck(node, FaultKind::FullDisk);
+                } else if before.is_unreadable {
+                    self.count_struck(node, FaultKind::ReadErrors);
+                } else {
+                    self.count_struck(node, FaultKind::FailedSync);
+                }
+                Input::WriteFailed { id, reason }
+            }
+        };
+        self.deliver(node, input);
+    }
+
+    /// The fault of this kind that strikes this node just now had an effect.
+    pub(super) fn count_struck(&mut self, node: u64, kind: FaultKind) {
+        let now = self.now / MILLISECOND;
+        let windows = self.scenario.faults.iter();
+        let mut striking =
+            windows.filter(|window| window.fault.struck() == Some(node) && window.fault.kind() == kind);
+        if let Some(window) = striking.rfind(|window| window.begins <= now) {
+            self.effects.count(window.id, kind);
+        }
+    }
+
+    /// Equal logs give equal states: holds the nodes that are not damaged against each other.
+    pub(super) fn compare_states(&mut self) {
+        let damaged = damaged_nodes(&self.scenario.faults);
+        let nodes = (1..).zip(&self.hosts).filter(|(node, _)| !damaged.contains(node));
+        let mut states = nodes.filter_map(|(node, host)| {
+            let process = host.process.as_ref()?;
+            let applied = process.node().indexes()?.applied;
+            Some((node, applied, process.node().state_machine().snapshot()))
+        });
+        let Some((first, _, expected)) = states.next() else { return };
+        if let Some((other, ..)) = states.find(|(_, _, state)| *state != expected) {
+            let what = format!("nodes {first} and {other} executed the same commands and differ");
+            self.checkers.broken(Rule::StateMachineSafety, what);
+        }
+    }
+}

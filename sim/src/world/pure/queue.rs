@@ -1,0 +1,110 @@
+//! What is going to happen, in the order of time. Events of one instant keep the order of their making.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use bytes::Bytes;
+use rivven_cluster::id::WriteId;
+use rivven_cluster::node::{Message, Reply};
+
+/// One thing that is going to happen.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    /// A message arrives.
+    Message { from: u64, to: u64, message: Message },
+    /// A node tries to reach a peer, which tells who it is.
+    Dial { node: u64, process: u64, peer: u64 },
+    /// A node notices that the process at the other end is gone.
+    LinkLost { node: u64, process: u64, peer: u64 },
+    /// A node's disk has done a write.
+    WriteDone { node: u64, process: u64, id: WriteId },
+    /// A node's deadline may have come.
+    Timer { node: u64, process: u64 },
+    /// A client's request arrives.
+    Request { node: u64, attempt: Attempt, command: Bytes },
+    /// An answer arrives at a client.
+    Answer { attempt: Attempt, answer: Answer },
+    /// A client has thought, or waited, long enough.
+    ClientWakes { client: u64, operation: u64, attempt: u64 },
+    /// A node's process starts.
+    Start { node: u64 },
+    /// A fault of the plan, by its place there, begins or ends.
+    Switch { place: usize, begins: bool },
+    /// The disk of a node is copied, for a fault by its place in the plan.
+    Copy { place: usize },
+    /// The power of a node goes, for a fault by its place in the plan, if it has not gone yet.
+    Cut { place: usize },
+    /// A liar, a fault by its place in the plan, speaks.
+    Forge { place: usize },
+    /// It is time to see whether the run is over.
+    Check,
+}
+
+/// One try of one client to have one command carried out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Attempt {
+    pub(super) client: u64,
+    pub(super) operation: u64,
+    pub(super) number: u64,
+}
+
+/// What a client hears.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    /// What a node says.
+    Reply(Reply),
+    /// Nobody listens there: the command was not heard.
+    Unheard,
+    /// The connection broke after the command was sent.
+    Broken,
+}
+
+/// The queue. Events lie still; only their times and places move.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queue {
+    heap: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
+    made: u64,
+}
+
+impl Queue {
+    /// Adds an event that happens at `at`.
+    pub(super) fn push(&mut self, at: u64, event: Event) {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.made += 1;
+        self.heap.push(Reverse((at, self.made, place)));
+    }
+
+    /// Takes the next event, and its time.
+    pub(super) fn pop(&mut self) -> Option<(u64, Event)> {
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        self.free.push(place);
+        let event = self.events[place].take().expect("each place in the heap holds an event");
+        Some((at, event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_in_the_order_of_time_and_then_of_their_making() {
+        let mut queue = Queue::default();
+        for (at, node) in [(5, 1), (3, 2), (5, 3), (3, 4)] {
+            queue.push(at, Event::Start { node });
+        }
+        let order: Vec<(u64, u64)> = core::iter::from_fn(|| queue.pop())
+            .map(|(at, event)| match event {
+                Event::Start { node } => (at, node),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(order, [(3, 2), (3, 4), (5, 1), (5, 3)]);
+    }
+}

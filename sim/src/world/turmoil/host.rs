@@ -1,0 +1,303 @@
+//! One simulated host: the production driver over the simulated socket, disk and clock.
+//!
+//! A supervisor starts the process again when it halts, as an operator's would.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::sync::{Arc, Mutex};
+
+use rivven_cluster::driver::{Clock, Driver, DriverError, Observer, Owner, RedbStorage, Storage, inbox};
+use rivven_cluster::id::{ClusterName, NodeId, PeerName};
+use rivven_cluster::node::{Caller, Config, Event, Input, Node, Output};
+use rivven_cluster::quic::{Authority, Client, ClientConfig, Credentials, Identity, QuicTransport, Seams};
+use rivven_cluster::raft::Role;
+use rivven_cluster::rng::Seed;
+use rivven_cluster::time::Instant;
+use tokio::task::JoinSet;
+
+use super::clock::{SkewedClock, sim_nanos};
+use super::disk::SimDisk;
+use super::entropy;
+use super::net::{SimResolver, SimSocket, Wires};
+use super::pause::{PausableRuntime, Turnstile};
+use super::plan::Strikes;
+use super::worker::Worker;
+use crate::app::{Application, Recorded};
+use crate::checkers::{Checkers, Rule};
+use crate::device::{Cut, Device};
+use crate::faults::{FaultKind, Host};
+use crate::history::History;
+use crate::lock::lock;
+use crate::marks::Marks;
+use crate::reachable;
+use crate::recording::{Recording, Recordings, Step};
+use crate::shape::Shape;
+use crate::trace::{Record, Trace};
+
+/// The port on which nodes listen.
+const PORT: u16 = 9093;
+
+/// What the hosts of a run share.
+#[derive(Clone)]
+pub(super) struct Shared<A> {
+    pub(super) seed: Seed,
+    pub(super) shape: Shape,
+    pub(super) app: A,
+    pub(super) wires: Wires,
+    pub(super) strikes: Arc<Mutex<Strikes>>,
+    pub(super) checkers: Arc<Mutex<Checkers>>,
+    pub(super) history: Arc<Mutex<History>>,
+    pub(super) marks: Arc<Mutex<Marks>>,
+    pub(super) trace: Arc<Mutex<Trace>>,
+    pub(super) recordings: Option<Recordings>,
+    /// Elections won and processes started after the first of each node.
+    pub(super) counts: Arc<Mutex<(u64, u64)>>,
+}
+
+/// What outlives the processes of one node.
+#[derive(Clone)]
+pub(super) struct Hardware {
+    pub(super) device: Device,
+    pub(super) clock: SkewedClock,
+    pub(super) turnstile: Turnstile,
+    /// How many processes have started.
+    pub(super) started: Arc<Mutex<u64>>,
+}
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// The name of a node's host.
+pub(super) fn host_name(node: u64) -> String {
+    format!("node{node}")
+}
+
+/// Runs the processes of a node, one after the other, for as long as the host is on.
+pub(super) async fn run_node<A>(shared: Shared<A>, node: u64, hardware: Hardware) -> Outcome
+where
+    A: Application + Send + 'static,
+    A::Machine: Send,
+{
+    let mut pauses = shared.seed.stream("supervisor", node);
+    loop {
+        let process = run_process(shared.clone(), node, hardware.clone());
+        let guarded =
+            hardware.turnstile.guard(async move { process.await.map_err(|error| error.to_string()) });
+        let failure = guarded.await.err().unwrap_or_default();
+        let trouble = hardware.device.trouble();
+        let is_troubled = trouble.is_full || trouble.is_unreadable || trouble.fails_next_sync;
+        if let Some(refusal) = failure.strip_prefix(REFUSED).filter(|_| !is_troubled) {
+            if lock(&shared.checkers).suspects(node) {
+                reachable!(lock(&shared.marks), StoreRefused);
+            } else {
+                let what = format!("node {node} refuses to start on a sound disk: {refusal}");
+                lock(&shared.checkers).broken(Rule::Invariant, what);
+            }
+            return core::future::pending().await;
+        }
+        if trouble.is_unreadable {
+            lock(&shared.strikes).strike(node, FaultKind::ReadErrors);
+        }
+        tracing::debug!(node, failure, "the process ended");
+        let mut fate = shared.seed.stream("halt", node * 10_000 + *lock(&hardware.started));
+        hardware.device.cut(Cut::Killed, &mut fate);
+        tokio::time::sleep(Duration::from_millis(pauses.between(100, 1000))).await;
+    }
+}
+
+/// How the reason of a process begins that refused to start.
+const REFUSED: &str = "refused: ";
+
+/// Runs one process until it ends.
+async fn run_process<A>(shared: Shared<A>, node: u64, hardware: Hardware) -> Outcome
+where
+    A: Application + Send + 'static,
+    A::Machine: Send,
+{
+    let started = {
+        let mut started = lock(&hardware.started);
+        *started += 1;
+        *started
+    };
+    let identity = Identity { caller: Caller::Node(node_id(node)?), cluster: cluster()? };
+    let owner = Owner { cluster: cluster()?, node: node_id(node)? };
+    let device = hardware.device.attach();
+    let refused = |error: String| format!("{REFUSED}{error}");
+    let opened = RedbStorage::open_backend(device.clone(), &host_name(node), &owner);
+    let mut storage = opened.map_err(|error| refused(error.to_string()))?;
+    let durable = storage.recover().map_err(|error| refused(error.to_string()))?;
+    device.settle();
+    lock(&shared.checkers).started(node, &durable);
+    lock(&shared.counts).1 += u64::from(started > 1);
+
+    let seed = shared.seed.child("node", node * 10_000 + started);
+    let seams = seams(shared.wires.clone(), Host(node), PORT, seed, hardware.turnstile.clone()).await?;
+    let peers = addresses(shared.shape.nodes, Some(node))?;
+    let config = Config {
+        id: node_id(node)?,
+        address: address(node)?,
+        peers: peers.clone(),
+        timing: shared.shape.timing(),
+        limits: shared.shape.limits(),
+        flow: shared.shape.flow(),
+    };
+    let now = hardware.clock.now();
+    let recording =
+        Recording { config: config.clone(), seed, durable: durable.clone(), started: now, steps: Vec::new() };
+    let (handle, receiver) = inbox();
+    let machine = Recorded::new(shared.app.machine(), true);
+    let machine =
+        Node::start(config, seed, durable, machine, now).map_err(|error| refused(error.to_string()))?;
+    let transport = QuicTransport::start(&seams, &credentials(identity)?, peers, &handle)?;
+    let latency = seed.stream("disk latency", 0);
+    let (shape, strikes) = (shared.shape.clone(), Arc::clone(&shared.strikes));
+    let disk = SimDisk { node, storage, device, latency, shape, strikes, in_flight: None };
+    let recording = shared.recordings.is_some().then_some(recording);
+    let probe = Probe { node, shared, outputs: 0, recording };
+    let driver = Driver::new(machine, hardware.clock.clone(), transport, disk, probe, receiver);
+    match driver.run().await {
+        Ok(()) => Err("the driver ended without being told to".into()),
+        Err(error @ DriverError::Halted(_)) => Err(error.into()),
+        // A bug: the machine panicked. Let the run end with it.
+        Err(error) => panic!("node {node}: {error}"),
+    }
+}
+
+/// Runs all clients until their time is up.
+pub(super) async fn run_clients<A>(shared: Shared<A>) -> Outcome
+where
+    A: Application + Send + 'static,
+    A::Memory: Send,
+{
+    let mut workers = JoinSet::new();
+    for number in 1..=shared.shape.clients {
+        let seed = shared.seed.child("client", number);
+        let seams = seams(shared.wires.clone(), Host::CLIENTS, 0, seed, Turnstile::default()).await?;
+        let credentials = credentials(Identity { caller: Caller::Client, cluster: cluster()? })?;
+        let addresses = addresses(shared.shape.nodes, None)?.into_iter().collect();
+        let timeout = Duration::from_millis(shared.shape.patience);
+        let client = Client::open(&seams, &credentials, ClientConfig { addresses, timeout })?;
+        let (history, trace) = (Arc::clone(&shared.history), Arc::clone(&shared.trace));
+        let (app, shape) = (shared.app.clone(), shared.shape.clone());
+        workers.spawn(Worker { number, app, client, history, trace, shape }.run(seed));
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended?;
+    }
+    Ok(())
+}
+
+async fn seams(
+    wires: Wires,
+    host: Host,
+    port: u16,
+    entropy: Seed,
+    turnstile: Turnstile,
+) -> Result<Seams, Box<dyn Error>> {
+    let socket = SimSocket::bind(host, port, wires).await?;
+    Ok(Seams {
+        socket: Arc::new(socket),
+        runtime: Arc::new(PausableRuntime(turnstile)),
+        resolver: Arc::new(SimResolver),
+        crypto: entropy::provider(),
+        entropy,
+    })
+}
+
+fn node_id(node: u64) -> Result<NodeId, Box<dyn Error>> {
+    NodeId::new(node).ok_or_else(|| "nodes are numbered from 1".into())
+}
+
+fn cluster() -> Result<ClusterName, Box<dyn Error>> {
+    Ok("simulated".parse()?)
+}
+
+fn address(node: u64) -> Result<PeerName, Box<dyn Error>> {
+    Ok(format!("{}:{PORT}", host_name(node)).parse()?)
+}
+
+fn addresses(nodes: u64, but: Option<u64>) -> Result<BTreeSet<PeerName>, Box<dyn Error>> {
+    (1..=nodes).filter(|node| Some(*node) != but).map(address).collect()
+}
+
+/// A node keeps its credentials when it restarts, as a real one does.
+fn credentials(identity: Identity) -> Result<Credentials, Box<dyn Error>> {
+    static ISSUED: Mutex<BTreeMap<String, Credentials>> = Mutex::new(BTreeMap::new());
+    let mut issued = lock(&ISSUED);
+    if let Some(credentials) = issued.get(&identity.to_string()) {
+        return Ok(credentials.clone());
+    }
+    let authority = Authority::for_simulation("simulated", Seed::new(0))?;
+    let credentials = authority.issue(identity.clone())?;
+    issued.insert(identity.to_string(), credentials.clone());
+    Ok(credentials)
+}
+
+/// Shows the checkers and the trace everything that a node does.
+struct Probe<A> {
+    node: u64,
+    shared: Shared<A>,
+    /// How many outputs since it last settled.
+    outputs: u64,
+    recording: Option<Recording>,
+}
+
+impl<A> Probe<A> {
+    fn trace(&self, record: &Record<'_>) {
+        lock(&self.shared.trace).record(sim_nanos(), record);
+    }
+
+    fn record(&mut self, step: impl FnOnce() -> Step) {
+        if let Some(recording) = &mut self.recording {
+            recording.steps.push(step());
+        }
+    }
+}
+
+impl<A: Application> Observer<Recorded<A::Machine>> for Probe<A> {
+    fn input(&mut self, now: Instant, input: &Input) {
+        self.trace(&Record::Input { node: self.node, now: now.as_nanos(), input });
+        self.record(|| Step::Input(now, input.clone()));
+        lock(&self.shared.checkers).input(self.node, input);
+        if let Input::WriteFailed { .. } = input {
+            lock(&self.shared.strikes).write_failed(self.node);
+        }
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        self.trace(&Record::Timeout { node: self.node, now: now.as_nanos() });
+        self.record(|| Step::Timeout(now));
+        let mut strikes = lock(&self.shared.strikes);
+        if strikes.is_on(self.node, FaultKind::ClockDrift) {
+            strikes.strike(self.node, FaultKind::ClockDrift);
+        }
+    }
+
+    fn output(&mut self, _now: Instant, output: &Output) {
+        self.trace(&Record::Output { node: self.node, output });
+        self.record(|| Step::Output(output.clone()));
+        self.outputs += 1;
+        lock(&self.shared.marks).observe(output);
+        lock(&self.shared.checkers).output(self.node, output);
+        if let Output::Event(Event::Standing(standing)) = output {
+            lock(&self.shared.counts).0 += u64::from(standing.role == Role::Leader);
+        }
+    }
+
+    fn settled(&mut self, _now: Instant, node: &Node<Recorded<A::Machine>>) {
+        node.assert_invariants();
+        self.record(|| Step::Settled);
+        let outputs = core::mem::take(&mut self.outputs);
+        let mut checkers = lock(&self.shared.checkers);
+        checkers.executed(self.node, &node.state_machine().take_executed());
+        checkers.settled(self.node, outputs, node.standing(), node.indexes());
+    }
+}
+
+impl<A> Drop for Probe<A> {
+    fn drop(&mut self) {
+        if let (Some(recordings), Some(recording)) = (&self.shared.recordings, self.recording.take()) {
+            lock(recordings).push(recording);
+        }
+    }
+}
