@@ -14,6 +14,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;
+use rivven_cluster::driver::{Owner, RedbStorage, StorageError};
 use rivven_cluster::rng::Stream;
 
 use crate::lock::lock;
@@ -61,6 +62,19 @@ pub struct Trouble {
     pub is_unreadable: bool,
     /// The next write goes so many blocks too far (modulo the device's size).
     pub misdirects_by: Option<u64>,
+}
+
+impl Trouble {
+    /// What is wrong with either.
+    #[must_use]
+    pub fn or(self, other: Trouble) -> Trouble {
+        Trouble {
+            fails_next_sync: self.fails_next_sync || other.fails_next_sync,
+            is_full: self.is_full || other.is_full,
+            is_unreadable: self.is_unreadable || other.is_unreadable,
+            misdirects_by: self.misdirects_by.or(other.misdirects_by),
+        }
+    }
 }
 
 /// How a process ends, and what of its unsynced writes stays.
@@ -132,6 +146,23 @@ impl Device {
         lost += pending[done..].iter().map(blocks_of).sum::<u64>();
         blocks.visible = blocks.durable.clone();
         lost
+    }
+
+    /// Makes the store of `owner` if the device is empty: beside it, and put in place at once, as the
+    /// production store makes its file.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub fn make(&self, place: &str, owner: &Owner) -> Result<(), StorageError> {
+        if !lock(&self.blocks).visible.is_empty() {
+            return Ok(());
+        }
+        let beside = Device::default();
+        drop(RedbStorage::open_backend(beside.attach(), place, owner)?);
+        beside.settle();
+        self.replace(beside.image());
+        Ok(())
     }
 
     /// What is durable.

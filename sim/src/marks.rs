@@ -3,12 +3,13 @@
 //! A branch that no seed takes is a branch that no seed tests. Each mark is noted where the simulator
 //! sees it happen, from outside the machines; a sweep in which a mark stays at zero fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use rivven_cluster::formation;
+use rivven_cluster::id::LogIndex;
 use rivven_cluster::node::{Event, Halt, Message, Output, Rejection, Reply, WriteBatch};
-use rivven_cluster::raft::Body;
+use rivven_cluster::raft::{Body, Role};
 
 use crate::scenario::WorldKind;
 
@@ -64,7 +65,12 @@ impl Mark {
 
 /// How often each was reached.
 #[derive(Clone, Debug, Default)]
-pub struct Marks(BTreeMap<Mark, u64>);
+pub struct Marks {
+    counts: BTreeMap<Mark, u64>,
+    /// Who leads, and where the last batch of each node ended.
+    leaders: BTreeSet<u64>,
+    ends: BTreeMap<u64, LogIndex>,
+}
 
 /// Notes that a place was reached.
 #[macro_export]
@@ -77,25 +83,25 @@ macro_rules! reachable {
 impl Marks {
     /// A place was reached; usually written as `reachable!(marks, Place)`.
     pub fn note(&mut self, mark: Mark) {
-        *self.0.entry(mark).or_default() += 1;
+        *self.counts.entry(mark).or_default() += 1;
     }
 
     /// How often it was reached.
     pub fn of(&self, mark: Mark) -> u64 {
-        self.0.get(&mark).copied().unwrap_or_default()
+        self.counts.get(&mark).copied().unwrap_or_default()
     }
 
     /// Adds those of another run.
     pub fn add(&mut self, other: &Marks) {
-        for (mark, count) in &other.0 {
-            *self.0.entry(*mark).or_default() += count;
+        for (mark, count) in &other.counts {
+            *self.counts.entry(*mark).or_default() += count;
         }
     }
 
     /// Reads what an output of a node shows.
-    pub fn observe(&mut self, output: &Output) {
+    pub fn observe(&mut self, node: u64, output: &Output) {
         match output {
-            Output::Write(batch) => self.observe_batch(batch),
+            Output::Write(batch) => self.observe_batch(node, batch),
             Output::Send { message: Message::Raft(message), .. } => match &message.body {
                 Body::VoteResponse(verdict) if !verdict.granted => reachable!(self, VoteRefused),
                 Body::AppendRejected { .. } => reachable!(self, AppendRejected),
@@ -103,13 +109,18 @@ impl Marks {
             },
             Output::Send { message: Message::Formation(_), .. } => {}
             Output::Reply { reply, .. } => self.observe_reply(reply),
-            Output::Event(event) => self.observe_event(event),
+            Output::Event(event) => self.observe_event(node, event),
         }
     }
 
-    fn observe_batch(&mut self, batch: &WriteBatch) {
+    fn observe_batch(&mut self, node: u64, batch: &WriteBatch) {
         if batch.entries.len() > 1 {
             reachable!(self, EntriesGrouped);
+        }
+        let (Some(first), Some(last)) = (batch.entries.first(), batch.entries.last()) else { return };
+        let end = self.ends.insert(node, last.at.index);
+        if end.is_some_and(|end| first.at.index <= end) {
+            reachable!(self, TailReplaced);
         }
     }
 
@@ -127,10 +138,19 @@ impl Marks {
         }
     }
 
-    fn observe_event(&mut self, event: &Event) {
+    fn observe_event(&mut self, node: u64, event: &Event) {
         match event {
             Event::Halted { reason: Halt::WriteFailed { .. } } => reachable!(self, WriteFailed),
             Event::FormationRefused(formation::Refusal::DiskWiped { .. }) => reachable!(self, WipedRefused),
+            Event::Standing(standing) if standing.role == Role::Leader => {
+                self.leaders.insert(node);
+                reachable!(self, ElectionWon);
+            }
+            Event::Standing(_) => {
+                if self.leaders.remove(&node) {
+                    reachable!(self, LeaderDeposed);
+                }
+            }
             _ => {}
         }
     }

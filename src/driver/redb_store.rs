@@ -45,7 +45,33 @@ impl RedbStorage {
     /// [`StorageError`] if it is in use, damaged, another node's, or of another format.
     pub fn open(path: &Path, owner: &Owner) -> Result<RedbStorage, StorageError> {
         let place = path.display().to_string();
+        if !path.exists() {
+            Self::make(path, owner)?;
+        }
         Self::open_with(place, owner, |builder| builder.create(path))
+    }
+
+    /// Makes a store beside `path` and moves it there: a crash while redb makes its file would leave one
+    /// that it never opens again.
+    fn make(path: &Path, owner: &Owner) -> Result<(), StorageError> {
+        let beside = path.with_extension("new");
+        let place = beside.display().to_string();
+        let create = || Self::open_with(place.clone(), owner, |builder| builder.create(&beside));
+        let failed =
+            |error: std::io::Error| StorageError::Failed { place: place.clone(), reason: error.to_string() };
+        match create() {
+            Ok(made) => drop(made),
+            Err(in_use @ StorageError::InUse { .. }) => return Err(in_use),
+            Err(_) if beside.exists() => {
+                // The leftover of a crash; nothing in it was ever promised.
+                std::fs::remove_file(&beside).map_err(failed)?;
+                drop(create()?);
+            }
+            Err(error) => return Err(error),
+        }
+        std::fs::rename(&beside, path).map_err(failed)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
     }
 
     /// Opens the store on a block device of one's own; `place` names it in errors.

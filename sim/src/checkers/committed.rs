@@ -1,7 +1,7 @@
 //! Raft §5.3 and §5.4.3: what is committed is durable on a majority, and never changes.
 //!
 //! When the first node's commit index reaches an entry, a majority must hold it on disk, as the copies
-//! of the disks show. Whoever reaches it later must have the same log up to there.
+//! of the disks show. A node whose disk was emptied may have held anything before. Whoever reaches it later must have the same log up to there.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ impl Committed {
         Committed { nodes, ..Committed::default() }
     }
 
-    /// The commit index of `node` has reached `commit`.
+    /// On its own disk, `node` has reached the commit index `commit`.
     pub fn advance(
         &mut self,
         node: u64,
@@ -39,7 +39,6 @@ impl Committed {
         // After a restart the commit index starts lower; what was judged before still stands.
         let mut index = judged.next();
         while index <= commit {
-            // What a leader has committed but not yet handed to its own disk is judged when it has.
             let Some(prefix) = logs.prefix(node, index) else { break };
             *judged = index;
             match self.log.get(&index) {
@@ -53,8 +52,10 @@ impl Committed {
                 }
                 None => {
                     self.log.insert(index, prefix);
-                    let holders = (1..=self.nodes)
-                        .filter(|holder| promises.durable_term(*holder, index) == Some(prefix.term));
+                    let holders = (1..=self.nodes).filter(|holder| {
+                        promises.is_forgetful(*holder)
+                            || promises.durable_term(*holder, index) == Some(prefix.term)
+                    });
                     let count = u64::try_from(holders.count()).unwrap_or_default();
                     // The birth is committed by all founders' pledge, before any of them holds it.
                     if index > BIRTH.index && count <= self.nodes / 2 {
@@ -101,7 +102,7 @@ pub(super) mod tests {
         for node in 1..=3 {
             written(&mut promises, node, &birth());
         }
-        logs.write(1, &one).unwrap();
+        logs.written(1, &one).unwrap();
         written(&mut promises, 1, &one);
         let mut checker = Committed::new(3);
         assert_eq!(checker.advance(1, LogIndex::new(1), &logs, &promises), Ok(()));
@@ -117,8 +118,8 @@ pub(super) mod tests {
             written(&mut promises, node, &birth());
             written(&mut promises, node, &batch(vec![entry(2, 2, "a")]));
         }
-        logs.write(1, &batch(vec![entry(2, 2, "a")])).unwrap();
-        logs.write(2, &batch(vec![entry(2, 3, "b")])).unwrap();
+        logs.written(1, &batch(vec![entry(2, 2, "a")])).unwrap();
+        logs.written(2, &batch(vec![entry(2, 3, "b")])).unwrap();
         let mut checker = Committed::new(2);
         assert_eq!(checker.advance(1, LogIndex::new(2), &logs, &promises), Ok(()));
         assert!(checker.advance(2, LogIndex::new(2), &logs, &promises).is_err());

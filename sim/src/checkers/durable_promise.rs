@@ -4,7 +4,7 @@
 //! message that leaves must be covered by that copy. After a restart, the disk must hold that copy, or
 //! that copy with the batch that was in flight, whole: batches are atomic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rivven_cluster::id::{LogIndex, NodeId, Term, WriteId};
 use rivven_cluster::node::{Durable, WriteBatch};
@@ -16,6 +16,8 @@ use super::{Rule, Verdict, broken};
 #[derive(Clone, Default)]
 pub struct DurablePromise {
     disks: BTreeMap<u64, Disk>,
+    /// Nodes whose disks were emptied.
+    forgetful: BTreeSet<u64>,
 }
 
 #[derive(Clone, Default)]
@@ -30,12 +32,12 @@ impl DurablePromise {
         self.disks.entry(node).or_default().in_flight = Some(batch.clone());
     }
 
-    /// `node` is told that its batch is durable.
-    pub fn written(&mut self, node: u64, id: WriteId) {
+    /// `node` is told that its batch is durable. Returns the batch.
+    pub fn written(&mut self, node: u64, id: WriteId) -> Option<WriteBatch> {
         let disk = self.disks.entry(node).or_default();
-        if let Some(batch) = disk.in_flight.take_if(|batch| batch.id == id) {
-            apply(&mut disk.durable, &batch);
-        }
+        let batch = disk.in_flight.take_if(|batch| batch.id == id)?;
+        apply(&mut disk.durable, &batch);
+        Some(batch)
     }
 
     /// `node` started on `found`.
@@ -63,9 +65,15 @@ impl DurablePromise {
         broken(Rule::DurablePromise, what)
     }
 
-    /// The disk of `node` was replaced: this is durable now.
-    pub fn replaced(&mut self, node: u64, durable: Durable) {
-        self.disks.insert(node, Disk { durable, in_flight: None });
+    /// The disk of `node` was emptied.
+    pub fn emptied(&mut self, node: u64) {
+        self.disks.insert(node, Disk::default());
+        self.forgetful.insert(node);
+    }
+
+    /// Whether the disk of `node` was emptied once.
+    pub fn is_forgetful(&self, node: u64) -> bool {
+        self.forgetful.contains(&node)
     }
 
     /// The term of the entry that is durable on `node` at an index.
@@ -89,7 +97,10 @@ impl DurablePromise {
             Body::Vote(_) => has_voted(durable, message.term, node),
             Body::VoteResponse(verdict) if verdict.granted => has_voted(durable, message.term, to),
             Body::AppendAccepted { index, .. } => {
-                has_term(durable, message.term) && has_entry(durable, *index)
+                // An acknowledgement of an earlier term may leave together with what has replaced the
+                // entries since. It is then the same as one that was long on its way.
+                let is_late = durable.hard_state.term > message.term;
+                is_late || (has_term(durable, message.term) && has_entry(durable, *index))
             }
             Body::VoteResponse(_)
             | Body::Append { .. }

@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn a_leader_that_replaces_its_own_entry_is_a_violation() {
         let mut logs = born(&[1]);
-        logs.write(1, &batch(vec![entry(2, 2, "a")])).unwrap();
+        logs.written(1, &batch(vec![entry(2, 2, "a")])).unwrap();
         let mut checker = LeaderAppendOnly::default();
         let leads = Standing { role: Role::Leader, term: Term::new(2), leader: NodeId::new(1) };
         assert!(checker.settled(1, leads));

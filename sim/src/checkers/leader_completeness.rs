@@ -40,8 +40,8 @@ mod tests {
             written(&mut promises, node, &birth());
             written(&mut promises, node, &batch(vec![entry(2, 2, "a")]));
         }
-        logs.write(1, &batch(vec![entry(2, 2, "a")])).unwrap();
-        logs.write(3, &batch(vec![entry(2, 3, "b")])).unwrap();
+        logs.written(1, &batch(vec![entry(2, 2, "a")])).unwrap();
+        logs.written(3, &batch(vec![entry(2, 3, "b")])).unwrap();
         let mut committed = Committed::new(3);
         let two = LogIndex::new(2);
         committed.advance(1, two, &logs, &promises).unwrap();

@@ -1,7 +1,8 @@
 //! Raft §5.3, log matching: logs that hold an entry of the same index and term are identical up to it.
 //!
-//! Each entry that a node writes is given a hash that covers it and, through its predecessor's, the
-//! whole log before it. The property then says: one index and term, one hash.
+//! Each entry that is durable on a node is given a hash that covers it and, through its predecessor's,
+//! the whole log before it. The property then says: one index and term, one hash. What was on its way to
+//! a disk and never got there is no log: a lone voter may use its term again for something else.
 
 use std::collections::BTreeMap;
 
@@ -39,24 +40,22 @@ pub struct Prefix {
 
 impl LogMatching {
     /// `node` started on this log.
-    pub fn started(&mut self, node: u64, durable: &Durable) {
-        let log = self.logs.entry(node).or_default();
-        *log = HashedLog::default();
-        if let Some(snapshot) = &durable.snapshot {
-            log.begin(snapshot);
-            for entry in &durable.entries {
-                log.put(entry);
-            }
-        }
+    pub fn started(&mut self, node: u64, durable: &Durable) -> Verdict {
+        self.logs.insert(node, HashedLog::default());
+        self.put(node, durable.snapshot.as_ref(), &durable.entries)
     }
 
-    /// `node` writes a batch.
-    pub fn write(&mut self, node: u64, batch: &WriteBatch) -> Verdict {
+    /// `node` has written a batch.
+    pub fn written(&mut self, node: u64, batch: &WriteBatch) -> Verdict {
+        self.put(node, batch.snapshot.as_ref(), &batch.entries)
+    }
+
+    fn put(&mut self, node: u64, snapshot: Option<&Snapshot>, entries: &[Entry]) -> Verdict {
         let log = self.logs.entry(node).or_default();
-        if let Some(snapshot) = &batch.snapshot {
+        if let Some(snapshot) = snapshot {
             log.begin(snapshot);
         }
-        for entry in &batch.entries {
+        for entry in entries {
             let Some(hash) = log.put(entry) else {
                 return broken(Rule::LogMatching, format!("node {node} writes {:?} after a gap", entry.at));
             };
@@ -122,7 +121,7 @@ pub(super) mod tests {
     pub fn born(nodes: &[u64]) -> LogMatching {
         let mut checker = LogMatching::default();
         for node in nodes {
-            checker.write(*node, &birth()).unwrap();
+            checker.written(*node, &birth()).unwrap();
         }
         checker
     }
@@ -130,23 +129,23 @@ pub(super) mod tests {
     #[test]
     fn different_commands_at_one_place_are_a_violation() {
         let mut checker = born(&[1, 2]);
-        checker.write(1, &batch(vec![entry(2, 2, "a")])).unwrap();
-        assert!(checker.write(2, &batch(vec![entry(2, 2, "b")])).is_err());
+        checker.written(1, &batch(vec![entry(2, 2, "a")])).unwrap();
+        assert!(checker.written(2, &batch(vec![entry(2, 2, "b")])).is_err());
     }
 
     #[test]
     fn a_different_past_of_the_same_entry_is_a_violation() {
         let mut checker = born(&[1, 2]);
-        checker.write(1, &batch(vec![entry(2, 2, "a"), entry(3, 4, "c")])).unwrap();
-        assert!(checker.write(2, &batch(vec![entry(2, 3, "b"), entry(3, 4, "c")])).is_err());
+        checker.written(1, &batch(vec![entry(2, 2, "a"), entry(3, 4, "c")])).unwrap();
+        assert!(checker.written(2, &batch(vec![entry(2, 3, "b"), entry(3, 4, "c")])).is_err());
     }
 
     #[test]
     fn a_replaced_tail_is_none() {
         let mut checker = born(&[1, 2]);
-        checker.write(1, &batch(vec![entry(2, 2, "a"), entry(3, 2, "b")])).unwrap();
-        checker.write(2, &batch(vec![entry(2, 3, "c"), entry(3, 3, "d")])).unwrap();
-        checker.write(1, &batch(vec![entry(2, 3, "c"), entry(3, 3, "d")])).unwrap();
-        assert!(checker.write(1, &batch(vec![entry(9, 3, "e")])).is_err(), "a gap");
+        checker.written(1, &batch(vec![entry(2, 2, "a"), entry(3, 2, "b")])).unwrap();
+        checker.written(2, &batch(vec![entry(2, 3, "c"), entry(3, 3, "d")])).unwrap();
+        checker.written(1, &batch(vec![entry(2, 3, "c"), entry(3, 3, "d")])).unwrap();
+        assert!(checker.written(1, &batch(vec![entry(9, 3, "e")])).is_err(), "a gap");
     }
 }

@@ -111,7 +111,7 @@ impl Checkers {
 
     /// The disk of `node` was emptied: nothing is promised any more.
     pub fn disk_emptied(&mut self, node: u64) {
-        self.promises.replaced(node, Durable::default());
+        self.promises.emptied(node);
     }
 
     /// The disk of `node` may have lost or changed something without a word.
@@ -131,15 +131,18 @@ impl Checkers {
             Err(_) if self.suspects.contains(&node) => self.forgive(),
             verdict => self.note(verdict),
         }
-        self.logs.started(node, durable);
+        let verdict = self.logs.started(node, durable);
+        self.note(verdict);
         self.monotone.started(node);
         self.commands.started(node, durable.snapshot.as_ref().map(|snapshot| snapshot.at.index));
     }
 
     /// A node is about to be given an input.
     pub fn input(&mut self, node: u64, input: &Input) {
-        if let Input::Written(id) = input {
-            self.promises.written(node, *id);
+        let Input::Written(id) = input else { return };
+        if let Some(batch) = self.promises.written(node, *id) {
+            let verdict = self.logs.written(node, &batch);
+            self.note(verdict);
         }
     }
 
@@ -148,8 +151,6 @@ impl Checkers {
         match output {
             Output::Write(batch) => {
                 let verdict = self.append_only.write(node, batch, &self.logs);
-                self.note(verdict);
-                let verdict = self.logs.write(node, batch);
                 self.note(verdict);
                 let verdict = self.resources.write(node, batch);
                 self.note(verdict);
@@ -175,7 +176,9 @@ impl Checkers {
         let (Some(standing), Some(indexes)) = (standing, indexes) else { return };
         let verdict = self.monotone.settled(node, standing.term, indexes);
         self.note(verdict);
-        let verdict = self.committed.advance(node, indexes.commit, &self.logs, &self.promises);
+        // What a leader has committed but not yet on its own disk is judged when it is there.
+        let settled = indexes.commit.min(indexes.persisted);
+        let verdict = self.committed.advance(node, settled, &self.logs, &self.promises);
         self.note(verdict);
         let is_new = self.append_only.settled(node, standing);
         if standing.role == Role::Leader && is_new {

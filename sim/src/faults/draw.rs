@@ -161,8 +161,9 @@ impl Plan<'_> {
             }
             FaultKind::OneWay => Fault::OneWay { from: node, to: other },
             FaultKind::Bridge => {
-                let left =
-                    subset(stream, nodes, nodes / 2).into_iter().filter(|left| *left != node).collect();
+                // Nodes are taken in a circle, from the one after the bridge on.
+                let half = stream.between(1, nodes.max(3) - 1);
+                let left = (0..half).map(|step| (node + step) % nodes + 1).collect();
                 Fault::Bridge { bridge: node, left }
             }
             FaultKind::Ring => Fault::Ring,

@@ -72,6 +72,7 @@ impl NodeDisk {
             NodeDisk::Redb(disk) => {
                 let device = disk.device.attach();
                 let place = format!("the disk of node {}", owner.node);
+                device.make(&place, owner)?;
                 let mut storage = RedbStorage::open_backend(device.clone(), &place, owner)?;
                 let durable = storage.recover()?;
                 device.settle();

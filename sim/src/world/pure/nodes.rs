@@ -16,7 +16,7 @@ use super::{MICROSECOND, MILLISECOND, World};
 use crate::app::Application;
 use crate::checkers::Rule;
 use crate::choice::Draw;
-use crate::device::Cut;
+use crate::device::{Cut, Trouble};
 use crate::faults::{FaultKind, damaged_nodes};
 use crate::reachable;
 use crate::shape::Store;
@@ -105,9 +105,10 @@ impl<A: Application> World<A> {
         host.started += 1;
         let number = host.started;
         let cluster = "simulated".parse().expect("a sound name");
+        let trouble = host.disk.trouble();
         let durable = match host.disk.open(&Owner { cluster, node: node_id(node) }) {
             Ok(durable) => durable,
-            Err(error) => return self.disk_refuses(node, &error.to_string()),
+            Err(error) => return self.disk_refuses(node, trouble, &error.to_string()),
         };
         host.clock = Skew::start(now);
         let seed = seed.child("node", node * 10_000 + number);
@@ -133,8 +134,7 @@ impl<A: Application> World<A> {
     }
 
     /// A disk that cannot be read just now is tried again; one that is damaged stays out.
-    fn disk_refuses(&mut self, node: u64, error: &str) {
-        let trouble = self.host(node).disk.trouble();
+    fn disk_refuses(&mut self, node: u64, trouble: Trouble, error: &str) {
         if trouble.is_unreadable || trouble.is_full || trouble.fails_next_sync {
             if trouble.is_unreadable {
                 self.count_struck(node, FaultKind::ReadErrors);
@@ -260,7 +260,7 @@ impl<A: Application> World<A> {
         let output = host.process.as_mut()?.poll(host.clock.local(at))?;
         if self.is_watched {
             self.checkers.output(node, &output);
-            self.marks.observe(&output);
+            self.marks.observe(node, &output);
             self.trace.record(at, &Record::Output { node, output: &output });
         }
         Some(output)

@@ -80,11 +80,12 @@ where
 {
     let mut pauses = shared.seed.stream("supervisor", node);
     loop {
+        let trouble = hardware.device.trouble();
         let process = run_process(shared.clone(), node, hardware.clone());
         let guarded =
             hardware.turnstile.guard(async move { process.await.map_err(|error| error.to_string()) });
         let failure = guarded.await.err().unwrap_or_default();
-        let trouble = hardware.device.trouble();
+        let trouble = trouble.or(hardware.device.trouble());
         let is_troubled = trouble.is_full || trouble.is_unreadable || trouble.fails_next_sync;
         if let Some(refusal) = failure.strip_prefix(REFUSED).filter(|_| !is_troubled) {
             if lock(&shared.checkers).suspects(node) {
@@ -123,6 +124,7 @@ where
     let owner = Owner { cluster: cluster()?, node: node_id(node)? };
     let device = hardware.device.attach();
     let refused = |error: String| format!("{REFUSED}{error}");
+    device.make(&host_name(node), &owner).map_err(|error| refused(error.to_string()))?;
     let opened = RedbStorage::open_backend(device.clone(), &host_name(node), &owner);
     let mut storage = opened.map_err(|error| refused(error.to_string()))?;
     let durable = storage.recover().map_err(|error| refused(error.to_string()))?;
@@ -277,7 +279,7 @@ impl<A: Application> Observer<Recorded<A::Machine>> for Probe<A> {
         self.trace(&Record::Output { node: self.node, output });
         self.record(|| Step::Output(output.clone()));
         self.outputs += 1;
-        lock(&self.shared.marks).observe(output);
+        lock(&self.shared.marks).observe(self.node, output);
         lock(&self.shared.checkers).output(self.node, output);
         if let Output::Event(Event::Standing(standing)) = output {
             lock(&self.shared.counts).0 += u64::from(standing.role == Role::Leader);
