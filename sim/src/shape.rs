@@ -86,7 +86,7 @@ impl Shape {
             append_bytes_max: *pick(stream, &[1, 200, 512 * 1024]),
             appends_in_flight_max: *pick(stream, &[1, 4, 128]),
             think: (think_min, think_min + *pick(stream, &[20, 120, 400])),
-            patience: stream.between(300, 2500),
+            patience: stream.between(1200, 3000),
             shared_keys: stream.between(1, 6),
             value_bytes_max: *pick(stream, &[16, 64, 1000]),
             message_micros: (*pick(stream, &[50, 300, 1000]), *pick(stream, &[1500, 4000, 8000])),

@@ -5,7 +5,7 @@
 //! scenario counts only if it breaks the *same* rule.
 
 use crate::checkers::{Rule, Violation};
-use crate::faults::Window;
+use crate::faults::{Window, damaged_nodes};
 use crate::scenario::Scenario;
 use crate::world::{Options, run};
 
@@ -60,7 +60,7 @@ struct Search {
 impl Search {
     /// Takes a scenario as the best if it breaks the same rule.
     fn try_scenario(&mut self, scenario: Scenario) -> bool {
-        if self.best.runs >= self.runs_max || scenario == self.best.scenario {
+        if self.best.runs >= self.runs_max || scenario == self.best.scenario || !is_within_budget(&scenario) {
             return false;
         }
         self.best.runs += 1;
@@ -141,6 +141,12 @@ impl Search {
             }
         }
     }
+}
+
+/// A smaller cluster must not be asked to survive more than it can.
+fn is_within_budget(scenario: &Scenario) -> bool {
+    let damaged = u64::try_from(damaged_nodes(&scenario.faults).len()).unwrap_or(u64::MAX);
+    damaged <= (scenario.shape.nodes - 1) / 2
 }
 
 /// A failing scenario as a test for `sim/tests/seeds.rs`.

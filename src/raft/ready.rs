@@ -11,10 +11,13 @@
 //!   lone voter elects itself inside one call: the term that it leads is not durable yet, and a crash
 //!   would let it use the term again for other entries. So a leader's messages wait as long as any
 //!   `Ready` that changed term or vote is not durable.
+//! * An answer to a heartbeat is among the messages that wait, yet it promises nothing but the term. A
+//!   follower whose disk is slower than an election timeout would seem dead, and its leader would step
+//!   down, although nobody has failed. So that one waits for term and vote only.
 //! * raft-rs iterates over hash maps, and their order reaches the order of messages. So messages are
 //!   sorted by addressee; the sort is stable, since to one addressee the order means something.
 
-use raft::eraftpb;
+use raft::eraftpb::{self, MessageType};
 
 use super::message::{Entry, HardState, Message};
 use super::{Output, Persist, Raft, ReadyNumber};
@@ -41,7 +44,11 @@ impl Raft {
                 must_sync: ready.must_sync(),
             }));
             self.send_all(ready.take_messages(), self.unsettled);
-            self.send_all(ready.take_persisted_messages(), Some(number));
+            let is_sign_of_life =
+                |message: &eraftpb::Message| message.get_msg_type() == MessageType::MsgHeartbeatResponse;
+            let (at_once, waiting) = ready.take_persisted_messages().into_iter().partition(is_sign_of_life);
+            self.send_all(at_once, self.unsettled);
+            self.send_all(waiting, Some(number));
             let committed = ready.take_committed_entries();
             if !committed.is_empty() {
                 let committed = committed.into_iter().map(Entry::from_raft).collect();
