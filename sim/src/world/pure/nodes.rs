@@ -106,10 +106,13 @@ impl<A: Application> World<A> {
         let number = host.started;
         let cluster = "simulated".parse().expect("a sound name");
         let trouble = host.disk.trouble();
-        let durable = match host.disk.open(&Owner { cluster, node: node_id(node) }) {
+        let opened = host.disk.open(&Owner { cluster, node: node_id(node) });
+        self.note_misdirection(node, trouble);
+        let durable = match opened {
             Ok(durable) => durable,
             Err(error) => return self.disk_refuses(node, trouble, &error.to_string()),
         };
+        let host = self.host(node);
         host.clock = Skew::start(now);
         let seed = seed.child("node", node * 10_000 + number);
         let start = Start { config: configure(&shape, node), seed, durable, now: host.clock.local(now) };
@@ -360,17 +363,22 @@ impl<A: Application> World<A> {
         let done = self.now + micros * MICROSECOND;
         let host = &mut self.hosts[place];
         let (id, process) = (batch.id, host.started);
-        let misdirected = host.disk.trouble().misdirects_by.is_some();
+        let before = host.disk.trouble();
         host.disk.submit(batch);
-        if misdirected && host.disk.trouble().misdirects_by.is_none() {
-            self.checkers.suspect(node);
-            self.count_struck(node, FaultKind::Misdirection);
-        }
+        self.note_misdirection(node, before);
         self.queue.push(done, Event::WriteDone { node, process, id });
         if let Some(fault) = self.host(node).doomed {
             // It strikes when it hurts: while the disk is at work.
             let at = self.now + self.choices.choose(Draw::PowerLoss, node, micros * MICROSECOND + 1);
             self.queue.push(at, Event::Cut { place: fault });
+        }
+    }
+
+    /// A write went astray if one was going to and no longer is.
+    fn note_misdirection(&mut self, node: u64, before: Trouble) {
+        if before.misdirects_by.is_some() && self.host(node).disk.trouble().misdirects_by.is_none() {
+            self.checkers.suspect(node);
+            self.count_struck(node, FaultKind::Misdirection);
         }
     }
 

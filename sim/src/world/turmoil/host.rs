@@ -123,9 +123,14 @@ where
     let identity = Identity { caller: Caller::Node(node_id(node)?), cluster: cluster()? };
     let owner = Owner { cluster: cluster()?, node: node_id(node)? };
     let device = hardware.device.attach();
+    let trouble = device.trouble();
     let refused = |error: String| format!("{REFUSED}{error}");
     device.make(&host_name(node), &owner).map_err(|error| refused(error.to_string()))?;
     let opened = RedbStorage::open_backend(device.clone(), &host_name(node), &owner);
+    if trouble.misdirects_by.is_some() && device.trouble().misdirects_by.is_none() {
+        lock(&shared.strikes).strike(node, FaultKind::Misdirection);
+        lock(&shared.checkers).suspect(node);
+    }
     let mut storage = opened.map_err(|error| refused(error.to_string()))?;
     let durable = storage.recover().map_err(|error| refused(error.to_string()))?;
     device.settle();
