@@ -91,7 +91,7 @@ pub(super) mod tests {
     use rivven_cluster::node::WriteBatch;
 
     pub fn written(promises: &mut DurablePromise, node: u64, batch: &WriteBatch) {
-        promises.write(node, batch);
+        promises.write(node, batch).unwrap();
         promises.written(node, WriteId::default());
     }
 

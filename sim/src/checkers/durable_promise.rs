@@ -28,8 +28,10 @@ struct Disk {
 
 impl DurablePromise {
     /// `node` hands a batch to its disk.
-    pub fn write(&mut self, node: u64, batch: &WriteBatch) {
-        self.disks.entry(node).or_default().in_flight = Some(batch.clone());
+    pub fn write(&mut self, node: u64, batch: &WriteBatch) -> Verdict {
+        let disk = self.disks.entry(node).or_default();
+        disk.in_flight = Some(batch.clone());
+        takes_nothing_back(node, &disk.durable, batch)
     }
 
     /// `node` is told that its batch is durable. Returns the batch.
@@ -121,6 +123,25 @@ impl DurablePromise {
     }
 }
 
+/// A later batch never takes back a term, a vote (Raft §5.2: one a term, across restarts) or a boot number.
+fn takes_nothing_back(node: u64, durable: &Durable, batch: &WriteBatch) -> Verdict {
+    let before = durable.hard_state;
+    if let Some(after) = batch.hard_state {
+        let changes_vote = after.term == before.term && before.vote.is_some() && after.vote != before.vote;
+        if after.term < before.term || changes_vote {
+            let what = format!("node {node} wrote {before:?}, and now writes {after:?}");
+            return broken(Rule::DurablePromise, what);
+        }
+    }
+    match batch.boot {
+        Some(boot) if boot <= durable.boot => {
+            let what = format!("node {node} uses boot number {boot} again, after {}", durable.boot);
+            broken(Rule::DurablePromise, what)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn has_term(durable: &Durable, term: Term) -> bool {
     durable.hard_state.term >= term
 }
@@ -159,6 +180,7 @@ pub fn apply(durable: &mut Durable, batch: &WriteBatch) {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use rivven_cluster::id::BootId;
     use rivven_cluster::raft::{Entry, HardState, Position, Verdict as Vote};
 
     fn node(id: u64) -> NodeId {
@@ -180,7 +202,7 @@ mod tests {
     fn a_vote_before_it_is_durable_is_a_violation() {
         let vote = message(Body::VoteResponse(Vote { granted: true, commit: Position::default() }));
         let mut checker = DurablePromise::default();
-        checker.write(1, &vote_batch());
+        checker.write(1, &vote_batch()).unwrap();
         assert!(checker.send(1, 2, &vote).is_err());
         checker.written(1, WriteId::new(1));
         assert_eq!(checker.send(1, 2, &vote), Ok(()));
@@ -191,7 +213,7 @@ mod tests {
     fn an_acknowledgement_before_it_is_durable_is_a_violation() {
         let accepted = message(Body::AppendAccepted { index: LogIndex::new(1), commit: LogIndex::default() });
         let mut checker = DurablePromise::default();
-        checker.write(1, &vote_batch());
+        checker.write(1, &vote_batch()).unwrap();
         assert!(checker.send(1, 2, &accepted).is_err());
         checker.written(1, WriteId::new(1));
         assert_eq!(checker.send(1, 2, &accepted), Ok(()));
@@ -200,11 +222,31 @@ mod tests {
     #[test]
     fn half_a_batch_after_a_restart_is_a_violation() {
         let mut checker = DurablePromise::default();
-        checker.write(1, &vote_batch());
+        checker.write(1, &vote_batch()).unwrap();
         let half = Durable { entries: vote_batch().entries, ..Durable::default() };
         assert!(checker.started(1, &half).is_err());
         let mut checker = DurablePromise::default();
-        checker.write(1, &vote_batch());
+        checker.write(1, &vote_batch()).unwrap();
         assert_eq!(checker.started(1, &Durable::default()), Ok(()));
+    }
+
+    #[test]
+    fn taking_back_a_vote_a_term_or_a_boot_number_is_a_violation() {
+        let mut checker = DurablePromise::default();
+        let with = |term: u64, vote: u64| {
+            let (term, vote) = (Term::new(term), NodeId::new(vote));
+            let hard_state = HardState { term, vote, commit: LogIndex::default() };
+            WriteBatch { id: WriteId::new(1), hard_state: Some(hard_state), ..WriteBatch::default() }
+        };
+        let boot =
+            WriteBatch { id: WriteId::new(1), boot: Some(BootId::default().next()), ..WriteBatch::default() };
+        for batch in [with(2, 2), boot.clone()] {
+            checker.write(1, &batch).unwrap();
+            checker.written(1, WriteId::new(1));
+        }
+        assert!(checker.write(1, &with(2, 3)).is_err());
+        assert!(checker.write(1, &with(1, 2)).is_err());
+        assert!(checker.write(1, &boot).is_err());
+        assert_eq!(checker.write(1, &with(3, 3)), Ok(()));
     }
 }

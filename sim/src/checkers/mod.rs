@@ -8,7 +8,7 @@
 //! Raft survives crashes and a disk that forgets what it never promised to keep. It cannot survive a
 //! disk that goes back in time after it promised: such a node votes twice and drops what it
 //! acknowledged, and no other node can tell. When that happens in a run ([`Checkers::forgive`]), all that
-//! is asked from then on is that nobody panics.
+//! is asked from then on is that nobody panics, and that no store makes anything up.
 
 mod acknowledged;
 mod committed;
@@ -24,6 +24,7 @@ mod oracle;
 mod resources;
 mod rule;
 mod state_machine_safety;
+mod stored;
 
 use std::collections::BTreeSet;
 
@@ -48,6 +49,7 @@ pub use self::oracle::Oracle;
 pub use self::resources::Resources;
 pub use self::rule::{Rule, Verdict, Violation};
 pub use self::state_machine_safety::StateMachineSafety;
+pub use self::stored::Stored;
 
 use self::rule::broken;
 
@@ -63,6 +65,7 @@ pub struct Checkers {
     monotone: Monotone,
     commands: StateMachineSafety,
     promises: DurablePromise,
+    stored: Stored,
     resources: Resources,
     /// Nodes whose disks are not to be trusted.
     suspects: BTreeSet<u64>,
@@ -101,7 +104,8 @@ impl Checkers {
 
     /// A disk went back on what it promised: only panics are judged from now on.
     pub fn forgive(&mut self) {
-        self.ignored.extend(Rule::ALL.iter().copied().filter(|rule| *rule != Rule::Invariant));
+        let asked = [Rule::Invariant, Rule::Stored];
+        self.ignored.extend(Rule::ALL.iter().copied().filter(|rule| !asked.contains(rule)));
     }
 
     /// Whether a disk went back on what it promised.
@@ -126,6 +130,8 @@ impl Checkers {
 
     /// A node's process started, on this durable state.
     pub fn started(&mut self, node: u64, durable: &Durable) {
+        let verdict = self.stored.started(node, durable, !self.suspects.contains(&node));
+        self.note(verdict);
         match self.promises.started(node, durable) {
             // The store could not know: the newest of its blocks went elsewhere.
             Err(_) if self.suspects.contains(&node) => self.forgive(),
@@ -154,7 +160,9 @@ impl Checkers {
                 self.note(verdict);
                 let verdict = self.resources.write(node, batch);
                 self.note(verdict);
-                self.promises.write(node, batch);
+                self.stored.write(node, batch);
+                let verdict = self.promises.write(node, batch);
+                self.note(verdict);
                 self.commands.write(node, batch);
             }
             Output::Send { to: Peer::Node(to), message: Message::Raft(message) } => {

@@ -1,6 +1,291 @@
-//! Placeholder.
+//! `mutants`: is the simulator any good? Known bugs, put in one at a time; each must be noticed.
+//!
+//! The tree is copied, one mutant is applied, the copy is built, and its own `hunt` looks for a seed that
+//! fails. Production code carries no hooks for this: a mutant is a piece of text and what takes its
+//! place.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use indicatif::ProgressBar;
+use rivven_sim::faults::FaultKind;
+use rivven_sim::scenario::WorldKind;
+use serde::Deserialize;
+
+use super::hunt::Catch;
+
+/// What of the tree is copied.
+const COPIED: [&str; 8] =
+    ["Cargo.toml", "Cargo.lock", "README.md", "clippy.toml", "src", "sim/Cargo.toml", "sim/src", "fuzz"];
+
+/// The arguments of `mutants`.
 #[derive(clap::Args)]
-pub struct Arguments {}
-pub fn run(_arguments: &Arguments) -> Result<bool, String> {
-    Ok(true)
+pub struct Arguments {
+    /// The list of mutants; the project's own if not given.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Only the mutant of this id; may be repeated.
+    #[arg(long, value_name = "ID")]
+    only: Vec<String>,
+    /// The most seeds for each.
+    #[arg(long, default_value_t = 1000)]
+    seeds: u64,
+    /// The tree that is copied; the one that this program was built from if not given.
+    #[arg(long, value_name = "FOLDER")]
+    tree: Option<PathBuf>,
+    /// Hunt each mutant again with each kind of fault switched off, and show who escapes.
+    #[arg(long)]
+    ablate: bool,
+    /// Write each shrunk scenario into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    plans: Option<PathBuf>,
+}
+
+/// The list.
+#[derive(Deserialize)]
+struct List {
+    mutant: Vec<Mutant>,
+}
+
+/// One bug.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mutant {
+    id: String,
+    /// Which rule it breaks.
+    rule: String,
+    file: PathBuf,
+    /// Must be there exactly once.
+    find: String,
+    replace: String,
+    /// Where it shows itself.
+    world: WorldKind,
+    /// Must die within seconds, or the simulator is broken.
+    #[serde(default)]
+    canary: bool,
+}
+
+/// What became of one mutant.
+struct Verdict {
+    catch: Catch,
+    /// With each kind of fault switched off: whether it was still caught.
+    ablated: BTreeMap<FaultKind, bool>,
+}
+
+/// Runs the mutants.
+pub fn run(arguments: &Arguments) -> Result<bool, String> {
+    let root = arguments.tree.clone().unwrap_or_else(project);
+    let file = arguments.file.clone().unwrap_or_else(|| root.join("sim/mutants.toml"));
+    let mutants = load(&file, &arguments.only)?;
+    let workshop = Workshop::open(&root)?;
+    for mutant in &mutants {
+        workshop.check(mutant)?;
+    }
+    println!(
+        "{:<34} {:<22} {:>6} {:>8} {:>7} {:>8}",
+        "mutant", "caught by", "seeds", "seconds", "faults", "shrink s"
+    );
+    let mut results: Vec<(&Mutant, Verdict)> = Vec::new();
+    for mutant in &mutants {
+        let verdict = workshop.judge(mutant, arguments)?;
+        print_row(mutant, &verdict.catch);
+        results.push((mutant, verdict));
+    }
+    if arguments.ablate {
+        print_ablation(&results);
+    }
+    Ok(print_score(&results))
+}
+
+/// Where this program was built.
+fn project() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    root.unwrap_or(Path::new(".")).to_owned()
+}
+
+fn load(file: &Path, only: &[String]) -> Result<Vec<Mutant>, String> {
+    let place = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {place}: {error}"))?;
+    let list: List = toml::from_str(&text).map_err(|error| format!("{place}: {error}"))?;
+    if let Some(unknown) = only.iter().find(|id| list.mutant.iter().all(|mutant| mutant.id != **id)) {
+        return Err(format!("{place} has no mutant called {unknown}"));
+    }
+    Ok(list.mutant.into_iter().filter(|mutant| only.is_empty() || only.contains(&mutant.id)).collect())
+}
+
+/// The copy of the tree in which mutants are built.
+struct Workshop {
+    root: PathBuf,
+    tree: PathBuf,
+    target: PathBuf,
+}
+
+impl Workshop {
+    fn open(root: &Path) -> Result<Workshop, String> {
+        let folder = root.join("target/mutants");
+        let workshop =
+            Workshop { root: root.to_owned(), tree: folder.join("tree"), target: folder.join("build") };
+        workshop.copy_tree()?;
+        Ok(workshop)
+    }
+
+    /// Copies what has changed; cargo builds only what looks new.
+    fn copy_tree(&self) -> Result<(), String> {
+        for name in COPIED {
+            copy(&self.root.join(name), &self.tree.join(name))?;
+        }
+        let manifest = self.tree.join("sim/Cargo.toml");
+        let text = std::fs::read_to_string(&manifest).map_err(|error| error.to_string())?;
+        // Tests, benches and examples are not copied.
+        let text = text.split("[[bench]]").next().unwrap_or_default().to_owned();
+        write_if_new(&manifest, text.as_bytes())
+    }
+
+    /// A mutant that does not apply is an error: the code has moved on, and the list has not.
+    fn check(&self, mutant: &Mutant) -> Result<String, String> {
+        let path = self.root.join(&mutant.file);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| format!("mutant {}: cannot read {}: {error}", mutant.id, path.display()))?;
+        match text.matches(&mutant.find).count() {
+            1 => Ok(text.replacen(&mutant.find, &mutant.replace, 1)),
+            count => Err(format!(
+                "mutant {} no longer applies: its text is {count} times in {}, not once",
+                mutant.id,
+                mutant.file.display()
+            )),
+        }
+    }
+
+    fn judge(&self, mutant: &Mutant, arguments: &Arguments) -> Result<Verdict, String> {
+        let bar = ProgressBar::new_spinner().with_message(format!("{}: building", mutant.id));
+        bar.enable_steady_tick(core::time::Duration::from_millis(200));
+        let path = self.tree.join(&mutant.file);
+        write_if_new(&path, self.check(mutant)?.as_bytes())?;
+        let built = self.build(mutant);
+        bar.set_message(format!("{}: hunting", mutant.id));
+        let verdict = built.and_then(|()| self.hunt_all(mutant, arguments));
+        copy(&self.root.join(&mutant.file), &path)?;
+        bar.finish_and_clear();
+        verdict
+    }
+
+    fn build(&self, mutant: &Mutant) -> Result<(), String> {
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(&self.tree).args(["build", "--release", "--quiet", "--package", "rivven-sim"]);
+        let output =
+            cargo.arg("--target-dir").arg(&self.target).env("RUSTFLAGS", "--cap-lints=allow").output();
+        let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        Err(format!("mutant {} does not compile:\n{text}", mutant.id))
+    }
+
+    fn hunt_all(&self, mutant: &Mutant, arguments: &Arguments) -> Result<Verdict, String> {
+        let catch = self.hunt(mutant, arguments.seeds, None)?;
+        if let (Some(folder), Some(scenario)) = (&arguments.plans, &catch.scenario) {
+            std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+            super::save(&folder.join(format!("{}.json", mutant.id)), &scenario.to_text())?;
+        }
+        let mut ablated = BTreeMap::new();
+        if arguments.ablate && catch.seed.is_some() {
+            for kind in FaultKind::ALL {
+                let without = self.hunt(mutant, arguments.seeds, Some(*kind))?;
+                ablated.insert(*kind, without.seed.is_some());
+            }
+        }
+        Ok(Verdict { catch, ablated })
+    }
+
+    /// Lets the mutated program look for a seed on which it fails.
+    fn hunt(&self, mutant: &Mutant, seeds: u64, without: Option<FaultKind>) -> Result<Catch, String> {
+        let mut hunt = Command::new(self.target.join("release/rivven-sim"));
+        hunt.args(["hunt", "--seeds", &seeds.to_string(), "--world", &mutant.world.to_string()]);
+        if let Some(kind) = without {
+            hunt.args(["--without", kind.name(), "--runs", "0"]);
+        } else if mutant.world == WorldKind::Turmoil {
+            hunt.args(["--runs", "60"]);
+        }
+        let output = hunt.output().map_err(|error| format!("cannot start the hunt: {error}"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text).map_err(|error| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            format!("mutant {}: the hunt ended with {}: {error}\n{said}", mutant.id, output.status)
+        })
+    }
+}
+
+/// Copies a file or a folder, and touches only what differs.
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    let in_words = |error: std::io::Error| format!("cannot copy {}: {error}", from.display());
+    if from.is_dir() {
+        for entry in std::fs::read_dir(from).map_err(in_words)? {
+            let name = entry.map_err(in_words)?.file_name();
+            if name != "target" && name != "corpus" {
+                copy(&from.join(&name), &to.join(&name))?;
+            }
+        }
+        return Ok(());
+    }
+    if from.ends_with("sim/Cargo.toml") && to.exists() {
+        // Written by hand below; copied anew only when the original has other dependencies.
+        std::fs::remove_file(to).map_err(in_words)?;
+    }
+    write_if_new(to, &std::fs::read(from).map_err(in_words)?)
+}
+
+fn write_if_new(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    if std::fs::read(path).is_ok_and(|found| found == bytes) {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(path, bytes));
+    written.map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+fn print_row(mutant: &Mutant, catch: &Catch) {
+    let name = if mutant.canary { format!("{} (canary)", mutant.id) } else { mutant.id.clone() };
+    let caught = catch.rule.as_deref().unwrap_or("SURVIVES");
+    let faults = catch.faults.map_or_else(|| "-".to_owned(), |faults| faults.to_string());
+    println!(
+        "{name:<34} {caught:<22} {:>6} {:>8.1} {faults:>7} {:>8.1}",
+        catch.seed.unwrap_or(catch.seeds),
+        catch.seconds,
+        catch.shrink_seconds
+    );
+}
+
+/// For each kind of fault: which mutants escape without it.
+fn print_ablation(results: &[(&Mutant, Verdict)]) {
+    println!("\nwithout          these mutants escape");
+    for kind in FaultKind::ALL {
+        let escaped = results.iter().filter(|(_, verdict)| verdict.ablated.get(kind) == Some(&false));
+        let names: Vec<&str> = escaped.map(|(mutant, _)| mutant.id.as_str()).collect();
+        println!("{:<16} {}", kind.name(), if names.is_empty() { "-".to_owned() } else { names.join(", ") });
+    }
+}
+
+fn print_score(results: &[(&Mutant, Verdict)]) -> bool {
+    let killed = results.iter().filter(|(_, verdict)| verdict.catch.seed.is_some()).count();
+    let mut sizes: Vec<usize> = results.iter().filter_map(|(_, verdict)| verdict.catch.faults).collect();
+    sizes.sort_unstable();
+    println!("\nscore: {killed} of {} mutants killed", results.len());
+    if let Some(median) = sizes.get(sizes.len() / 2) {
+        println!("the median shrunk plan has {median} faults");
+    }
+    let is_slow = |(mutant, verdict): &&(&Mutant, Verdict)| {
+        mutant.canary && verdict.catch.seed.is_none_or(|seed| seed > 10)
+    };
+    let slow: Vec<&str> = results.iter().filter(is_slow).map(|(mutant, _)| mutant.id.as_str()).collect();
+    for id in &slow {
+        println!("CANARY {id} lives longer than 10 seeds");
+    }
+    for (mutant, verdict) in results {
+        if verdict.catch.seed.is_none() {
+            println!("SURVIVES {}: {}", mutant.id, mutant.rule);
+        }
+    }
+    killed == results.len() && slow.is_empty()
 }
