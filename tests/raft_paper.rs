@@ -6,7 +6,7 @@ mod support;
 use rivven_cluster::id::{LogIndex, NodeId, Term};
 use rivven_cluster::machine::Machine;
 use rivven_cluster::raft::{
-    Ballot, Body, Flow, Message, Output, Position, Raft, Role, TICK, Timing, Verdict,
+    BIRTH, Ballot, Body, Flow, Message, Output, Position, Raft, Role, TICK, Timing, Verdict,
 };
 use rivven_cluster::rng::Seed;
 use rivven_cluster::time::Instant;
@@ -266,4 +266,26 @@ fn messages_are_sorted_by_addressee() {
     member.persist();
     let addressees: Vec<NodeId> = member.take_sent().iter().map(|message| message.to).collect();
     assert_eq!(addressees, (2..=7).map(node).collect::<Vec<_>>());
+}
+
+/// A follower answers its leader's heartbeats while its disk is at work: the answer promises nothing but
+/// the term. What is acknowledged still waits (Raft §5.2, §5.3).
+#[test]
+fn a_heartbeat_is_answered_while_the_disk_is_at_work_but_never_before_its_term_is_durable() {
+    let mut follower = Member::new(1, newborn(3));
+    let heartbeat = || Body::Heartbeat { commit: BIRTH.index, context: bytes::Bytes::new() };
+    let answers = |follower: &mut Member| {
+        let is_answer = |message: &Message| matches!(message.body, Body::HeartbeatResponse { .. });
+        follower.take_sent().into_iter().filter(is_answer).count()
+    };
+    follower.receive(2, 2, heartbeat());
+    assert_eq!(answers(&mut follower), 0, "term 2 is not durable");
+    follower.persist();
+    assert_eq!(answers(&mut follower), 1);
+
+    let append = Body::Append { previous: BIRTH, commit: BIRTH.index, entries: vec![entry(2, 2)] };
+    follower.receive(2, 2, append);
+    follower.receive(2, 2, heartbeat());
+    assert_eq!(answers(&mut follower), 1, "the entry is not durable, and the answer does not care");
+    assert_eq!(follower.held.len(), 1, "its acknowledgement waits");
 }

@@ -325,3 +325,14 @@ fn a_restarted_node_applies_what_was_committed() {
     let value = Some("v".into());
     assert_eq!(rivven_cluster::kv::Answer::decode(&answer), Ok(rivven_cluster::kv::Answer::Value(value)));
 }
+
+/// A crash while the file is made leaves something half made beside its place, never in it.
+#[test]
+fn a_store_that_was_half_made_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let beside = folder.path().join("node.new");
+    std::fs::write(&beside, [0; 5000]).unwrap();
+    filled(folder.path());
+    assert!(!beside.exists());
+    assert_eq!(reopened(folder.path()).boot, BootId::new(1));
+}

@@ -32,6 +32,7 @@ pub mod checkers;
 pub mod choice;
 pub mod device;
 pub mod faults;
+pub mod guide;
 pub mod history;
 pub mod lock;
 pub mod marks;

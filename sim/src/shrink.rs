@@ -7,7 +7,7 @@
 use crate::checkers::{Rule, Violation};
 use crate::faults::{Window, damaged_nodes};
 use crate::scenario::Scenario;
-use crate::world::{Options, run};
+use crate::world::Report;
 
 /// The shortest window of a fault that is tried, in milliseconds.
 const WINDOW_MIN: u64 = 20;
@@ -23,12 +23,14 @@ pub struct Shrunk {
     pub runs: u64,
 }
 
-/// Makes the smallest scenario that it can find, in at most `runs_max` runs.
+/// Makes the smallest scenario that it can find, in at most `runs_max` runs. `run` plays a scenario;
+/// [`world::run`](crate::world::run) does so with the built-in application.
 ///
 /// `None` if `scenario` breaks no rule.
-pub fn shrink(scenario: &Scenario, runs_max: u64) -> Option<Shrunk> {
-    let violation = run(scenario, Options::default()).violation?;
+pub fn shrink(scenario: &Scenario, runs_max: u64, run: &dyn Fn(&Scenario) -> Report) -> Option<Shrunk> {
+    let violation = run(scenario).violation?;
     let mut search = Search {
+        run,
         rule: violation.rule,
         best: Shrunk { scenario: scenario.clone(), violation, runs: 1 },
         runs_max,
@@ -42,29 +44,30 @@ pub fn shrink(scenario: &Scenario, runs_max: u64) -> Option<Shrunk> {
 }
 
 /// For each fault of a failing scenario: does it fail without it?
-pub fn blame(scenario: &Scenario) -> Vec<(Window, Option<Violation>)> {
+pub fn blame(scenario: &Scenario, run: &dyn Fn(&Scenario) -> Report) -> Vec<(Window, Option<Violation>)> {
     let each = scenario.faults.iter().map(|window| {
         let mut without = scenario.clone();
         without.faults.retain(|other| other.id != window.id);
-        (window.clone(), run(&without, Options::default()).violation)
+        (window.clone(), run(&without).violation)
     });
     each.collect()
 }
 
-struct Search {
+struct Search<'a> {
+    run: &'a dyn Fn(&Scenario) -> Report,
     rule: Rule,
     best: Shrunk,
     runs_max: u64,
 }
 
-impl Search {
+impl Search<'_> {
     /// Takes a scenario as the best if it breaks the same rule.
     fn try_scenario(&mut self, scenario: Scenario) -> bool {
         if self.best.runs >= self.runs_max || scenario == self.best.scenario || !is_within_budget(&scenario) {
             return false;
         }
         self.best.runs += 1;
-        let found = run(&scenario, Options::default()).violation.filter(|found| found.rule == self.rule);
+        let found = (self.run)(&scenario).violation.filter(|found| found.rule == self.rule);
         let Some(violation) = found else { return false };
         (self.best.scenario, self.best.violation) = (scenario, violation);
         true
@@ -72,7 +75,7 @@ impl Search {
 
     /// Faults that begin after the violation cannot have caused it.
     fn end_at_the_violation(&mut self) {
-        let simulated = run(&self.best.scenario, Options::default()).simulated;
+        let simulated = (self.run)(&self.best.scenario).simulated;
         let now = u64::try_from(simulated.as_millis()).unwrap_or(u64::MAX);
         let mut shorter = self.best.scenario.clone();
         shorter.faults.retain(|window| window.begins <= now);

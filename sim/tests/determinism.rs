@@ -1,19 +1,29 @@
-//! One seed, one run: in this process, again in this process, and in another process.
+//! One seed, one run: in this process, again in this process, and in another process. Both worlds.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Mutex;
 
-use rivven_sim::net::lock;
-use rivven_sim::sweep::sweep;
-use rivven_sim::world::Options;
-
-const SEEDS: u64 = 20;
+use rivven_sim::lock::lock;
+use rivven_sim::scenario::WorldKind;
+use rivven_sim::sweep::{Order, sweep};
 
 /// The hash of each seed's trace, by seed.
-fn hashes() -> Vec<(u64, u64)> {
+fn hashes(world: WorldKind, seeds: u64) -> Vec<(u64, u64)> {
     let found = Mutex::new(Vec::new());
-    let summary = sweep(1, SEEDS, 2, &Options::default().ignored, |report| {
-        lock(&found).push((report.seed, report.hash));
+    let order = Order {
+        world,
+        from: 1,
+        seeds,
+        shard: (1, 1),
+        jobs: 2,
+        without: BTreeSet::new(),
+        ignored: BTreeSet::new(),
+        stops_at_violation: false,
+    };
+    let summary = sweep(&order, |scenario, report| {
+        lock(&found).push((scenario.seed, report.hash));
+        true
     });
     assert_eq!(summary.violations, []);
     let mut found = found.into_inner().expect("not poisoned");
@@ -21,9 +31,9 @@ fn hashes() -> Vec<(u64, u64)> {
     found
 }
 
-fn hashes_of_another_process() -> Vec<(u64, u64)> {
+fn hashes_of_another_process(world: WorldKind, seeds: u64) -> Vec<(u64, u64)> {
     let output = Command::new(env!("CARGO_BIN_EXE_rivven-sim"))
-        .args(["sweep", "--hashes", "--seeds", &SEEDS.to_string()])
+        .args(["sweep", "--hashes", "--seeds", &seeds.to_string(), "--world", &world.to_string()])
         .output()
         .expect("the program runs");
     let text = String::from_utf8(output.stdout).expect("text");
@@ -36,25 +46,19 @@ fn hashes_of_another_process() -> Vec<(u64, u64)> {
     found
 }
 
-#[test]
-fn a_seed_gives_the_same_trace_twice_and_in_another_process() {
-    let first = hashes();
-    assert_eq!(first.len(), 20);
-    assert_eq!(first, hashes(), "twice in one process");
-    assert_eq!(first, hashes_of_another_process(), "in a second process");
+fn assert_that_seeds_repeat(world: WorldKind, seeds: u64) {
+    let first = hashes(world, seeds);
+    assert_eq!(u64::try_from(first.len()), Ok(seeds));
+    assert_eq!(first, hashes(world, seeds), "twice in one process");
+    assert_eq!(first, hashes_of_another_process(world, seeds), "in a second process");
 }
 
 #[test]
-fn wrong_usage_exits_with_2_and_a_clean_run_with_0() {
-    let run = |arguments: &[&str]| {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_rivven-sim")).args(arguments).output().expect("it runs");
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    assert_eq!(run(&["run"]).0, Some(2));
-    assert_eq!(run(&["run", "--seed", "1", "--ignore", "no-such-rule"]).0, Some(2));
-    let (code, text) = run(&["run", "--seed", "1"]);
-    assert_eq!(code, Some(0), "{text}");
-    let hash = text.lines().last().and_then(|line| line.strip_prefix("trace-hash: ")).expect("the last line");
-    assert_eq!(hash.len(), 16, "{hash}");
+fn a_seed_of_the_pure_world_gives_the_same_trace_twice_and_in_another_process() {
+    assert_that_seeds_repeat(WorldKind::Pure, 40);
+}
+
+#[test]
+fn a_seed_of_the_turmoil_world_gives_the_same_trace_twice_and_in_another_process() {
+    assert_that_seeds_repeat(WorldKind::Turmoil, 12);
 }

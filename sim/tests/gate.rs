@@ -5,14 +5,14 @@
 //! After each step the checkers judge what left the nodes: nobody votes, acknowledges or speaks in a
 //! term that is not on its disk, and what a client was told stays so.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use rivven_cluster::id::{NodeId, PeerName, RequestId};
+use rivven_cluster::kv::KeyValue;
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{
     Caller, Config, Durable, Input, Limits, LinkState, Message, Node, Output, Peer, Reply, Request,
@@ -21,9 +21,9 @@ use rivven_cluster::node::{
 use rivven_cluster::raft::{Flow, Timing};
 use rivven_cluster::rng::Seed;
 use rivven_cluster::time::Instant;
-use rivven_sim::checkers::{Checkers, Violation, apply};
-use rivven_sim::net::lock;
-use rivven_sim::workload::Reporting;
+use rivven_sim::app::{Recorded, Ticket};
+use rivven_sim::checkers::{Acknowledged, Checkers, Violation, apply};
+use rivven_sim::history::{History, Outcome};
 
 const NODES: u64 = 3;
 /// The most messages on their way; beyond it the oldest is lost.
@@ -59,7 +59,7 @@ fn any_act() -> impl Strategy<Value = Act> {
 }
 
 struct Slot {
-    node: Node<Reporting>,
+    node: Node<Recorded<KeyValue>>,
     durable: Durable,
     in_flight: Option<WriteBatch>,
     now: Instant,
@@ -69,13 +69,17 @@ struct World {
     seed: u64,
     slots: BTreeMap<u64, Slot>,
     messages: Vec<(u64, u64, Message)>,
-    commands: BTreeMap<RequestId, Bytes>,
+    history: History,
     last_request: u64,
-    checkers: Arc<Mutex<Checkers>>,
+    checkers: Checkers,
 }
 
 fn id(node: u64) -> NodeId {
     NodeId::new(node).expect("nodes count from 1")
+}
+
+fn ticket(request: RequestId) -> Ticket {
+    Ticket { client: 1, operation: request.value() }
 }
 
 fn name(node: u64) -> PeerName {
@@ -84,9 +88,9 @@ fn name(node: u64) -> PeerName {
 
 impl World {
     fn new(seed: u64) -> World {
-        let checkers = Arc::new(Mutex::new(Checkers::default()));
-        let (slots, messages, commands) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-        let mut world = World { seed, slots, messages, commands, last_request: 0, checkers };
+        let (slots, messages, history) = (BTreeMap::new(), Vec::new(), History::default());
+        let checkers = Checkers::new(NODES, BTreeSet::new());
+        let mut world = World { seed, slots, messages, history, last_request: 0, checkers };
         for node in 1..=NODES {
             world.start(node, Durable::default());
         }
@@ -94,7 +98,7 @@ impl World {
     }
 
     fn start(&mut self, node: u64, durable: Durable) {
-        lock(&self.checkers).started(node, &durable);
+        self.checkers.started(node, &durable);
         let peers = (1..=NODES).filter(|other| *other != node).map(name).collect();
         let limits = Limits::default();
         let config = Config {
@@ -106,7 +110,7 @@ impl World {
             flow: Flow::default(),
         };
         let seed = Seed::new(self.seed).child("boot", node * 1000 + durable.boot.value());
-        let state_machine = Reporting::new(node, Arc::clone(&self.checkers));
+        let state_machine = Recorded::new(KeyValue::default(), true);
         let now = Instant::ORIGIN;
         let machine = Node::start(config, seed, durable.clone(), state_machine, now).expect("a sound disk");
         self.slots.insert(node, Slot { node: machine, durable, in_flight: None, now });
@@ -117,7 +121,7 @@ impl World {
 
     fn handle(&mut self, node: u64, input: Input) {
         let slot = self.slots.get_mut(&node).expect("a node");
-        lock(&self.checkers).input(node, &input);
+        self.checkers.input(node, &input);
         slot.node.handle(slot.now, input);
         self.drain(node);
     }
@@ -125,7 +129,7 @@ impl World {
     fn drain(&mut self, node: u64) {
         let slot = self.slots.get_mut(&node).expect("a node");
         while let Some(output) = slot.node.poll() {
-            lock(&self.checkers).output(node, &output);
+            self.checkers.output(node, &output);
             match output {
                 Output::Write(batch) => slot.in_flight = Some(batch),
                 Output::Send { to, message } => {
@@ -137,20 +141,20 @@ impl World {
                     };
                     self.messages.push((node, to, message));
                 }
-                Output::Reply { id, reply: Reply::Done { at, .. } } => {
-                    let command = &self.commands[&id];
-                    lock(&self.checkers).acknowledged.done(command, at.index);
+                Output::Reply { id, reply: Reply::Done { at, answer } } => {
+                    let outcome = Outcome::Done { index: at.index, answer };
+                    self.history.end(ticket(id), self.last_request, outcome);
                 }
                 Output::Reply { id, reply: Reply::Rejected(reason) } => {
-                    let command = &self.commands[&id];
-                    lock(&self.checkers).acknowledged.failed(command, reason.to_string());
+                    let outcome = Outcome::Failed { reason: reason.to_string() };
+                    self.history.end(ticket(id), self.last_request, outcome);
                 }
                 Output::Reply { .. } | Output::Event(_) => {}
             }
         }
         slot.node.assert_invariants();
-        let standing = slot.node.standing();
-        lock(&self.checkers).settled(node, standing);
+        self.checkers.executed(node, &slot.node.state_machine().take_executed());
+        self.checkers.settled(node, 0, slot.node.standing(), slot.node.indexes());
         let excess = self.messages.len().saturating_sub(MESSAGES_MAX);
         self.messages.drain(..excess);
     }
@@ -183,8 +187,9 @@ impl World {
             Act::Propose { node } => {
                 self.last_request += 1;
                 let request = RequestId::new(self.last_request);
-                let command = Bytes::from(format!("ticket {:09} nonsense", self.last_request));
-                self.commands.insert(request, command.clone());
+                let command = Bytes::from_static(b"nonsense");
+                self.history.call(ticket(request), command.clone(), self.last_request);
+                let command = ticket(request).wrap(&command);
                 let request = Input::Request {
                     id: request,
                     from: Caller::Client,
@@ -235,20 +240,20 @@ impl World {
     }
 
     fn violation(&self) -> Option<Violation> {
-        let mut checkers = lock(&self.checkers);
-        checkers.finish(0);
-        checkers.violation.clone()
+        let mut checkers = self.checkers.clone();
+        checkers.note(Acknowledged::judge(&self.history, checkers.commands()));
+        checkers.violation().cloned()
     }
 }
 
 /// How many commands were acknowledged in a world that was played so.
-fn play(seed: u64, acts: &[Act]) -> (World, usize) {
+fn play(seed: u64, acts: &[Act]) -> (World, u64) {
     let mut world = World::new(seed);
     for act in acts {
         world.act(act);
     }
     world.heal();
-    let (acknowledged, _, _) = lock(&world.checkers).acknowledged.counts();
+    let acknowledged = world.history.counts().done;
     (world, acknowledged)
 }
 

@@ -1,4 +1,4 @@
-//! Bounded everything: queues and batches stay within what the limits allow. (Ours, beside Raft's rules.)
+//! Bounded everything: queues and batches stay within what the limits allow. (Ours.)
 //!
 //! The bounds are generous: they tell growth without end from a busy moment.
 

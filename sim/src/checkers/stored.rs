@@ -1,4 +1,4 @@
-//! A damaged disk may lose what it held, it must not make anything up. (Ours; for Raft Fig. 2's stable storage.)
+//! A damaged disk may lose what it held, it must not make anything up. (Ours.)
 //!
 //! When a disk lied, a store may find what was there some time ago: the newest blocks went elsewhere, and
 //! nothing on the disk can tell. But what it finds must once have been there, as a whole. Anything else

@@ -10,6 +10,7 @@ use rivven_sim::lock::lock;
 use rivven_sim::scenario::{Scenario, WorldKind};
 use rivven_sim::shrink::shrink;
 use rivven_sim::sweep::{Order, sweep};
+use rivven_sim::world::{Options, run as run_scenario};
 use serde::{Deserialize, Serialize};
 
 /// The arguments of `hunt`.
@@ -79,9 +80,10 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     let seconds = started.elapsed().as_secs_f64();
     let first = summary.violations.first();
     let scenario = lock(&failed).iter().min_by_key(|scenario| scenario.seed).cloned();
+    let play = |scenario: &Scenario| run_scenario(scenario, Options::default());
     let started = Instant::now();
     let shrunk =
-        scenario.filter(|_| arguments.runs > 0).and_then(|scenario| shrink(&scenario, arguments.runs));
+        scenario.filter(|_| arguments.runs > 0).and_then(|scenario| shrink(&scenario, arguments.runs, &play));
     let found = Catch {
         seeds: summary.seeds,
         seed: first.map(|(seed, _)| *seed),

@@ -78,10 +78,10 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     let root = arguments.tree.clone().unwrap_or_else(project);
     let file = arguments.file.clone().unwrap_or_else(|| root.join("sim/mutants.toml"));
     let mutants = load(&file, &arguments.only)?;
-    let workshop = Workshop::open(&root)?;
     for mutant in &mutants {
-        workshop.check(mutant)?;
+        mutate(&root, mutant)?;
     }
+    let workshop = Workshop::open(&root)?;
     println!(
         "{:<34} {:<22} {:>6} {:>8} {:>7} {:>8}",
         "mutant", "caught by", "seeds", "seconds", "faults", "shrink s"
@@ -114,6 +114,22 @@ fn load(file: &Path, only: &[String]) -> Result<Vec<Mutant>, String> {
     Ok(list.mutant.into_iter().filter(|mutant| only.is_empty() || only.contains(&mutant.id)).collect())
 }
 
+/// The text of the file with the mutant in it. One that does not apply is an error: the code has moved
+/// on, and the list has not.
+fn mutate(root: &Path, mutant: &Mutant) -> Result<String, String> {
+    let path = root.join(&mutant.file);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| format!("mutant {}: cannot read {}: {error}", mutant.id, path.display()))?;
+    match text.matches(&mutant.find).count() {
+        1 => Ok(text.replacen(&mutant.find, &mutant.replace, 1)),
+        count => Err(format!(
+            "mutant {} no longer applies: its text is {count} times in {}, not once",
+            mutant.id,
+            mutant.file.display()
+        )),
+    }
+}
+
 /// The copy of the tree in which mutants are built.
 struct Workshop {
     root: PathBuf,
@@ -142,26 +158,11 @@ impl Workshop {
         write_if_new(&manifest, text.as_bytes())
     }
 
-    /// A mutant that does not apply is an error: the code has moved on, and the list has not.
-    fn check(&self, mutant: &Mutant) -> Result<String, String> {
-        let path = self.root.join(&mutant.file);
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| format!("mutant {}: cannot read {}: {error}", mutant.id, path.display()))?;
-        match text.matches(&mutant.find).count() {
-            1 => Ok(text.replacen(&mutant.find, &mutant.replace, 1)),
-            count => Err(format!(
-                "mutant {} no longer applies: its text is {count} times in {}, not once",
-                mutant.id,
-                mutant.file.display()
-            )),
-        }
-    }
-
     fn judge(&self, mutant: &Mutant, arguments: &Arguments) -> Result<Verdict, String> {
         let bar = ProgressBar::new_spinner().with_message(format!("{}: building", mutant.id));
         bar.enable_steady_tick(core::time::Duration::from_millis(200));
         let path = self.tree.join(&mutant.file);
-        write_if_new(&path, self.check(mutant)?.as_bytes())?;
+        write_if_new(&path, mutate(&self.root, mutant)?.as_bytes())?;
         let built = self.build(mutant);
         bar.set_message(format!("{}: hunting", mutant.id));
         let verdict = built.and_then(|()| self.hunt_all(mutant, arguments));

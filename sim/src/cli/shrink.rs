@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use rivven_sim::scenario::{Scenario, WorldKind};
 use rivven_sim::shrink::{as_test, blame, shrink};
+use rivven_sim::world::{Options, run as run_scenario};
 
 /// The arguments of `shrink`.
 #[derive(clap::Args)]
@@ -35,12 +36,13 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         (None, Some(seed)) => Scenario::draw(seed, arguments.world),
         (None, None) => return Err("say which seed, or which file".to_owned()),
     };
-    let Some(shrunk) = shrink(&scenario, arguments.runs) else {
+    let play = |scenario: &Scenario| run_scenario(scenario, Options::default());
+    let Some(shrunk) = shrink(&scenario, arguments.runs, &play) else {
         println!("no violation: there is nothing to shrink");
         return Ok(true);
     };
     if arguments.blame {
-        for (window, violation) in blame(&scenario) {
+        for (window, violation) in blame(&scenario, &play) {
             let verdict = if violation.is_some() { "also fails without" } else { "NEEDS" };
             println!("{verdict} {:>3}  {}", window.id, window.fault);
         }

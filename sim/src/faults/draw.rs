@@ -55,7 +55,12 @@ fn swarm(stream: &mut Stream, world: WorldKind, shape: &Shape) -> Vec<FaultKind>
             && shape.nodes >= kind.nodes_min()
     });
     let share = stream.between(150, 800);
-    let chosen: Vec<FaultKind> = possible.clone().filter(|_| stream.chance(share, 1000)).collect();
+    let chosen = possible.clone().filter(|kind| {
+        let is_on = stream.chance(share, 1000);
+        // After it nothing but panics can be judged: rare, or it would hide what other kinds find.
+        is_on && (*kind != FaultKind::OldDisk || stream.chance(1, 8))
+    });
+    let chosen: Vec<FaultKind> = chosen.collect();
     if chosen.is_empty() { possible.collect() } else { chosen }
 }
 

@@ -10,6 +10,7 @@ use rivven_cluster::rng::Stream;
 use tokio::time::{Instant, sleep_until};
 
 use super::plan::Strikes;
+use crate::checkers::Checkers;
 use crate::device::Device;
 use crate::faults::FaultKind;
 use crate::lock::lock;
@@ -23,6 +24,7 @@ pub(super) struct SimDisk {
     pub(super) latency: Stream,
     pub(super) shape: Shape,
     pub(super) strikes: Arc<Mutex<Strikes>>,
+    pub(super) checkers: Arc<Mutex<Checkers>>,
     pub(super) in_flight: Option<(WriteId, Instant, Result<(), StorageError>)>,
 }
 
@@ -46,6 +48,7 @@ impl Disk for SimDisk {
         let result = self.storage.write(&batch);
         if was_aiming && self.device.trouble().misdirects_by.is_none() {
             lock(&self.strikes).strike(self.node, FaultKind::Misdirection);
+            lock(&self.checkers).suspect(self.node);
         }
         let due = Instant::now() + self.draw_latency();
         self.in_flight = Some((batch.id, due, result));

@@ -157,8 +157,9 @@ where
         Node::start(config, seed, durable, machine, now).map_err(|error| refused(error.to_string()))?;
     let transport = QuicTransport::start(&seams, &credentials(identity)?, peers, &handle)?;
     let latency = seed.stream("disk latency", 0);
-    let (shape, strikes) = (shared.shape.clone(), Arc::clone(&shared.strikes));
-    let disk = SimDisk { node, storage, device, latency, shape, strikes, in_flight: None };
+    let (strikes, checkers) = (Arc::clone(&shared.strikes), Arc::clone(&shared.checkers));
+    let shape = shared.shape.clone();
+    let disk = SimDisk { node, storage, device, latency, shape, strikes, checkers, in_flight: None };
     let recording = shared.recordings.is_some().then_some(recording);
     let probe = Probe { node, shared, outputs: 0, recording };
     let driver = Driver::new(machine, hardware.clock.clone(), transport, disk, probe, receiver);

@@ -303,7 +303,6 @@ where
                 self.trouble(*node, |trouble| trouble.misdirects_by = None);
                 if lock(&self.shared.strikes).effects.had(window.id) {
                     // What lies in the wrong place is found out when somebody reads.
-                    lock(&self.shared.checkers).suspect(*node);
                     self.crash(sim, *node, Cut::Killed);
                     self.returning.insert(*node, self.now + 100);
                 }

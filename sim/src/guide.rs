@@ -1,0 +1,139 @@
+//! The guide: what the simulator does, how to read what it prints, and how to simulate *your own* state
+//! machine.
+//!
+//! # What a run is
+//!
+//! A [`Scenario`](crate::scenario::Scenario) is everything that makes a run: a seed, a shape (how many
+//! nodes, how fast, how loaded), and a plan of faults, each with its time and its target. A seed draws
+//! one; a file holds one; an editor changes one. Played twice it gives the same trace, byte for byte.
+//!
+//! ```text
+//!   cargo run --release -p rivven-sim -- run --seed 7 --plan seven.json    # what happens in seed 7
+//!   cargo run --release -p rivven-sim -- replay seven.json                 # after you have edited it
+//!   cargo run --release -p rivven-sim -- sweep --seeds 10000               # ten thousand clusters
+//!   cargo run --release -p rivven-sim -- sweep --world turmoil --seeds 300 # over QUIC, TLS and redb
+//!   cargo run --release -p rivven-sim -- shrink --seed 7                   # why, in as few faults as can be
+//!   cargo run --release -p rivven-sim -- mutants                           # is the simulator any good?
+//! ```
+//!
+//! # Two worlds
+//!
+//! | | pure | turmoil |
+//! |---|---|---|
+//! | what runs | the [`Node`](rivven_cluster::node::Node)s alone | driver, quinn, rustls, redb, client |
+//! | what is simulated | everything else | the UDP socket, the block device, the clock |
+//! | a message is | lost, repeated, reordered, damaged, led astray, forged | a UDP datagram under QUIC |
+//! | a disk keeps | whole batches, or redb on faulty blocks | redb on faulty blocks |
+//! | for | volume: find the seed | depth: what lies between machine and wire |
+//!
+//! Both play the same plans under the same checkers. That they are one world is a test: every process of
+//! a turmoil run, told the same again as a bare node, says the same (`tests/conformance.rs`).
+//!
+//! # Simulate your own state machine
+//!
+//! An [`Application`](crate::app::Application) is a state machine and a workload. The world needs no
+//! more to torment it: your commands go through real elections, crashes and torn disks, and the checkers
+//! hold every answer against the log. This example runs when the documentation is tested:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use rivven_cluster::id::LogIndex;
+//! use rivven_cluster::rng::Stream;
+//! use rivven_cluster::state_machine::{RestoreError, StateMachine};
+//! use rivven_sim::app::{Application, Ticket};
+//! use rivven_sim::scenario::{Scenario, WorldKind};
+//! use rivven_sim::world::Options;
+//! use rivven_sim::world::pure::World;
+//!
+//! /// Accounts between which money moves, and never into debt.
+//! #[derive(Default)]
+//! struct Bank {
+//!     accounts: [u64; 4],
+//! }
+//!
+//! impl StateMachine for Bank {
+//!     /// A command is three bytes: from, to, how much. The answer says whether it was done.
+//!     fn apply(&mut self, _index: LogIndex, command: &[u8]) -> Bytes {
+//!         let &[from, to, amount] = command else { return Bytes::from_static(b"what?") };
+//!         let (from, to, amount) = (usize::from(from % 4), usize::from(to % 4), u64::from(amount));
+//!         if from == 0 {
+//!             self.accounts[to] += amount; // account 0 is the mint
+//!         } else if self.accounts[from] < amount {
+//!             return Bytes::from_static(b"no");
+//!         } else {
+//!             self.accounts[from] -= amount;
+//!             self.accounts[to] += amount;
+//!         }
+//!         Bytes::from_static(b"done")
+//!     }
+//!
+//!     fn query(&self, _query: &[u8]) -> Bytes {
+//!         Bytes::from(self.accounts.iter().sum::<u64>().to_string())
+//!     }
+//!
+//!     fn snapshot(&self) -> Bytes {
+//!         self.accounts.iter().flat_map(|balance| balance.to_le_bytes()).collect()
+//!     }
+//!
+//!     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+//!         for (place, bytes) in snapshot.chunks(8).enumerate().take(4) {
+//!             let bytes = bytes.try_into().map_err(|_| RestoreError("not a balance".to_owned()))?;
+//!             self.accounts[place] = u64::from_le_bytes(bytes);
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! /// Clients that move random amounts.
+//! #[derive(Clone)]
+//! struct Transfers;
+//!
+//! impl Application for Transfers {
+//!     type Machine = Bank;
+//!     type Memory = ();
+//!
+//!     fn machine(&self) -> Bank {
+//!         Bank::default()
+//!     }
+//!
+//!     fn command(&self, _: &mut (), _: Ticket, choices: &mut Stream) -> Bytes {
+//!         let mut command = [0; 3];
+//!         choices.fill(&mut command);
+//!         Bytes::copy_from_slice(&command)
+//!     }
+//! }
+//!
+//! for seed in 1..=3 {
+//!     let scenario = Scenario::draw(seed, WorldKind::Pure);
+//!     let report = World::new(scenario, Transfers, Options::default()).run();
+//!     assert_eq!(report.violation, None, "seed {seed}");
+//!     assert!(report.history.counts().done > 100);
+//! }
+//! ```
+//!
+//! If your commands read and write registers, say so in
+//! [`Application::register`](crate::app::Application::register): then `--history` files read well, and on
+//! every eighth seed the histories are searched for a linearization that does not trust the log.
+//!
+//! To shrink a failing scenario of yours, hand [`shrink`](crate::shrink::shrink) a closure that plays it.
+//!
+//! # When a seed fails
+//!
+//! The sweep prints the seed, the rule, the commit and the command that replays it. `shrink` leaves out
+//! faults, nodes, clients and time for as long as the *same* rule breaks, and prints what is left as a
+//! Rust test for `tests/seeds.rs` and as a scenario file. It can do so because every fault draws from
+//! streams of its own ([`choice`](crate::choice)): leaving one out changes nothing about the others.
+//! `shrink --blame` says of each fault of the whole plan whether the run fails without it.
+//!
+//! # Faults, and what is asked of whom
+//!
+//! The kinds are listed at [`Fault`](crate::faults::Fault). Each seed switches on a random subset, strikes
+//! in storms with quiet in between, then heals a random quorum (which must serve while the rest is broken),
+//! then everything (and everybody must catch up). A fault counts only when it had an effect; a sweep of
+//! fifty seeds or more in which a kind had none, or a rare place was not reached, fails.
+//!
+//! Nodes whose disks were wiped, rolled back or damaged are always a minority. A disk that goes back in
+//! time after it promised is more than Raft can survive: from then on only panics, and stores that make
+//! things up, are violations, and the sweep says in how many runs that was so.
+//!
+//! The wall clock is no fault here, because nothing reads it yet.
