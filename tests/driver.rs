@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use rivven_cluster::driver::{
-    Disk, Driver, DriverError, Dropped, Handle, Observer, StorageError, TokioClock, Transport, inbox,
+    Clock, Disk, Driver, DriverError, Dropped, Handle, Observer, StorageError, TokioClock, Transport, inbox,
 };
 use rivven_cluster::id::{LogIndex, WriteId};
 use rivven_cluster::kv::{Command, KeyValue};

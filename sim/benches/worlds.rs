@@ -2,7 +2,6 @@
 //!
 //! Each measurement is printed as criterion's throughput: elements are simulated seconds ("real time")
 //! or events of the pure world. Everything runs on one core.
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use core::time::Duration;
 

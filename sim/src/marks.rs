@@ -99,6 +99,7 @@ impl Marks {
     }
 
     /// Reads what an output of a node shows.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few messages mark a place")]
     pub fn observe(&mut self, node: u64, output: &Output) {
         match output {
             Output::Write(batch) => self.observe_batch(node, batch),
@@ -138,6 +139,7 @@ impl Marks {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few events mark a place")]
     fn observe_event(&mut self, node: u64, event: &Event) {
         match event {
             Event::Halted { reason: Halt::WriteFailed { .. } } => reachable!(self, WriteFailed),
@@ -146,11 +148,7 @@ impl Marks {
                 self.leaders.insert(node);
                 reachable!(self, ElectionWon);
             }
-            Event::Standing(_) => {
-                if self.leaders.remove(&node) {
-                    reachable!(self, LeaderDeposed);
-                }
-            }
+            Event::Standing(_) if self.leaders.remove(&node) => reachable!(self, LeaderDeposed),
             _ => {}
         }
     }

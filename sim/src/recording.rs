@@ -49,9 +49,9 @@ pub struct Difference {
     /// The number of the step, from 0.
     pub step: usize,
     /// What was recorded there.
-    pub recorded: Step,
+    pub recorded: Box<Step>,
     /// What it asks for now; nothing if it asks for nothing.
-    pub found: Option<Output>,
+    pub found: Option<Box<Output>>,
 }
 
 impl Recording {
@@ -66,7 +66,10 @@ impl Recording {
             Node::start(config, self.seed, durable, machine, self.started).expect("it started before");
         let mut is_draining = true;
         for (number, step) in self.steps.iter().enumerate() {
-            let differs = |found| Err(Difference { step: number, recorded: step.clone(), found });
+            let differs = |found: Option<Output>| {
+                let (recorded, found) = (Box::new(step.clone()), found.map(Box::new));
+                Err(Difference { step: number, recorded, found })
+            };
             if let Step::Output(expected) = step {
                 is_draining = true;
                 match node.poll() {

@@ -53,6 +53,7 @@ impl RedbStorage {
 
     /// Makes a store beside `path` and moves it there: a crash while redb makes its file would leave one
     /// that it never opens again.
+    #[expect(clippy::disallowed_types, reason = "a rename is durable when its folder is synced")]
     fn make(path: &Path, owner: &Owner) -> Result<(), StorageError> {
         let beside = path.with_extension("new");
         let place = beside.display().to_string();

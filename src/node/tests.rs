@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::formation::VoterSet;
 use crate::kv::KeyValue;
-use crate::raft::{BIRTH, Body, HardState, Message as RaftMessage, Snapshot, Timing, Verdict};
+use crate::raft::{BIRTH, Body, Flow, HardState, Message as RaftMessage, Snapshot, Timing, Verdict};
 
 fn id(node: u64) -> NodeId {
     NodeId::new(node).unwrap()
@@ -32,7 +32,8 @@ pub(super) fn start(durable: Durable, now: Instant) -> Node<KeyValue> {
     let peers = BTreeSet::from(["node2:9093".parse().unwrap()]);
     let address = "node1:9093".parse().unwrap();
     let limits = Limits { proposals_max: 5, ..Limits::default() };
-    let config = Config { id: id(1), address, peers, timing: Timing::default(), limits };
+    let config =
+        Config { id: id(1), address, peers, timing: Timing::default(), limits, flow: Flow::default() };
     Node::start(config, Seed::new(1), durable, KeyValue::default(), now).unwrap()
 }
 

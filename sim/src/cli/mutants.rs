@@ -174,9 +174,12 @@ impl Workshop {
     fn build(&self, mutant: &Mutant) -> Result<(), String> {
         let mut cargo = Command::new("cargo");
         cargo.current_dir(&self.tree).args(["build", "--release", "--quiet", "--package", "rivven-sim"]);
-        let output =
-            cargo.arg("--target-dir").arg(&self.target).env("RUSTFLAGS", "--cap-lints=allow").output();
-        let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;
+        let output = cargo
+            .arg("--target-dir")
+            .arg(&self.target)
+            .env("RUSTFLAGS", "--cap-lints=allow")
+            .env("CARGO_INCREMENTAL", "1");
+        let output = cargo.output().map_err(|error| format!("cannot start cargo: {error}"))?;
         if output.status.success() {
             return Ok(());
         }

@@ -69,8 +69,10 @@ pub fn replay(arguments: ReplayArguments) -> Result<bool, String> {
 }
 
 fn play(scenario: &Scenario, outputs: Outputs) -> Result<bool, String> {
-    let trace = outputs.trace.as_deref().map(create).transpose()?;
-    let trace = trace.map(|file| Box::new(file) as Box<dyn Write + Send>);
+    let mut trace: Option<Box<dyn Write + Send>> = None;
+    if let Some(path) = &outputs.trace {
+        trace = Some(Box::new(create(path)?));
+    }
     let ignored = outputs.ignore.into_iter().collect();
     let report = world::run(scenario, Options { ignored, trace, recordings: None });
     if let Some(path) = &outputs.history {

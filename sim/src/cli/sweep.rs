@@ -115,7 +115,7 @@ fn progress(seeds: u64) -> Result<ProgressBar, String> {
 
 fn print(summary: &Summary, world: WorldKind, took: Duration) {
     let (wall, simulated) = (took.as_secs_f64(), summary.simulated.as_secs_f64());
-    let seeds = summary.seeds.max(1) as f64;
+    let seeds = in_float(summary.seeds.max(1));
     println!(
         "{} seeds in {wall:.1} s, {world} world: {:.1} seeds/s, {:.0} simulated seconds per second",
         summary.seeds,
@@ -123,9 +123,9 @@ fn print(summary: &Summary, world: WorldKind, took: Duration) {
         simulated / wall
     );
     if summary.events > 0 {
-        println!("{:.0} events per second", summary.events as f64 / wall);
+        println!("{:.0} events per second", in_float(summary.events) / wall);
     }
-    let each = |count: u64| count as f64 / seeds;
+    let each = |count: u64| in_float(count) / seeds;
     println!(
         "a seed, on average: {:.1} simulated seconds, {:.0} acknowledged commands, {:.1} faults that had an effect",
         simulated / seeds,
@@ -149,6 +149,12 @@ fn print(summary: &Summary, world: WorldKind, took: Duration) {
         println!("in {} runs a disk went back on its word, which nothing survives", summary.forgiven);
     }
     print_verdict(summary, world);
+}
+
+/// For rates and averages, which are rounded anyway.
+#[expect(clippy::as_conversions, reason = "there is no other way from u64 to f64")]
+fn in_float(count: u64) -> f64 {
+    count as f64
 }
 
 fn print_verdict(summary: &Summary, world: WorldKind) {

@@ -66,6 +66,7 @@ fn swarm(stream: &mut Stream, world: WorldKind, shape: &Shape) -> Vec<FaultKind>
 
 impl FaultKind {
     /// How many nodes it takes for the kind to make a difference.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "told apart by their order below")]
     fn nodes_min(self) -> u64 {
         use FaultKind::{Bridge, Corruption, Delay, Duplication, Isolation, Loss, Misdelivery};
         use FaultKind::{Reordering, Ring, Truncation};

@@ -10,6 +10,7 @@ mod weather;
 
 use std::fmt;
 
+use crate::device::Cut;
 use serde::{Deserialize, Serialize};
 
 pub use self::draw::{damaged_nodes, plan};
@@ -232,6 +233,19 @@ impl Fault {
             | Fault::Flapping { .. }
             | Fault::Misdelivery { .. }
             | Fault::Forgery { .. } => None,
+        }
+    }
+
+    /// What a loss of power leaves of the writes under way.
+    #[must_use]
+    pub fn power_cut(&self) -> Cut {
+        let kind = self.kind();
+        if kind == FaultKind::TornWrites {
+            Cut::Torn
+        } else if kind == FaultKind::ReorderedWrites {
+            Cut::Reordered
+        } else {
+            Cut::Lost
         }
     }
 

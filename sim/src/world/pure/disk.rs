@@ -12,9 +12,9 @@ use crate::shape::Store;
 /// A disk. At most one write is under way.
 pub(super) enum NodeDisk {
     /// The contract of a store: a batch is there or not.
-    Batches(BatchDisk),
+    Batches(Box<BatchDisk>),
     /// redb on blocks that tear, rot and go astray.
-    Redb(RedbDisk),
+    Redb(Box<RedbDisk>),
 }
 
 #[derive(Clone, Default)]
@@ -52,8 +52,8 @@ pub(super) enum Ended {
 impl NodeDisk {
     pub(super) fn new(store: Store) -> NodeDisk {
         match store {
-            Store::Batches => NodeDisk::Batches(BatchDisk::default()),
-            Store::Redb => NodeDisk::Redb(RedbDisk::default()),
+            Store::Batches => NodeDisk::Batches(Box::default()),
+            Store::Redb => NodeDisk::Redb(Box::default()),
         }
     }
 

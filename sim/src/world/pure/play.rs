@@ -33,6 +33,7 @@ impl<A: Application> World<A> {
         if begins { self.begin(place, &window) } else { self.end(&window) }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "faults of the network are the weather")]
     fn begin(&mut self, place: usize, window: &Window) {
         let now = self.now;
         match &window.fault {
@@ -79,6 +80,7 @@ impl<A: Application> World<A> {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "faults of the network are the weather")]
     fn end(&mut self, window: &Window) {
         let now = self.now;
         match &window.fault {
@@ -138,11 +140,7 @@ impl<A: Application> World<A> {
         if self.host(node).doomed != Some(place) {
             return;
         }
-        let cut = match window.fault {
-            Fault::TornWrites { .. } => Cut::Torn,
-            Fault::ReorderedWrites { .. } => Cut::Reordered,
-            _ => Cut::Lost,
-        };
+        let cut = window.fault.power_cut();
         self.host(node).is_off = true;
         if self.end_process(node, cut) == Ended::Lost {
             self.effects.count(window.id, window.fault.kind());

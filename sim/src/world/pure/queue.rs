@@ -100,9 +100,9 @@ mod tests {
             queue.push(at, Event::Start { node });
         }
         let order: Vec<(u64, u64)> = core::iter::from_fn(|| queue.pop())
-            .map(|(at, event)| match event {
-                Event::Start { node } => (at, node),
-                other => panic!("{other:?}"),
+            .map(|(at, event)| {
+                let Event::Start { node } = event else { panic!("{event:?}") };
+                (at, node)
             })
             .collect();
         assert_eq!(order, [(3, 2), (3, 4), (5, 1), (5, 3)]);

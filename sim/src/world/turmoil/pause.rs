@@ -2,6 +2,7 @@
 //!
 //! The node's own task and all of quinn's are wrapped. What the links do in tasks of their own cannot
 //! reach the network without quinn, nor the node without its task.
+#![expect(clippy::disallowed_types, reason = "quinn's runtime trait names the system's types")]
 
 use core::fmt;
 use core::pin::Pin;

@@ -228,6 +228,10 @@ where
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "faults of the network are the weather, slow disks ask"
+    )]
     fn begin(&mut self, sim: &mut Sim<'_>, place: usize, window: &Window) {
         let kind = window.fault.kind();
         match &window.fault {
@@ -283,10 +287,15 @@ where
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "faults of the network are the weather, slow disks ask"
+    )]
     fn end(&mut self, sim: &mut Sim<'_>, window: &Window) {
         match &window.fault {
             Fault::PowerLoss { node } | Fault::TornWrites { node } | Fault::ReorderedWrites { node } => {
-                if self.doomed.remove(node).is_none() {
+                let has_struck = self.doomed.remove(node).is_none();
+                if has_struck {
                     sim.bounce(host_name(*node));
                 }
             }
@@ -334,12 +343,7 @@ where
         for (node, place) in due {
             self.doomed.remove(&node);
             let fault = self.scenario.faults[place].fault.clone();
-            let cut = match fault {
-                Fault::TornWrites { .. } => Cut::Torn,
-                Fault::ReorderedWrites { .. } => Cut::Reordered,
-                _ => Cut::Lost,
-            };
-            if self.crash(sim, node, cut) > 0 {
+            if self.crash(sim, node, fault.power_cut()) > 0 {
                 self.strike(node, fault.kind());
             }
         }
