@@ -178,13 +178,13 @@ impl Device {
         blocks.durable = image;
     }
 
-    /// Changes a few bits of what is stored, for good. Returns how many.
+    /// Changes up to forty bits of what is stored, for good. Returns how many.
     pub fn rot(&self, fate: &mut Stream) -> u64 {
         let mut blocks = lock(&self.blocks);
         if blocks.durable.is_empty() {
             return 0;
         }
-        let flips = fate.between(1, 9);
+        let flips = fate.between(1, 40);
         for _ in 0..flips {
             let place = below(fate, blocks.durable.len());
             // Most of the file is empty; what holds something is hit as often as what does not.

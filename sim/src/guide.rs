@@ -8,7 +8,7 @@
 //! one; a file holds one; an editor changes one. Played twice it gives the same trace, byte for byte.
 //!
 //! ```text
-//!   cargo run --release -p rivven-sim -- run --seed 7 --plan seven.json    # what happens in seed 7
+//!   cargo run --release -p rivven-sim -- run --seed 7 --save seven.json    # what happens in seed 7
 //!   cargo run --release -p rivven-sim -- replay seven.json                 # after you have edited it
 //!   cargo run --release -p rivven-sim -- sweep --seeds 10000               # ten thousand clusters
 //!   cargo run --release -p rivven-sim -- sweep --world turmoil --seeds 300 # over QUIC, TLS and redb

@@ -33,7 +33,7 @@ fn a_run_writes_its_plan_its_trace_and_its_history_and_replays_from_the_plan() {
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (plan, trace, history) = (path("plan.json"), path("trace.txt"), path("history.jsonl"));
     let (code, text, _) =
-        sim(&["run", "--seed", "3", "--plan", &plan, "--trace", &trace, "--history", &history]);
+        sim(&["run", "--seed", "3", "--save", &plan, "--trace", &trace, "--history", &history]);
     assert_eq!(code, Some(0), "{text}");
     let hash = text.lines().last().and_then(|line| line.strip_prefix("trace-hash: ")).expect("the last line");
     assert_eq!(hash.len(), 16, "{hash}");
@@ -41,6 +41,11 @@ fn a_run_writes_its_plan_its_trace_and_its_history_and_replays_from_the_plan() {
     let (code, again, _) = sim(&["replay", &plan]);
     assert_eq!(code, Some(0), "{again}");
     assert_eq!(again.lines().last(), text.lines().last(), "the plan is the whole run");
+
+    let (code, again, _) = sim(&["run", "--seed", "3", "--plan", &plan]);
+    assert_eq!((code, again.lines().last()), (Some(0), text.lines().last()));
+    let (_, other, _) = sim(&["run", "--seed", "4", "--plan", &plan]);
+    assert_ne!(other.lines().last(), text.lines().last(), "the seed decides the rest");
 
     let scenario = std::fs::read_to_string(&plan).expect("the plan");
     assert_eq!(Scenario::parse(&scenario).expect("a scenario").seed, 3);

@@ -1,12 +1,14 @@
 //! One seed, one run: in this process, again in this process, and in another process. Both worlds.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use rivven_sim::lock::lock;
-use rivven_sim::scenario::WorldKind;
+use rivven_sim::scenario::{Scenario, WorldKind};
 use rivven_sim::sweep::{Order, sweep};
+use rivven_sim::world::{Options, run};
 
 /// The hash of each seed's trace, by seed.
 fn hashes(world: WorldKind, seeds: u64) -> Vec<(u64, u64)> {
@@ -49,8 +51,51 @@ fn hashes_of_another_process(world: WorldKind, seeds: u64) -> Vec<(u64, u64)> {
 fn assert_that_seeds_repeat(world: WorldKind, seeds: u64) {
     let first = hashes(world, seeds);
     assert_eq!(u64::try_from(first.len()), Ok(seeds));
-    assert_eq!(first, hashes(world, seeds), "twice in one process");
-    assert_eq!(first, hashes_of_another_process(world, seeds), "in a second process");
+    let repeats = [
+        ("twice in one process", hashes(world, seeds)),
+        ("in a second process", hashes_of_another_process(world, seeds)),
+    ];
+    for (how, again) in repeats {
+        let differing = first.iter().zip(&again).find(|(one, other)| one != other);
+        if let Some(((seed, _), _)) = differing {
+            panic!("seed {seed} differs, {how}; {}", first_difference(*seed, world));
+        }
+        assert_eq!(first.len(), again.len(), "{how}");
+    }
+}
+
+/// The first record of two traces of a seed that is not the same.
+fn first_difference(seed: u64, world: WorldKind) -> String {
+    let trace = || {
+        let text = Text::default();
+        let options = Options { trace: Some(Box::new(text.clone())), ..Options::default() };
+        run(&Scenario::draw(seed, world), options);
+        String::from_utf8(lock(&text.0).clone()).expect("text")
+    };
+    let (one, other) = (trace(), trace());
+    let differing = one.lines().zip(other.lines()).find(|(one, other)| one != other);
+    differing.map_or("both traces are equal this time".to_owned(), |(one, other)| {
+        format!("first at\n{one}\n{other}")
+    })
+}
+
+/// A trace as text, in memory.
+#[derive(Clone, Default)]
+struct Text(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        lock(&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_first_difference_of_two_traces_is_found() {
+    assert_eq!(first_difference(1, WorldKind::Pure), "both traces are equal this time");
 }
 
 #[test]

@@ -51,6 +51,8 @@ rules! {
     Liveness "liveness",
     /// Queues and batches stay within their bounds.
     Resources "resources",
+    /// What contradicts itself, or what a node knows, is dropped at its door.
+    Lies "lies",
     /// Nobody refuses messages that only a broken promise explains.
     Alarm "alarm",
     /// The assertions inside the machines, and nodes that stop by themselves.

@@ -80,7 +80,10 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     let seconds = started.elapsed().as_secs_f64();
     let first = summary.violations.first();
     let scenario = lock(&failed).iter().min_by_key(|scenario| scenario.seed).cloned();
-    let play = |scenario: &Scenario| run_scenario(scenario, Options::default());
+    let play = |scenario: &Scenario| {
+        let ignored = order.ignored.clone();
+        run_scenario(scenario, Options { ignored, ..Options::default() })
+    };
     let started = Instant::now();
     let shrunk =
         scenario.filter(|_| arguments.runs > 0).and_then(|scenario| shrink(&scenario, arguments.runs, &play));

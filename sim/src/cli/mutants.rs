@@ -61,6 +61,9 @@ struct Mutant {
     replace: String,
     /// Where it shows itself.
     world: WorldKind,
+    /// Checkers that are not asked, so that those behind them show what they catch.
+    #[serde(default)]
+    ignore: Vec<String>,
     /// Must die within seconds, or the simulator is broken.
     #[serde(default)]
     canary: bool,
@@ -174,11 +177,9 @@ impl Workshop {
     fn build(&self, mutant: &Mutant) -> Result<(), String> {
         let mut cargo = Command::new("cargo");
         cargo.current_dir(&self.tree).args(["build", "--release", "--quiet", "--package", "rivven-sim"]);
-        let output = cargo
-            .arg("--target-dir")
-            .arg(&self.target)
-            .env("RUSTFLAGS", "--cap-lints=allow")
-            .env("CARGO_INCREMENTAL", "1");
+        cargo.arg("--target-dir").arg(&self.target);
+        // A mutant may leave something unused; and most of it was built for the mutant before.
+        cargo.env("RUSTFLAGS", "--cap-lints=allow").env("CARGO_INCREMENTAL", "1");
         let output = cargo.output().map_err(|error| format!("cannot start cargo: {error}"))?;
         if output.status.success() {
             return Ok(());
@@ -207,6 +208,9 @@ impl Workshop {
     fn hunt(&self, mutant: &Mutant, seeds: u64, without: Option<FaultKind>) -> Result<Catch, String> {
         let mut hunt = Command::new(self.target.join("release/rivven-sim"));
         hunt.args(["hunt", "--seeds", &seeds.to_string(), "--world", &mutant.world.to_string()]);
+        for rule in &mutant.ignore {
+            hunt.args(["--ignore", rule]);
+        }
         if let Some(kind) = without {
             hunt.args(["--without", kind.name(), "--runs", "0"]);
         } else if mutant.world == WorldKind::Turmoil {

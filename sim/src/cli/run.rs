@@ -1,5 +1,6 @@
 //! `run` and `replay`: one scenario, what happened, and the hash of its trace.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -17,15 +18,18 @@ pub struct Arguments {
     /// The seed.
     #[arg(long)]
     seed: u64,
-    /// Where it is played.
-    #[arg(long, default_value_t = WorldKind::Pure)]
-    world: WorldKind,
+    /// Where it is played; pure if neither this nor the plan says.
+    #[arg(long)]
+    world: Option<WorldKind>,
+    /// Take shape and faults from this scenario file, instead of drawing them from the seed.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
     /// Leave out this kind of fault; may be repeated.
     #[arg(long, value_name = "KIND")]
     without: Vec<FaultKind>,
     /// Write the scenario to this file, to edit it and `replay` it.
     #[arg(long, value_name = "FILE")]
-    plan: Option<PathBuf>,
+    save: Option<PathBuf>,
     #[command(flatten)]
     outputs: Outputs,
 }
@@ -55,9 +59,18 @@ struct Outputs {
 
 /// Runs one seed.
 pub fn run(arguments: Arguments) -> Result<bool, String> {
-    let without = arguments.without.into_iter().collect();
-    let scenario = Scenario::draw_without(arguments.seed, arguments.world, &without);
-    if let Some(path) = &arguments.plan {
+    let without: BTreeSet<FaultKind> = arguments.without.into_iter().collect();
+    let scenario = match &arguments.plan {
+        None => Scenario::draw_without(arguments.seed, arguments.world.unwrap_or(WorldKind::Pure), &without),
+        Some(path) => {
+            let mut scenario = super::load(path)?;
+            scenario.seed = arguments.seed;
+            scenario.world = arguments.world.unwrap_or(scenario.world);
+            scenario.faults.retain(|window| !without.contains(&window.fault.kind()));
+            scenario
+        }
+    };
+    if let Some(path) = &arguments.save {
         super::save(path, &scenario.to_text())?;
     }
     play(&scenario, arguments.outputs)

@@ -20,7 +20,7 @@ pub struct Arguments {
     file: Option<PathBuf>,
     /// Write the small scenario to this file.
     #[arg(long, value_name = "FILE")]
-    plan: Option<PathBuf>,
+    save: Option<PathBuf>,
     /// The most runs.
     #[arg(long, default_value_t = 1000)]
     runs: u64,
@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         println!("  {:>6} to {:>6} ms  {}", window.begins, window.ends, window.fault);
     }
     println!("\n{}", as_test(&shrunk));
-    if let Some(path) = &arguments.plan {
+    if let Some(path) = &arguments.save {
         super::save(path, &shrunk.scenario.to_text())?;
         println!("replay: cargo run --release -p rivven-sim -- replay {}", path.display());
     }

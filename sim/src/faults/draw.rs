@@ -97,8 +97,13 @@ impl Plan<'_> {
         let count = if several { stream.between(2, self.shape.nodes + 1) } else { 1 };
         for node in subset(stream, self.shape.nodes, count) {
             let fault = self.draw(stream, kind, node);
-            let longest = if matches!(kind, FaultKind::ClockDrift) { 20_000 } else { 3500 };
-            let ends = (now + stream.between(150, longest)).min(until.max(now + 150));
+            let longest = if kind == FaultKind::ClockDrift { 20_000 } else { 3500 };
+            // A process that is back within an election may be asked for its vote again.
+            let shortest = if stops_process(kind) { 5 } else { 150 };
+            let shortest = if stream.chance(1, 3) { shortest } else { 150 };
+            let lasts =
+                if shortest < 150 { stream.between(shortest, 150) } else { stream.between(150, longest) };
+            let ends = (now + lasts).min(until.max(now + 150));
             self.add(Window { id: 0, begins: now, ends, fault });
         }
     }

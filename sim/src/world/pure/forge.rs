@@ -13,6 +13,7 @@ use super::process::node_id;
 use super::queue::Event;
 use super::{MILLISECOND, World};
 use crate::app::Application;
+use crate::checkers::Rule;
 use crate::choice::Draw;
 use crate::faults::{Fault, FaultKind};
 use crate::reachable;
@@ -41,33 +42,39 @@ impl<A: Application> World<A> {
         let victim = choices.between(1, self.scenario.shape.nodes + 1);
         let pause = choices.between(5, 120);
         if victim != liar && self.host(victim).waiting.is_none() {
-            let before = self.refusals(victim);
-            self.lie(liar, victim, &mut choices);
-            if self.refusals(victim) > before {
+            let before = self.refused_and_stalled(victim);
+            let told = self.lie(liar, victim, &mut choices);
+            let after = self.refused_and_stalled(victim);
+            if after.0 > before.0 {
                 self.effects.count(window.id, FaultKind::Forgery);
                 reachable!(self.marks, ForgeryRefused);
+            } else if let Some(lie) = told.filter(|_| after == before) {
+                self.checkers
+                    .broken(Rule::Lies, format!("node {victim} believes node {liar}, who lies: {lie:?}"));
             }
         }
         *self.choices.stream(Draw::Fault, window.id * 10_000) = choices;
         self.queue.push(self.now + pause * MILLISECOND, Event::Forge { place });
     }
 
-    fn refusals(&mut self, node: u64) -> u64 {
-        let process = self.host(node).process.as_ref();
-        process.map_or(0, |process| process.node().status().stats.refused.values().sum())
+    /// How many messages a node has dropped at the door, and how many because its disk is silent.
+    fn refused_and_stalled(&mut self, node: u64) -> (u64, u64) {
+        let stats = self.host(node).process.as_ref().map(|process| process.node().status().stats);
+        stats.map_or((0, 0), |stats| (stats.refused.values().sum(), stats.stalled))
     }
 
-    fn lie(&mut self, liar: u64, victim: u64, choices: &mut Stream) {
+    /// Tells a lie, if there is somebody to hear it; returns what it was.
+    fn lie(&mut self, liar: u64, victim: u64, choices: &mut Stream) -> Option<Message> {
         let nodes = self.scenario.shape.nodes;
-        let Some(process) = &self.host(victim).process else { return };
-        let (Some(standing), Some(indexes)) = (process.node().standing(), process.node().indexes()) else {
-            return;
-        };
+        let process = self.host(victim).process.as_ref()?;
+        let (standing, indexes) = (process.node().standing()?, process.node().indexes()?);
         let third = (1..=nodes).find(|node| *node != liar && *node != victim).unwrap_or(STRANGER);
         let victim = Victim { id: node_id(victim), standing, indexes, third: node_id(third) };
         let (from, to) = (node_id(liar), victim.id);
         let (from, message) = invent(from, &victim, choices);
+        let told = message.clone();
         self.deliver(to.value(), Input::Message { from, message: NodeMessage::Raft(message) });
+        Some(told)
     }
 }
 
@@ -78,7 +85,7 @@ fn invent(liar: NodeId, victim: &Victim, choices: &mut Stream) -> (NodeId, Messa
     let say = |term: Term, body: Body| Message { to, term, body };
     let granted = Verdict { granted: true, commit: Position::default() };
     let leads = victim.standing.role == Role::Leader;
-    let message = match choices.below(16) {
+    let message = match choices.below(18) {
         0 => Message { to: victim.third, term, body: Body::VoteResponse(granted) },
         1 => return (node_id(STRANGER), say(later, heartbeat(0))),
         2 => return (to, say(later, heartbeat(0))),
@@ -87,7 +94,10 @@ fn invent(liar: NodeId, victim: &Victim, choices: &mut Stream) -> (NodeId, Messa
         5 => say(later, append(Position::default(), vec![entry(1, later), entry(3, later)])),
         6 => say(later, append(at(victim.indexes.last, term), falling(victim.indexes.last, later))),
         7 => say(later, append(at(LogIndex::new(u64::MAX - 1), term), vec![entry(u64::MAX, later)])),
-        8 => say(later, append(at(LogIndex::new(u64::MAX / 2), Term::new(0)), vec![])),
+        8 => {
+            let beyond = LogIndex::new(victim.indexes.last.value() + 1 + choices.below(9));
+            say(later, append(at(beyond, Term::new(0)), vec![]))
+        }
         9 => say(later, contradiction(victim, later)),
         10 => say(later, heartbeat(victim.indexes.last.value() + 1 + choices.below(5))),
         11 if leads => {
@@ -101,6 +111,13 @@ fn invent(liar: NodeId, victim: &Victim, choices: &mut Stream) -> (NodeId, Messa
         }
         13 if leads => say(term, heartbeat(0)),
         14 if victim.standing.leader != Some(liar) => say(term, Body::TimeoutNow),
+        15 if !leads && victim.indexes.persisted < victim.indexes.last => {
+            say(term, Body::VoteResponse(granted))
+        }
+        16 => {
+            let (commit, context) = (LogIndex::default(), bytes::Bytes::from_static(b"a read"));
+            say(later, Body::Heartbeat { commit, context })
+        }
         _ => {
             let last = at(victim.indexes.last, Term::new(0));
             let ballot = Ballot { last, commit: Position::default(), transfer: false };
