@@ -90,6 +90,26 @@ pub enum Cut {
     Reordered,
 }
 
+/// What was lost when a process ended.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Loss {
+    /// How many written blocks.
+    pub blocks: u64,
+    /// Whether of the unsynced writes some blocks are there and some are not.
+    pub is_mixed: bool,
+}
+
+impl Loss {
+    /// Whether it shows what this way to end does.
+    #[must_use]
+    pub fn shows(self, cut: Cut) -> bool {
+        match cut {
+            Cut::Killed | Cut::Lost => self.blocks > 0,
+            Cut::Torn | Cut::Reordered => self.is_mixed,
+        }
+    }
+}
+
 impl Device {
     /// Attaches the device to a new process.
     pub fn attach(&self) -> Device {
@@ -120,10 +140,10 @@ impl Device {
         lock(&self.blocks).trouble = trouble;
     }
 
-    /// The process ends. Returns how many blocks were lost that had been written.
+    /// The process ends. Tells what was lost of what had been written.
     ///
     /// Call it before the process is ended: what a dying process writes on its way out does not exist.
-    pub fn cut(&self, cut: Cut, fate: &mut Stream) -> u64 {
+    pub fn cut(&self, cut: Cut, fate: &mut Stream) -> Loss {
         let mut blocks = lock(&self.blocks);
         blocks.ended += 1;
         let pending = core::mem::take(&mut blocks.pending);
@@ -133,8 +153,9 @@ impl Device {
         for command in &pending[..synced] {
             apply(&mut blocks.durable, command);
         }
-        let mut lost = 0;
+        let (mut lost, mut written) = (0, 0);
         for command in &pending[synced..done] {
+            written += blocks_of(command);
             lost += match cut {
                 Cut::Killed => keep(&mut blocks.durable, command, true),
                 Cut::Lost => keep(&mut blocks.durable, command, false),
@@ -142,10 +163,11 @@ impl Device {
                 Cut::Torn => tear(&mut blocks.durable, command, fate),
             };
         }
+        let is_mixed = 0 < lost && lost < written;
         // The engine waits for each sync, so the device was never told the rest.
         lost += pending[done..].iter().map(blocks_of).sum::<u64>();
         blocks.visible = blocks.durable.clone();
-        lost
+        Loss { blocks: lost, is_mixed }
     }
 
     /// Makes the store of `owner` if the device is empty: beside it, and put in place at once, as the

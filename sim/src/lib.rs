@@ -1,31 +1,30 @@
 //! Whole clusters from one seed, with faults, and checks that they kept their promises.
 //!
 //! A run is a number. From it follow the size of the cluster, what its clients do, what goes wrong and
-//! when, and every random draw of every part, down to the keys of TLS. The hosts run what production
-//! runs: the driver, quinn, rustls, redb. Three things are simulated: the UDP socket ([`net`]), the block
-//! device ([`disk`]), and tokio's clock, which turmoil moves a millisecond at a time.
+//! when, and every random draw of every part. It is played in one of two worlds: the pure one, in which
+//! the machines alone run on a heap of events, thousands of times faster than real time; or turmoil's,
+//! in which the production driver, quinn, rustls and redb run over a simulated socket, disk and clock.
 //!
 //! ```text
-//!   seed ─► shape, workload, faults::plan
-//!             │
-//!             ▼              ┌─ host: driver ─ node ─ redb ── disk (late, torn by power loss)
-//!   world::run ─ turmoil ────┤           └─ quinn ─ rustls ── net  (loss, delay, partitions)
-//!             │              └─ clients: the production client ── workload
-//!             ├─► trace: every datagram, input and output ─► one hash
-//!             └─► checkers: one rule a file ─► the first violation
+//!   seed ─► Scenario: shape, plan of faults ──► JSON file, edited, shrunk, pinned
+//!              │
+//!              ▼             ┌ pure:    queue ─ Node ─ disk (batches, or redb on faulty blocks)
+//!           world::run ──────┤
+//!              │             └ turmoil: hosts ─ driver ─ quinn, rustls, redb ─ socket, device, clock
+//!              │
+//!              ├─► faults::Weather: what becomes of each message    (one for both worlds)
+//!              ├─► history: what clients did and were told
+//!              ├─► trace: every input and output ─► one hash
+//!              └─► checkers: one rule a file ─► the first violation ─► shrink
 //! ```
 //!
-//! # Reading a failure
-//!
-//! `sweep` prints the seed, the rule and the command that replays it. `run --seed N --trace FILE` writes
-//! every record of that run, a line each; the last lines are what led to the violation. Two runs of one
-//! seed give the same file: the first line in which they differ is a bug in the simulator itself.
+//! The [guide] shows how to use it, and how to simulate a state machine of your own.
 //!
 //! # What it cost to be exact
 //!
-//! The same times and sizes of packets are not enough, see [`entropy`]. All `select!`s are biased, all
-//! maps are ordered, nothing asks the system for the time or for random numbers, and what a dying
-//! process writes does not reach its disk.
+//! All `select!`s are biased, all maps are ordered, nothing asks the system for the time or for random
+//! numbers (TLS draws its keys from the seed, too), what a dying process writes does not reach its disk,
+//! and what it has sent arrives although it is dead.
 
 pub mod app;
 pub mod checkers;

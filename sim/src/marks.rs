@@ -52,6 +52,7 @@ marks! {
     Retried "a client found the leader at its second try",
     ForgeryRefused "a lie was dropped at the door",
     ServedByQuorum "a quorum served while the rest was broken",
+    RolledBack "a disk was read as it was some time ago",
 }
 
 impl Mark {
@@ -59,7 +60,10 @@ impl Mark {
     /// store keeps of a batch is not looked into.
     pub fn is_of(self, world: WorldKind) -> bool {
         world == WorldKind::Pure
-            || !matches!(self, Mark::ForgeryRefused | Mark::BatchKept | Mark::BatchLost | Mark::Retried)
+            || !matches!(
+                self,
+                Mark::ForgeryRefused | Mark::RolledBack | Mark::BatchKept | Mark::BatchLost | Mark::Retried
+            )
     }
 }
 
@@ -84,6 +88,12 @@ impl Marks {
     /// A place was reached; usually written as `reachable!(marks, Place)`.
     pub fn note(&mut self, mark: Mark) {
         *self.counts.entry(mark).or_default() += 1;
+    }
+
+    /// A new process of a node started: what its last one was is no longer so.
+    pub fn started(&mut self, node: u64) {
+        self.leaders.remove(&node);
+        self.ends.remove(&node);
     }
 
     /// How often it was reached.

@@ -9,10 +9,13 @@ use rivven_cluster::rng::Seed;
 use serde::{Deserialize, Serialize};
 
 use crate::faults::{self, FaultKind, Window};
-use crate::shape::Shape;
+use crate::shape::{Shape, Store};
 
 /// The format of scenario files. Others are refused.
 pub const SCENARIO_FORMAT: u64 = 1;
+
+/// The longest time in a scenario, in milliseconds: an hour. No fault has a number beyond it either.
+const TIME_MAX: u64 = 3_600_000;
 
 /// The worlds in which a scenario can be played.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
@@ -140,11 +143,32 @@ impl Scenario {
         if positive.contains(&0) {
             return senseless("a count or size in the shape is zero".to_owned());
         }
+        let times = [shape.election_max, shape.patience, shape.think.1, shape.slow_write, shape.ends];
+        if times.into_iter().any(|time| time > TIME_MAX) {
+            return senseless(format!("a time in the shape is longer than {TIME_MAX} ms"));
+        }
+        let micros = [shape.message_micros.1, shape.write_micros.1];
+        if micros.into_iter().any(|time| time > TIME_MAX * 1000) || shape.clients > 1000 {
+            return senseless("more than 1000 clients, or a delay longer than an hour".to_owned());
+        }
+        if shape.value_bytes_max > 1_000_000 {
+            return senseless("values may be longer than a command".to_owned());
+        }
         let mut ids = BTreeSet::new();
         for window in &self.faults {
             let strangers = window.fault.nodes().into_iter().find(|node| !(1..=shape.nodes).contains(node));
             if let Some(node) = strangers {
                 return senseless(format!("fault {} names node {node}, which is not there", window.id));
+            }
+            let kind = window.fault.kind();
+            let has_blocks = self.world == WorldKind::Turmoil || shape.store == Store::Redb;
+            let fits = (has_blocks || !kind.needs_blocks())
+                && (self.world == WorldKind::Pure || !kind.needs_messages());
+            if !fits {
+                return senseless(format!("fault {}: this world or store has no {kind}", window.id));
+            }
+            if window.ends > TIME_MAX || window.id > TIME_MAX || !window.fault.has_sound_sizes() {
+                return senseless(format!("fault {} has a number that is out of its range", window.id));
             }
             if window.begins >= window.ends || !ids.insert(window.id) {
                 return senseless(format!("fault {} ends before it begins, or is there twice", window.id));
@@ -176,5 +200,15 @@ mod tests {
         assert!(refused("\"format\": 1", "\"format\": 9").contains("format 9"));
         assert!(refused("\"seed\": 1", "\"seed\": \"x\"").contains("line"));
         assert!(refused("\"nodes\": ", "\"nodes\": 9999").contains("nodes"));
+        let with = |fault: &str| {
+            let window = format!("{{\"id\": 1, \"begins\": 1, \"ends\": 2, \"fault\": {fault}}}");
+            let mut scenario = Scenario::draw(1, WorldKind::Pure);
+            scenario.faults.clear();
+            let text = scenario.to_text().replacen("\"faults\": []", &format!("\"faults\": [{window}]"), 1);
+            Scenario::parse(&text).unwrap_err().to_string()
+        };
+        assert!(with(r#"{"clock-drift": {"node": 1, "ppm": -1000000}}"#).contains("range"));
+        assert!(with(r#"{"slow-sync": {"node": 1, "most": 0}}"#).contains("range"));
+        assert!(with(r#"{"restart": {"node": 77}}"#).contains("node 77"));
     }
 }

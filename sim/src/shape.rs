@@ -74,9 +74,8 @@ impl Shape {
         let nodes = *pick(stream, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7, 7]);
         let think_min = *pick(stream, &[0, 2, 10, 50]);
         let write_min = *pick(stream, &[50, 500, 1000]);
-        let faults_until = stream.between(40_000, 48_000);
-        let quorum_until = faults_until + stream.between(9000, 12_000);
-        Shape {
+        let faults_until = stream.between(38_000, 44_000);
+        let mut shape = Shape {
             nodes,
             clients: stream.between(2, 6),
             election_min,
@@ -95,10 +94,16 @@ impl Shape {
             slow_write: *pick(stream, &[10, 100, 400]),
             store: if stream.chance(1, 4) { Store::Redb } else { Store::Batches },
             faults_until,
-            quorum_until,
-            work_until: quorum_until + 7000,
-            ends: quorum_until + 20_000,
-        }
+            quorum_until: 0,
+            work_until: 0,
+            ends: 0,
+        };
+        // Each phase is long enough to be judged.
+        let judged = stream.between(2000, 5000);
+        shape.quorum_until = faults_until + shape.service_bound() + shape.patience + judged;
+        shape.work_until = shape.quorum_until + shape.service_bound() + judged;
+        shape.ends = shape.work_until + 15_000;
+        shape
     }
 
     /// Five calm nodes with heartbeats every 50 ms and two writes a second: what benchmarks measure.

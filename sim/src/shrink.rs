@@ -75,6 +75,7 @@ impl Search<'_> {
 
     /// Faults that begin after the violation cannot have caused it.
     fn end_at_the_violation(&mut self) {
+        self.best.runs += 1;
         let simulated = (self.run)(&self.best.scenario).simulated;
         let now = u64::try_from(simulated.as_millis()).unwrap_or(u64::MAX);
         let mut shorter = self.best.scenario.clone();
@@ -148,8 +149,10 @@ impl Search<'_> {
 
 /// A smaller cluster must not be asked to survive more than it can.
 fn is_within_budget(scenario: &Scenario) -> bool {
-    let damaged = u64::try_from(damaged_nodes(&scenario.faults).len()).unwrap_or(u64::MAX);
-    damaged <= (scenario.shape.nodes - 1) / 2
+    let lasting = scenario.faults.iter().filter(|window| window.ends > scenario.shape.faults_until);
+    let mut broken = damaged_nodes(&scenario.faults);
+    broken.extend(lasting.flat_map(|window| window.fault.nodes()));
+    u64::try_from(broken.len()).unwrap_or(u64::MAX) <= (scenario.shape.nodes - 1) / 2
 }
 
 /// A failing scenario as a test for `sim/tests/seeds.rs`.

@@ -56,6 +56,8 @@ pub struct Summary {
     pub events: u64,
     /// In how many runs a disk went back on its word.
     pub forgiven: u64,
+    /// In how many runs the search for a linearization was given up.
+    pub undecided: u64,
     /// What all faults did.
     pub effects: Effects,
     /// Which rare places were reached.
@@ -79,6 +81,7 @@ impl Summary {
         self.restarts += report.restarts;
         self.events += report.events;
         self.forgiven += u64::from(report.forgiven);
+        self.undecided += u64::from(report.undecided);
         self.effects.add(&report.effects);
         self.marks.add(&report.marks);
         self.planned.extend(scenario.faults.iter().map(|window| window.fault.kind()));

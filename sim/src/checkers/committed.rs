@@ -1,7 +1,7 @@
 //! Raft §5.3 and §5.4.3: what is committed is durable on a majority, and never changes.
 //!
 //! When the first node's commit index reaches an entry, a majority must hold it on disk, as the copies
-//! of the disks show. A node whose disk was emptied may have held anything before. Whoever reaches it later must have the same log up to there.
+//! of the disks show. A disk that was emptied counts with what it held before. Whoever reaches it later must have the same log up to there.
 
 use std::collections::BTreeMap;
 
@@ -52,10 +52,8 @@ impl Committed {
                 }
                 None => {
                     self.log.insert(index, prefix);
-                    let holders = (1..=self.nodes).filter(|holder| {
-                        promises.is_forgetful(*holder)
-                            || promises.durable_term(*holder, index) == Some(prefix.term)
-                    });
+                    let holders =
+                        (1..=self.nodes).filter(|holder| promises.has_held(*holder, index, prefix.term));
                     let count = u64::try_from(holders.count()).unwrap_or_default();
                     // The birth is committed by all founders' pledge, before any of them holds it.
                     if index > BIRTH.index && count <= self.nodes / 2 {
@@ -68,6 +66,18 @@ impl Committed {
                 }
             }
             index = index.next();
+        }
+        Ok(())
+    }
+
+    /// `node` has a new log from `first` on: what it has committed must still be there.
+    pub fn rewritten(&self, node: u64, first: LogIndex, logs: &LogMatching) -> Verdict {
+        let Some(judged) = self.judged.get(&node).filter(|judged| first <= **judged) else { return Ok(()) };
+        for (index, expected) in self.log.range(first..=*judged) {
+            if logs.prefix(node, *index) != Some(*expected) {
+                let what = format!("node {node} has committed index {index}, and replaces it");
+                return broken(Rule::Committed, what);
+            }
         }
         Ok(())
     }
@@ -123,5 +133,19 @@ pub(super) mod tests {
         let mut checker = Committed::new(2);
         assert_eq!(checker.advance(1, LogIndex::new(2), &logs, &promises), Ok(()));
         assert!(checker.advance(2, LogIndex::new(2), &logs, &promises).is_err());
+    }
+
+    #[test]
+    fn replacing_what_one_has_committed_is_a_violation() {
+        let (mut logs, mut promises) = (born(&[1]), DurablePromise::default());
+        for batch in [birth(), batch(vec![entry(2, 2, "a")])] {
+            written(&mut promises, 1, &batch);
+        }
+        logs.written(1, &batch(vec![entry(2, 2, "a")])).unwrap();
+        let mut checker = Committed::new(1);
+        assert_eq!(checker.advance(1, LogIndex::new(2), &logs, &promises), Ok(()));
+        assert_eq!(checker.rewritten(1, LogIndex::new(2), &logs), Ok(()));
+        logs.written(1, &batch(vec![entry(2, 3, "b")])).unwrap();
+        assert!(checker.rewritten(1, LogIndex::new(2), &logs).is_err());
     }
 }

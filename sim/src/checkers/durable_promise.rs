@@ -4,7 +4,7 @@
 //! message that leaves must be covered by that copy. After a restart, the disk must hold that copy, or
 //! that copy with the batch that was in flight, whole: batches are atomic.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rivven_cluster::id::{LogIndex, NodeId, Term, WriteId};
 use rivven_cluster::node::{Durable, WriteBatch};
@@ -16,8 +16,8 @@ use super::{Rule, Verdict, broken};
 #[derive(Clone, Default)]
 pub struct DurablePromise {
     disks: BTreeMap<u64, Disk>,
-    /// Nodes whose disks were emptied.
-    forgetful: BTreeSet<u64>,
+    /// What disks held when they were emptied.
+    former: BTreeMap<u64, Durable>,
 }
 
 #[derive(Clone, Default)]
@@ -69,24 +69,18 @@ impl DurablePromise {
 
     /// The disk of `node` was emptied.
     pub fn emptied(&mut self, node: u64) {
-        self.disks.insert(node, Disk::default());
-        self.forgetful.insert(node);
-    }
-
-    /// Whether the disk of `node` was emptied once.
-    pub fn is_forgetful(&self, node: u64) -> bool {
-        self.forgetful.contains(&node)
-    }
-
-    /// The term of the entry that is durable on `node` at an index.
-    pub fn durable_term(&self, node: u64, index: LogIndex) -> Option<Term> {
-        let durable = &self.disks.get(&node)?.durable;
-        let start = durable.snapshot.as_ref()?.at;
-        if index == start.index {
-            return Some(start.term);
+        let Disk { mut durable, in_flight } = self.disks.insert(node, Disk::default()).unwrap_or_default();
+        if let Some(batch) = in_flight {
+            apply(&mut durable, &batch);
         }
-        let place = index.value().checked_sub(start.index.value() + 1)?;
-        durable.entries.get(usize::try_from(place).ok()?).map(|entry| entry.at.term)
+        self.former.entry(node).or_insert(durable);
+    }
+
+    /// Whether `node` holds, or held before its disk was emptied, an entry of this index and term.
+    pub fn has_held(&self, node: u64, index: LogIndex, term: Term) -> bool {
+        let held = |durable: &Durable| term_at(durable, index) == Some(term);
+        self.disks.get(&node).is_some_and(|disk| held(&disk.durable))
+            || self.former.get(&node).is_some_and(held)
     }
 
     /// `node` sends `message` to `to`.
@@ -140,6 +134,15 @@ fn takes_nothing_back(node: u64, durable: &Durable, batch: &WriteBatch) -> Verdi
         }
         Some(_) | None => Ok(()),
     }
+}
+
+fn term_at(durable: &Durable, index: LogIndex) -> Option<Term> {
+    let start = durable.snapshot.as_ref()?.at;
+    if index == start.index {
+        return Some(start.term);
+    }
+    let place = index.value().checked_sub(start.index.value() + 1)?;
+    durable.entries.get(usize::try_from(place).ok()?).map(|entry| entry.at.term)
 }
 
 fn has_term(durable: &Durable, term: Term) -> bool {

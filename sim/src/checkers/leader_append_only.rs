@@ -18,9 +18,14 @@ pub struct LeaderAppendOnly {
 }
 
 impl LeaderAppendOnly {
-    /// `node` settled in a standing. Tells whether it is new.
-    pub fn settled(&mut self, node: u64, standing: Standing) -> bool {
-        self.standings.insert(node, standing) != Some(standing)
+    /// `node` takes a standing.
+    pub fn stands(&mut self, node: u64, standing: Standing) {
+        self.standings.insert(node, standing);
+    }
+
+    /// A new process of `node` started.
+    pub fn started(&mut self, node: u64) {
+        self.standings.remove(&node);
     }
 
     /// `node` writes a batch over what is in `logs`.
@@ -53,7 +58,7 @@ mod tests {
         logs.written(1, &batch(vec![entry(2, 2, "a")])).unwrap();
         let mut checker = LeaderAppendOnly::default();
         let leads = Standing { role: Role::Leader, term: Term::new(2), leader: NodeId::new(1) };
-        assert!(checker.settled(1, leads));
+        checker.stands(1, leads);
         assert_eq!(checker.write(1, &batch(vec![entry(3, 2, "b")]), &logs), Ok(()));
         assert_eq!(checker.write(1, &batch(vec![entry(2, 3, "c")]), &logs), Ok(()), "deposed since");
         assert!(checker.write(1, &batch(vec![entry(2, 2, "c")]), &logs).is_err());

@@ -69,6 +69,9 @@ pub struct Checkers {
     resources: Resources,
     /// Nodes whose disks are not to be trusted.
     suspects: BTreeSet<u64>,
+    /// Nodes that lie by plan.
+    liars: BTreeSet<u64>,
+    has_forgiven: bool,
     /// The first violation; what comes after it may be its echo.
     violation: Option<Violation>,
 }
@@ -97,30 +100,33 @@ impl Checkers {
         self.note(broken(rule, what));
     }
 
-    /// Alarms are expected: somebody in this run lies, or messages go astray.
-    pub fn expect_alarms(&mut self) {
-        self.ignored.insert(Rule::Alarm);
+    /// This node lies: alarms about it are expected.
+    pub fn expect_lies_of(&mut self, node: u64) {
+        self.liars.insert(node);
     }
 
     /// A disk went back on what it promised: only panics are judged from now on.
     pub fn forgive(&mut self) {
+        self.has_forgiven = true;
         let asked = [Rule::Invariant, Rule::Stored];
         self.ignored.extend(Rule::ALL.iter().copied().filter(|rule| !asked.contains(rule)));
     }
 
     /// Whether a disk went back on what it promised.
     pub fn has_forgiven(&self) -> bool {
-        self.ignored.contains(&Rule::ElectionSafety) && self.ignored.contains(&Rule::DurablePromise)
+        self.has_forgiven
     }
 
     /// The disk of `node` was emptied: nothing is promised any more.
     pub fn disk_emptied(&mut self, node: u64) {
         self.promises.emptied(node);
+        self.stored.emptied(node);
     }
 
     /// The disk of `node` may have lost or changed something without a word.
     pub fn suspect(&mut self, node: u64) {
         self.suspects.insert(node);
+        self.stored.struck(node);
     }
 
     /// Whether the disk of `node` is not to be trusted.
@@ -130,16 +136,20 @@ impl Checkers {
 
     /// A node's process started, on this durable state.
     pub fn started(&mut self, node: u64, durable: &Durable) {
-        let verdict = self.stored.started(node, durable, !self.suspects.contains(&node));
-        self.note(verdict);
-        match self.promises.started(node, durable) {
+        let kept = self.promises.started(node, durable);
+        let verdict = self.stored.started(node, durable, kept.is_ok());
+        match kept {
             // The store could not know: the newest of its blocks went elsewhere.
-            Err(_) if self.suspects.contains(&node) => self.forgive(),
-            verdict => self.note(verdict),
+            Err(_) if self.suspects.contains(&node) => {
+                self.note(verdict);
+                self.forgive();
+            }
+            kept => self.note(kept),
         }
         let verdict = self.logs.started(node, durable);
         self.note(verdict);
         self.monotone.started(node);
+        self.append_only.started(node);
         self.commands.started(node, durable.snapshot.as_ref().map(|snapshot| snapshot.at.index));
     }
 
@@ -149,6 +159,10 @@ impl Checkers {
         if let Some(batch) = self.promises.written(node, *id) {
             let verdict = self.logs.written(node, &batch);
             self.note(verdict);
+            if let Some(first) = batch.entries.first() {
+                let verdict = self.committed.rewritten(node, first.at.index, &self.logs);
+                self.note(verdict);
+            }
         }
     }
 
@@ -169,7 +183,8 @@ impl Checkers {
                 let verdict = self.promises.send(node, to.value(), message);
                 self.note(verdict);
             }
-            Output::Event(Event::Alarm { from, refusal }) => {
+            Output::Event(Event::Standing(standing)) => self.stands(node, *standing),
+            Output::Event(Event::Alarm { from, refusal }) if !self.liars.contains(&from.value()) => {
                 let what = format!("node {node} refuses what node {from} says: {refusal:?}");
                 self.broken(Rule::Alarm, what);
             }
@@ -188,11 +203,14 @@ impl Checkers {
         let settled = indexes.commit.min(indexes.persisted);
         let verdict = self.committed.advance(node, settled, &self.logs, &self.promises);
         self.note(verdict);
-        let is_new = self.append_only.settled(node, standing);
-        if standing.role == Role::Leader && is_new {
+    }
+
+    fn stands(&mut self, node: u64, standing: Standing) {
+        self.append_only.stands(node, standing);
+        if standing.role == Role::Leader {
             let verdict = self.elections.leads(node, standing.term);
             self.note(verdict);
-            let verdict = LeaderCompleteness::judge(node, indexes.last, &self.logs, &self.committed);
+            let verdict = LeaderCompleteness::judge(node, &self.logs, &self.committed);
             self.note(verdict);
         }
     }

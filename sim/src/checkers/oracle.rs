@@ -4,6 +4,8 @@
 //! commands, in log order, are run through a fresh state machine, and each answer must be what its
 //! client was told. And a command that had been answered before another was called stands before it.
 
+use std::collections::BTreeSet;
+
 use rivven_cluster::state_machine::StateMachine;
 
 use super::{Rule, StateMachineSafety, Verdict, broken};
@@ -17,14 +19,18 @@ impl Oracle {
     /// Holds the history against the log.
     pub fn judge<A: Application>(app: &A, history: &History, commands: &StateMachineSafety) -> Verdict {
         let mut machine = app.machine();
+        let mut seen = BTreeSet::new();
         let mut latest_call = (0, Ticket { client: 0, operation: 0 });
         for (index, ticketed) in commands.in_order() {
-            let Some((ticket, command)) = Ticket::unwrap(ticketed) else { continue };
-            let answer = machine.apply(index, command);
-            let Some(operation) = history.find(ticket) else {
-                let what = format!("index {index} holds a command that no client sent: {ticket:?}");
+            let sent = Ticket::unwrap(ticketed).and_then(|(ticket, command)| {
+                let operation = history.find(ticket).filter(|operation| operation.command == command)?;
+                seen.insert(ticket).then_some((ticket, command, operation))
+            });
+            let Some((ticket, command, operation)) = sent else {
+                let what = format!("index {index} holds what no client sent, or what stands elsewhere, too");
                 return broken(Rule::Oracle, what);
             };
+            let answer = machine.apply(index, command);
             if let Outcome::Done { answer: told, .. } = &operation.outcome {
                 if *told != answer {
                     let what =
@@ -94,5 +100,16 @@ mod tests {
     fn an_order_against_real_time_is_a_violation() {
         assert_eq!(judge(2, (1, 2), 3, (3, 4)), Ok(()));
         assert!(judge(2, (3, 4), 3, (1, 2)).is_err());
+    }
+
+    #[test]
+    fn a_command_that_nobody_sent_is_a_violation() {
+        let (mut commands, mut history) = (StateMachineSafety::default(), History::default());
+        let app = KeyValueApp::new(&Shape::light(1));
+        history.call(ticket(1), put(), 1);
+        commands.applied(1, LogIndex::new(2), &ticket(1).wrap(&put()), b"").unwrap();
+        assert_eq!(Oracle::judge(&app, &history, &commands), Ok(()));
+        commands.applied(1, LogIndex::new(3), &ticket(1).wrap(&get()), b"").unwrap();
+        assert!(Oracle::judge(&app, &history, &commands).is_err());
     }
 }

@@ -18,8 +18,8 @@ use super::{Rule, Verdict, broken};
 pub struct StateMachineSafety {
     /// What any node has executed, by index, and the hash of the answer.
     executed: BTreeMap<LogIndex, (Bytes, u64)>,
-    /// Up to where each running node has executed.
-    reached: BTreeMap<u64, LogIndex>,
+    /// From where on, and up to where, each running node has executed.
+    reached: BTreeMap<u64, (LogIndex, LogIndex)>,
     /// Where each command stands, by its hash: no two are equal.
     places: BTreeMap<u128, LogIndex>,
 }
@@ -27,7 +27,8 @@ pub struct StateMachineSafety {
 impl StateMachineSafety {
     /// `node` started; its state machine begins after its snapshot.
     pub fn started(&mut self, node: u64, snapshot: Option<LogIndex>) {
-        self.reached.insert(node, snapshot.unwrap_or_default());
+        let start = snapshot.unwrap_or_default();
+        self.reached.insert(node, (start, start));
     }
 
     /// `node` writes a batch; a snapshot in it replaces the state machine.
@@ -40,7 +41,7 @@ impl StateMachineSafety {
     /// `node` executed `command`, and got `answer`.
     pub fn applied(&mut self, node: u64, index: LogIndex, command: &Bytes, answer: &[u8]) -> Verdict {
         let violation = |what: String| broken(Rule::StateMachineSafety, what);
-        let reached = self.reached.entry(node).or_default();
+        let (_, reached) = self.reached.entry(node).or_default();
         if *reached >= index {
             return violation(format!("node {node} went back to index {index}"));
         }
@@ -49,6 +50,11 @@ impl StateMachineSafety {
             return violation(format!("node {node} left out the command at index {skipped}"));
         }
         *reached = index;
+        let is_new = !self.executed.contains_key(&index);
+        let left_out = |(start, reached): &(LogIndex, LogIndex)| *start < index && index < *reached;
+        if let Some((other, _)) = self.reached.iter().find(|(_, range)| is_new && left_out(range)) {
+            return violation(format!("node {other} left out the command at index {index}"));
+        }
         let answer = xxh3_64(answer);
         let (first, first_answer) = self.executed.entry(index).or_insert_with(|| (command.clone(), answer));
         if first != command {
@@ -80,7 +86,7 @@ impl StateMachineSafety {
 
     /// The first index at which `node` lacks what another has executed.
     pub fn first_gap(&self, node: u64) -> Option<LogIndex> {
-        let reached = self.reached.get(&node).copied().unwrap_or_default();
+        let (_, reached) = self.reached.get(&node).copied().unwrap_or_default();
         let beyond = (Bound::Excluded(reached), Bound::Unbounded);
         self.executed.range(beyond).next().map(|(index, _)| *index)
     }
@@ -128,5 +134,12 @@ mod tests {
         assert_eq!(checker.first_gap(2), Some(LogIndex::new(2)));
         assert!(apply(&mut checker, 2, 3, "b").is_err());
         assert_eq!(checker.first_gap(1), None);
+    }
+
+    #[test]
+    fn a_command_that_the_first_leaves_out_is_a_violation_too() {
+        let mut checker = StateMachineSafety::default();
+        assert_eq!(apply(&mut checker, 1, 3, "b"), Ok(()));
+        assert!(apply(&mut checker, 2, 2, "a").is_err(), "node 1 went past it");
     }
 }

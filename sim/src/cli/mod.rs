@@ -8,6 +8,8 @@ pub mod sweep;
 
 use std::path::Path;
 
+use rivven_sim::checkers::Rule;
+use rivven_sim::faults::FaultKind;
 use rivven_sim::scenario::Scenario;
 
 /// The commit that this program was built from, as far as it can be told where it runs.
@@ -32,6 +34,12 @@ pub fn load(path: &Path) -> Result<Scenario, String> {
 /// Writes a text to a file.
 pub fn save(path: &Path, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// The flags that leave out kinds of faults and rules, as they are typed.
+pub fn flags(without: &[FaultKind], ignored: &[Rule]) -> String {
+    let without = without.iter().map(|kind| format!(" --without {kind}"));
+    without.chain(ignored.iter().map(|rule| format!(" --ignore {rule}"))).collect()
 }
 
 /// The command that runs a seed again.

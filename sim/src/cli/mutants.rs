@@ -4,9 +4,11 @@
 //! fails. Production code carries no hooks for this: a mutant is a piece of text and what takes its
 //! place.
 
-use std::collections::BTreeMap;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use indicatif::ProgressBar;
 use rivven_sim::faults::FaultKind;
@@ -18,6 +20,11 @@ use super::hunt::Catch;
 /// What of the tree is copied.
 const COPIED: [&str; 8] =
     ["Cargo.toml", "Cargo.lock", "README.md", "clippy.toml", "src", "sim/Cargo.toml", "sim/src", "fuzz"];
+
+/// How many seeds the unmutated code must survive before any mutant is hunted.
+const CONTROL_SEEDS: u64 = 100;
+/// How long one hunt may take: a mutant that hangs is no longer waited for.
+const HUNT_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// The arguments of `mutants`.
 #[derive(clap::Args)]
@@ -85,6 +92,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         mutate(&root, mutant)?;
     }
     let workshop = Workshop::open(&root)?;
+    workshop.control(&mutants)?;
     println!(
         "{:<34} {:<22} {:>6} {:>8} {:>7} {:>8}",
         "mutant", "caught by", "seeds", "seconds", "faults", "shrink s"
@@ -161,9 +169,33 @@ impl Workshop {
         write_if_new(&manifest, text.as_bytes())
     }
 
+    /// The unmutated copy must pass what the mutants are hunted with, or their deaths prove nothing.
+    fn control(&self, mutants: &[Mutant]) -> Result<(), String> {
+        let hunts: BTreeSet<(bool, &[String])> =
+            mutants.iter().map(|mutant| (mutant.world == WorldKind::Turmoil, &mutant.ignore[..])).collect();
+        for (is_turmoil, ignore) in hunts {
+            let sound = Mutant {
+                id: "(none)".to_owned(),
+                rule: String::new(),
+                file: PathBuf::new(),
+                find: String::new(),
+                replace: String::new(),
+                world: if is_turmoil { WorldKind::Turmoil } else { WorldKind::Pure },
+                ignore: ignore.to_vec(),
+                canary: false,
+            };
+            self.build(&sound)?;
+            let catch = self.hunt(&sound, if is_turmoil { 10 } else { CONTROL_SEEDS }, None)?;
+            if let (Some(seed), Some(rule)) = (catch.seed, catch.rule) {
+                return Err(format!("without any mutant seed {seed} breaks {rule}: repair that first"));
+            }
+        }
+        Ok(())
+    }
+
     fn judge(&self, mutant: &Mutant, arguments: &Arguments) -> Result<Verdict, String> {
         let bar = ProgressBar::new_spinner().with_message(format!("{}: building", mutant.id));
-        bar.enable_steady_tick(core::time::Duration::from_millis(200));
+        bar.enable_steady_tick(Duration::from_millis(200));
         let path = self.tree.join(&mutant.file);
         write_if_new(&path, mutate(&self.root, mutant)?.as_bytes())?;
         let built = self.build(mutant);
@@ -216,12 +248,32 @@ impl Workshop {
         } else if mutant.world == WorldKind::Turmoil {
             hunt.args(["--runs", "60"]);
         }
-        let output = hunt.output().map_err(|error| format!("cannot start the hunt: {error}"))?;
+        let output =
+            run_within(&mut hunt, HUNT_MAX).map_err(|error| format!("mutant {}: {error}", mutant.id))?;
         let text = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(&text).map_err(|error| {
             let said = String::from_utf8_lossy(&output.stderr);
             format!("mutant {}: the hunt ended with {}: {error}\n{said}", mutant.id, output.status)
         })
+    }
+}
+
+/// Runs a command, and ends it when it takes too long.
+fn run_within(command: &mut Command, limit: Duration) -> Result<Output, String> {
+    let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = spawned.map_err(|error| format!("cannot start the hunt: {error}"))?;
+    let started = Instant::now();
+    loop {
+        // What a hunt says fits into a pipe, so it never waits for us to read.
+        match child.try_wait() {
+            Ok(Some(_)) => return child.wait_with_output().map_err(|error| error.to_string()),
+            Ok(None) if started.elapsed() > limit => {
+                let _ = child.kill();
+                return Err(format!("the hunt took longer than {limit:?} and was ended"));
+            }
+            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+            Err(error) => return Err(error.to_string()),
+        }
     }
 }
 

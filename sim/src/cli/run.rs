@@ -59,6 +59,7 @@ struct Outputs {
 
 /// Runs one seed.
 pub fn run(arguments: Arguments) -> Result<bool, String> {
+    let flags = super::flags(&arguments.without, &arguments.outputs.ignore);
     let without: BTreeSet<FaultKind> = arguments.without.into_iter().collect();
     let scenario = match &arguments.plan {
         None => Scenario::draw_without(arguments.seed, arguments.world.unwrap_or(WorldKind::Pure), &without),
@@ -73,15 +74,21 @@ pub fn run(arguments: Arguments) -> Result<bool, String> {
     if let Some(path) = &arguments.save {
         super::save(path, &scenario.to_text())?;
     }
-    play(&scenario, arguments.outputs)
+    let mut replay = super::replay(&scenario);
+    if let Some(path) = &arguments.plan {
+        replay = format!("{replay} --plan {}", path.display());
+    }
+    play(&scenario, arguments.outputs, &format!("{replay}{flags}"))
 }
 
 /// Runs a scenario file.
 pub fn replay(arguments: ReplayArguments) -> Result<bool, String> {
-    play(&super::load(&arguments.file)?, arguments.outputs)
+    let flags = super::flags(&[], &arguments.outputs.ignore);
+    let replay = format!("cargo run --release -p rivven-sim -- replay {}{flags}", arguments.file.display());
+    play(&super::load(&arguments.file)?, arguments.outputs, &replay)
 }
 
-fn play(scenario: &Scenario, outputs: Outputs) -> Result<bool, String> {
+fn play(scenario: &Scenario, outputs: Outputs, replay: &str) -> Result<bool, String> {
     let mut trace: Option<Box<dyn Write + Send>> = None;
     if let Some(path) = &outputs.trace {
         trace = Some(Box::new(create(path)?));
@@ -94,7 +101,7 @@ fn play(scenario: &Scenario, outputs: Outputs) -> Result<bool, String> {
         let written = report.history.write(&app, &mut file).and_then(|()| file.flush());
         written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
-    print(scenario, &report);
+    print(scenario, &report, replay);
     Ok(report.violation.is_none())
 }
 
@@ -103,7 +110,7 @@ fn create(path: &Path) -> Result<BufWriter<File>, String> {
     Ok(BufWriter::new(file))
 }
 
-fn print(scenario: &Scenario, report: &Report) {
+fn print(scenario: &Scenario, report: &Report, replay: &str) {
     let Scenario { seed, world, shape, faults, .. } = scenario;
     println!("seed {seed}, {world} world: {} nodes, {} clients", shape.nodes, shape.clients);
     for window in faults {
@@ -140,7 +147,7 @@ fn print(scenario: &Scenario, report: &Report) {
         None => println!("no violation"),
         Some(violation) => {
             println!("VIOLATION {violation}\n  commit {}, trace format {TRACE_FORMAT}", super::commit());
-            println!("  replay: {}", super::replay(scenario));
+            println!("  replay: {replay}");
         }
     }
     println!("trace: {} records", report.records);

@@ -43,7 +43,8 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     };
     if arguments.blame {
         for (window, violation) in blame(&scenario, &play) {
-            let verdict = if violation.is_some() { "also fails without" } else { "NEEDS" };
+            let is_same = violation.is_some_and(|violation| violation.rule == shrunk.violation.rule);
+            let verdict = if is_same { "also fails without" } else { "NEEDS" };
             println!("{verdict} {:>3}  {}", window.id, window.fault);
         }
     }

@@ -11,6 +11,7 @@ use rivven_sim::faults::FaultKind;
 use rivven_sim::marks::Mark;
 use rivven_sim::scenario::WorldKind;
 use rivven_sim::sweep::{COVERING_SEEDS, Order, Summary, sweep};
+use rivven_sim::trace::TRACE_FORMAT;
 
 /// The arguments of `sweep`.
 #[derive(clap::Args)]
@@ -83,6 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         ignored: arguments.ignore.iter().copied().collect(),
         stops_at_violation: false,
     };
+    let flags = super::flags(&arguments.without, &arguments.ignore);
     let bar = progress(order.seeds / order.shard.1)?;
     let started = Instant::now();
     let limit = arguments.minutes.map(|minutes| Duration::from_secs(minutes * 60));
@@ -94,7 +96,10 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
             let (seed, replay) = (scenario.seed, super::replay(scenario));
             let commit = super::commit();
             bar.suspend(|| {
-                println!("seed {seed}: VIOLATION {violation}\n  commit {commit}, replay: {replay}")
+                println!(
+                    "seed {seed}: VIOLATION {violation}\n  commit {commit}, trace format {TRACE_FORMAT}"
+                );
+                println!("  replay: {replay}{flags}");
             });
         }
         bar.inc(1);
@@ -147,6 +152,9 @@ fn print(summary: &Summary, world: WorldKind, took: Duration) {
     }
     if summary.forgiven > 0 {
         println!("in {} runs a disk went back on its word, which nothing survives", summary.forgiven);
+    }
+    if summary.undecided > 0 {
+        println!("in {} runs the search for a linearization was given up", summary.undecided);
     }
     print_verdict(summary, world);
 }

@@ -41,8 +41,8 @@ pub fn plan(seed: Seed, world: WorldKind, shape: &Shape, without: &BTreeSet<Faul
 }
 
 /// The nodes whose disks a plan wipes, rolls back or damages.
-pub fn damaged_nodes(windows: &[Window]) -> BTreeSet<u64> {
-    let damaging = windows.iter().filter(|window| window.fault.kind().damages());
+pub fn damaged_nodes<'a>(windows: impl IntoIterator<Item = &'a Window>) -> BTreeSet<u64> {
+    let damaging = windows.into_iter().filter(|window| window.fault.kind().damages());
     damaging.filter_map(|window| window.fault.struck()).collect()
 }
 
@@ -134,12 +134,11 @@ impl Plan<'_> {
         let most = u64::try_from(self.budget()).unwrap_or_default();
         let count = stream.below(most + 1);
         let mut broken = self.damaged.clone();
-        for node in subset(stream, self.shape.nodes, self.shape.nodes) {
-            let is_enough = u64::try_from(broken.len()).unwrap_or(u64::MAX) >= count;
-            if is_enough || broken.contains(&node) {
+        while u64::try_from(broken.len()).unwrap_or(u64::MAX) < count {
+            let node = stream.between(1, self.shape.nodes + 1);
+            if !broken.insert(node) {
                 continue;
             }
-            broken.insert(node);
             let id = u64::try_from(self.windows.len()).unwrap_or(u64::MAX) + 1;
             let (begins, ends) = (self.shape.faults_until, self.shape.quorum_until);
             self.windows.push(Window { id, begins, ends, fault: Fault::Isolation { node } });
@@ -218,8 +217,10 @@ fn collide(one: &Window, other: &Window) -> bool {
 
 /// Whether the node's process ends or stands still while it lasts.
 fn stops_process(kind: FaultKind) -> bool {
-    use FaultKind::{DiskWiped, OldDisk, Pause, PowerLoss, ReorderedWrites, Restart, TornWrites};
-    matches!(kind, PowerLoss | TornWrites | ReorderedWrites | Restart | DiskWiped | OldDisk | Pause)
+    use FaultKind::{BitRot, DiskWiped, Misdirection, OldDisk, Pause, PowerLoss};
+    use FaultKind::{ReorderedWrites, Restart, TornWrites};
+    let loses_power = matches!(kind, PowerLoss | TornWrites | ReorderedWrites);
+    loses_power || matches!(kind, Restart | DiskWiped | OldDisk | BitRot | Misdirection | Pause)
 }
 
 fn index(stream: &mut Stream, length: usize) -> usize {

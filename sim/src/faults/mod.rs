@@ -61,11 +61,11 @@ pub enum Fault {
         /// Of a thousand.
         permille: u64,
     },
-    /// Large messages between two nodes vanish.
+    /// Large messages from and to one node vanish.
     MtuBlackHole {
         /// The longest that gets through, in bytes.
         bytes: u64,
-        /// One of the two.
+        /// The node.
         node: u64,
     },
     /// These nodes and the others do not reach each other.
@@ -103,7 +103,7 @@ pub enum Fault {
         /// How long it stays broken, and then whole, in milliseconds.
         period: u64,
     },
-    /// A share of the messages of one node reaches a third node as well.
+    /// A share of all messages between nodes reaches a third node as well.
     Misdelivery {
         /// Of a thousand.
         permille: u64,
@@ -138,7 +138,7 @@ pub enum Fault {
         /// The node.
         node: u64,
     },
-    /// A node's process is killed, and its disk replaced by what it was when the fault's twin began.
+    /// A node's process is killed, and its disk replaced by what it was some time before.
     OldDisk {
         /// The node.
         node: u64,
@@ -233,6 +233,28 @@ impl Fault {
             | Fault::Flapping { .. }
             | Fault::Misdelivery { .. }
             | Fault::Forgery { .. } => None,
+        }
+    }
+
+    /// Whether all its numbers are in their ranges; which nodes there are is not looked at.
+    #[must_use]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others have no numbers but those of nodes")]
+    pub fn has_sound_sizes(&self) -> bool {
+        const HOUR: u64 = 3_600_000;
+        match self {
+            Fault::Loss { permille }
+            | Fault::Duplication { permille }
+            | Fault::Corruption { permille }
+            | Fault::Truncation { permille }
+            | Fault::Misdelivery { permille } => *permille <= 1000,
+            Fault::Reordering { permille, most } => *permille <= 1000 && *most <= HOUR,
+            Fault::Delay { most } => *most <= HOUR,
+            Fault::Flapping { period, .. } => (1..=HOUR).contains(period),
+            Fault::OldDisk { age, .. } => (1..=HOUR).contains(age),
+            Fault::ClockJump { ahead, .. } => *ahead <= HOUR,
+            Fault::ClockDrift { ppm, .. } => (-900_000..=900_000).contains(ppm),
+            Fault::SlowSync { most, .. } => (1..=HOUR).contains(most),
+            _ => true,
         }
     }
 

@@ -76,13 +76,27 @@ pub struct Weather {
     /// What a message takes without faults, in microseconds.
     calm_delay: core::ops::Range<u64>,
     nodes: u64,
+    copies_for_clients: bool,
     active: Vec<Window>,
 }
 
 impl Weather {
     /// Makes calm weather, in which a message takes one of `calm_delay` microseconds.
     pub fn new(seed: Seed, nodes: u64, calm_delay: core::ops::Range<u64>) -> Weather {
-        Weather { choices: Choices::new(seed), calm_delay, nodes, active: Vec::new() }
+        Weather {
+            choices: Choices::new(seed),
+            calm_delay,
+            nodes,
+            copies_for_clients: true,
+            active: Vec::new(),
+        }
+    }
+
+    /// What goes between clients and nodes is a stream here, in which nothing comes twice.
+    #[must_use]
+    pub fn without_copies_for_clients(mut self) -> Weather {
+        self.copies_for_clients = false;
+        self
     }
 
     /// Begins a fault, or ends it. Faults that do not strike the network are ignored.
@@ -111,18 +125,20 @@ impl Weather {
         let calm = self.calm_delay.clone();
         let delay = self.choices.stream(Draw::Delay, path).between(calm.start, calm.end);
         let (mut overtakes, mut again, mut damage, mut astray) = (false, None, None, None);
-        let mut late = 0;
+        let (mut late, mut dropped) = (0, None);
         for window in &self.active {
             let stream = self.choices.stream(Draw::Fault, window.id * 10_000 + path);
             let kind = window.fault.kind();
             let had_effect = match &window.fault {
                 Fault::Loss { permille } if stream.chance(*permille, 1000) => {
-                    effects.count(window.id, kind);
-                    return Fate::Dropped(kind);
+                    dropped = dropped.or(Some(kind));
+                    dropped == Some(kind)
                 }
                 Fault::Duplication { permille } if stream.chance(*permille, 1000) => {
-                    again = Some(delay + stream.between(100, 50_000));
-                    true
+                    let between_nodes = from.is_node() && to.is_node();
+                    again = (between_nodes || self.copies_for_clients)
+                        .then(|| delay + stream.between(100, 50_000));
+                    again.is_some()
                 }
                 Fault::Reordering { permille, most } if stream.chance(*permille, 1000) => {
                     overtakes = true;
@@ -152,14 +168,17 @@ impl Weather {
                     astray.is_some()
                 }
                 fault if is_cut(fault, from, to, self.nodes, length, window.begins, now) => {
-                    effects.count(window.id, kind);
-                    return Fate::Dropped(kind);
+                    dropped = dropped.or(Some(kind));
+                    dropped == Some(kind)
                 }
                 _ => false,
             };
             if had_effect {
                 effects.count(window.id, kind);
             }
+        }
+        if let Some(kind) = dropped {
+            return Fate::Dropped(kind);
         }
         Fate::Delivered { delay: delay + late, overtakes, again, damage, astray }
     }
@@ -243,13 +262,18 @@ mod tests {
     #[test]
     fn one_fault_less_leaves_what_the_others_do() {
         let loss = window(1, Fault::Loss { permille: 300 });
-        let both = [loss.clone(), window(2, Fault::Duplication { permille: 500 })];
+        let copies = window(2, Fault::Duplication { permille: 500 });
+        let both = [loss.clone(), copies.clone()];
         let fates = |faults: &[Window]| {
             let (mut weather, mut effects) = (weather(faults), Effects::default());
-            let fate = |_| weather.fate(Host(1), Host(2), 9, 0, &mut effects);
-            (0..200).map(fate).map(|fate| matches!(fate, Fate::Dropped(_))).collect::<Vec<bool>>()
+            (0..200).map(|_| weather.fate(Host(1), Host(2), 9, 0, &mut effects)).collect::<Vec<Fate>>()
         };
-        assert_eq!(fates(&both), fates(&[loss]));
+        let is_lost = |fate: &Fate| matches!(fate, Fate::Dropped(_));
+        let (all, without_copies, without_loss) = (fates(&both), fates(&[loss]), fates(&[copies]));
+        for place in 0..200 {
+            assert_eq!(is_lost(&all[place]), is_lost(&without_copies[place]));
+            assert!(is_lost(&all[place]) || all[place] == without_loss[place], "copies as without the loss");
+        }
     }
 
     #[test]

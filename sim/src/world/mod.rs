@@ -48,6 +48,8 @@ pub struct Report {
     pub records: u64,
     /// The hash of the trace.
     pub hash: u64,
+    /// Whether the search for a linearization was given up.
+    pub undecided: bool,
     /// Whether a disk went back on its word, so that only panics were judged from then on.
     pub forgiven: bool,
     /// The first broken rule.

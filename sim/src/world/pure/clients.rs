@@ -6,7 +6,7 @@ use rivven_cluster::node::{Caller, Input, Rejection, Reply, Request};
 use super::client::UnderWay;
 use super::process::node_at;
 use super::queue::{Answer, Attempt, Event};
-use super::{MILLISECOND, World};
+use super::{MILLISECOND, World, client_key};
 use crate::app::Application;
 use crate::history::Outcome;
 use crate::reachable;
@@ -130,7 +130,7 @@ impl<A: Application> World<A> {
         let Some(under_way) = &mut client.under_way else { return };
         under_way.is_sent = false;
         let attempt = under_way.attempt;
-        let delay = self.pause(number, least, most);
+        let delay = self.pause(client_key(number), least, most);
         self.queue.push(self.now + delay, Event::ClientWakes { client: number, operation, attempt });
     }
 

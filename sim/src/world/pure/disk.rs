@@ -45,8 +45,8 @@ pub(super) enum Ended {
     Idle,
     /// It is there, though nobody was told.
     Kept,
-    /// It is gone, or a part of it.
-    Lost,
+    /// It is gone, or a part of it; and whether that shows what this way to end does.
+    Lost { shows: bool },
 }
 
 impl NodeDisk {
@@ -122,7 +122,7 @@ impl NodeDisk {
                 let Some(batch) = disk.in_flight.take() else { return Ended::Idle };
                 let fails = disk.trouble.is_full || disk.trouble.fails_next_sync;
                 if fails || fate.chance(1, 2) {
-                    return Ended::Lost;
+                    return Ended::Lost { shows: true };
                 }
                 apply(&mut disk.durable, &batch);
                 Ended::Kept
@@ -132,8 +132,8 @@ impl NodeDisk {
                 // The device goes first: what the store writes on its way out does not exist.
                 let lost = disk.device.cut(cut, fate);
                 disk.storage = None;
-                match (was_busy, lost) {
-                    (_, 1..) => Ended::Lost,
+                match (was_busy, lost.blocks) {
+                    (_, 1..) => Ended::Lost { shows: lost.shows(cut) },
                     (true, 0) => Ended::Kept,
                     (false, 0) => Ended::Idle,
                 }
@@ -169,11 +169,15 @@ impl NodeDisk {
         }
     }
 
-    /// Empties the disk, after the process has ended.
-    pub(super) fn empty(&mut self) {
+    /// Empties the disk, after the process has ended. Tells whether there was anything on it.
+    pub(super) fn empty(&mut self) -> bool {
         match self {
-            NodeDisk::Batches(disk) => disk.durable = Durable::default(),
-            NodeDisk::Redb(disk) => disk.device.replace(Vec::new()),
+            NodeDisk::Batches(disk) => core::mem::take(&mut disk.durable) != Durable::default(),
+            NodeDisk::Redb(disk) => {
+                let held = !disk.device.image().is_empty();
+                disk.device.replace(Vec::new());
+                held
+            }
         }
     }
 

@@ -32,6 +32,7 @@ mod process;
 mod queue;
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use rivven_cluster::rng::Seed;
 
@@ -42,7 +43,7 @@ use super::{Options, Report};
 use crate::app::Application;
 use crate::checkers::{Checkers, Rule};
 use crate::choice::Choices;
-use crate::faults::{Effects, Weather, damaged_nodes};
+use crate::faults::{Effects, Fault, Weather, damaged_nodes};
 use crate::history::History;
 use crate::marks::Marks;
 use crate::scenario::Scenario;
@@ -56,6 +57,16 @@ const MILLISECOND: u64 = 1_000_000;
 const MICROSECOND: u64 = 1000;
 /// One run in so many has its registers searched for an order.
 const SAMPLE: u64 = 8;
+
+/// The key of a client's own pauses; a node's is its number.
+fn client_key(client: u64) -> u64 {
+    10_000 + client
+}
+
+/// The key of the pauses of one node's link to another.
+fn link_key(node: u64, peer: u64) -> u64 {
+    100 + node * 10 + peer
+}
 
 /// A cluster, its clients and what goes wrong, at one point of simulated time.
 pub struct World<A: Application> {
@@ -83,6 +94,7 @@ pub struct World<A: Application> {
     is_watched: bool,
     keeps_journals: bool,
     is_over: bool,
+    undecided: bool,
 }
 
 impl<A: Application> World<A> {
@@ -105,9 +117,12 @@ impl<A: Application> World<A> {
         });
         let paths = usize::try_from((shape.nodes + 1) * (shape.nodes + 1)).unwrap_or_default();
         let mut checkers = Checkers::new(shape.nodes, options.ignored);
-        if scenario.faults.iter().any(|window| window.fault.kind().needs_messages()) {
-            checkers.expect_alarms();
+        for window in &scenario.faults {
+            if let Fault::Forgery { node } = window.fault {
+                checkers.expect_lies_of(node);
+            }
         }
+        let weather = weather.without_copies_for_clients();
         let mut world = World {
             clients: clients.collect(),
             app,
@@ -129,6 +144,7 @@ impl<A: Application> World<A> {
             is_watched: true,
             keeps_journals: false,
             is_over: false,
+            undecided: false,
             scenario,
         };
         world.set_the_stage();
@@ -181,6 +197,7 @@ impl<A: Application> World<A> {
             is_watched: self.is_watched,
             keeps_journals: self.keeps_journals,
             is_over: self.is_over,
+            undecided: self.undecided,
         })
     }
 
@@ -223,6 +240,7 @@ impl<A: Application> World<A> {
             restarts: self.restarts,
             records: self.trace.records(),
             hash: self.trace.hash(),
+            undecided: self.undecided,
             forgiven: self.checkers.has_forgiven(),
             violation: self.checkers.violation().cloned(),
         }
@@ -263,19 +281,27 @@ impl<A: Application> World<A> {
 
     /// Over when every client has its answer and every node that is not damaged has caught up.
     fn check(&mut self) {
-        let damaged = damaged_nodes(&self.scenario.faults);
+        let damaged = self.damaged();
         let mut sound = (1..=self.scenario.shape.nodes).filter(|node| !damaged.contains(node));
-        let are_idle = self.clients.iter().all(|client| client.under_way.is_none());
+        let run =
+            (1..).zip(&self.hosts).all(|(node, host)| host.process.is_some() || damaged.contains(&node));
+        let are_idle = run && self.clients.iter().all(|client| client.under_way.is_none());
         let is_late = self.now >= self.scenario.shape.ends * MILLISECOND;
         if are_idle && (!self.is_watched || self.checkers.have_converged(&mut sound)) {
             self.finish();
         } else if is_late {
             self.checkers
                 .broken(Rule::Liveness, "a client or a node has not caught up in the end".to_owned());
-            self.is_over = true;
+            self.finish();
         } else {
             self.queue.push(self.now + CHECK_INTERVAL, Event::Check);
         }
+    }
+
+    /// The nodes whose disks were really wiped, rolled back or damaged.
+    fn damaged(&self) -> BTreeSet<u64> {
+        let struck = self.scenario.faults.iter().filter(|window| self.effects.had(window.id));
+        damaged_nodes(struck)
     }
 
     fn finish(&mut self) {
@@ -286,9 +312,7 @@ impl<A: Application> World<A> {
         self.compare_states();
         let is_sampled = self.scenario.seed.is_multiple_of(SAMPLE);
         let (shape, history) = (&self.scenario.shape, &self.history);
-        if let Err(undecided) = self.checkers.finish(&self.app, shape, history, is_sampled) {
-            tracing::info!(key = undecided.key, "the search for an order was given up");
-        }
+        self.undecided = self.checkers.finish(&self.app, shape, history, is_sampled).is_err();
     }
 
     /// A wait of up to so many milliseconds, in nanoseconds; `key` tells apart who waits.

@@ -5,7 +5,7 @@ use rivven_cluster::wire::{self, Decoded, Frame};
 
 use super::process::{name, node_id};
 use super::queue::Event;
-use super::{MICROSECOND, World};
+use super::{MICROSECOND, World, link_key};
 use crate::app::Application;
 use crate::faults::{Damage, Fate, Fault, Host};
 use crate::trace::Record;
@@ -84,7 +84,7 @@ impl<A: Application> World<A> {
         let listens = self.host(peer).process.is_some() && self.host(peer).waiting.is_none();
         let both_ways = self.cross(node, peer, 0).and_then(|_| self.cross(peer, node, 0));
         if !listens || both_ways.is_none() {
-            let delay = self.pause(100 + node, 100, 500);
+            let delay = self.pause(link_key(node, peer), 100, 500);
             return self.queue.push(self.now + delay, Event::Dial { node, process, peer });
         }
         if let Some(process) = &mut self.host(node).process {
@@ -110,7 +110,7 @@ impl<A: Application> World<A> {
         }
         let state = LinkState::Down { reason: "the connection was lost".to_owned() };
         self.deliver(node, Input::Link { name: name(peer), state });
-        let delay = self.pause(100 + node, 100, 500);
+        let delay = self.pause(link_key(node, peer), 100, 500);
         self.queue.push(self.now + delay, Event::Dial { node, process, peer });
     }
 }

@@ -12,12 +12,12 @@ use rivven_cluster::state_machine::StateMachine;
 use super::disk::{Ended, Image, NodeDisk};
 use super::process::{Process, Start, configure, node_at, node_id};
 use super::queue::{Answer, Event};
-use super::{MICROSECOND, MILLISECOND, World};
+use super::{MICROSECOND, MILLISECOND, World, client_key, link_key};
 use crate::app::Application;
 use crate::checkers::Rule;
 use crate::choice::Draw;
 use crate::device::{Cut, Trouble};
-use crate::faults::{FaultKind, damaged_nodes};
+use crate::faults::{Fault, FaultKind};
 use crate::reachable;
 use crate::shape::Store;
 use crate::skew::Skew;
@@ -38,6 +38,8 @@ pub(super) struct Host<M> {
     pub(super) waiting: Option<Vec<Event>>,
     /// The fault of the plan, by its place, that cuts the power at the next write.
     pub(super) doomed: Option<usize>,
+    /// What was wrong with the disk when the write under way began.
+    pub(super) troubled: Trouble,
     /// The longest that a slow sync takes, in milliseconds, and the fault that makes it so.
     pub(super) slow: Option<(u64, usize)>,
     /// The fault that lets the clock drift.
@@ -57,6 +59,7 @@ impl<M: StateMachine> Host<M> {
             is_out: false,
             waiting: None,
             doomed: None,
+            troubled: Trouble::default(),
             slow: None,
             drifting: None,
             images: BTreeMap::new(),
@@ -77,6 +80,7 @@ impl<M: StateMachine> Host<M> {
             is_out: self.is_out,
             waiting: self.waiting.clone(),
             doomed: self.doomed,
+            troubled: self.troubled,
             slow: self.slow,
             drifting: self.drifting,
             images: self.images.clone(),
@@ -98,6 +102,7 @@ impl<A: Application> World<A> {
         let now = self.now;
         let (seed, shape) = (self.seed, self.scenario.shape.clone());
         let (keeps_journal, is_watched, app) = (self.keeps_journals, self.is_watched, self.app.clone());
+        let drift = self.drift(node);
         let host = self.host(node);
         if host.process.is_some() || host.is_off || host.is_out {
             return;
@@ -114,26 +119,42 @@ impl<A: Application> World<A> {
         };
         let host = self.host(node);
         host.clock = Skew::start(now);
+        if let Some(ppm) = drift {
+            host.clock.drift(now, ppm);
+        }
         let seed = seed.child("node", node * 10_000 + number);
         let start = Start { config: configure(&shape, node), seed, durable, now: host.clock.local(now) };
         if is_watched {
+            let had_forgiven = self.checkers.has_forgiven();
             self.checkers.started(node, &start.durable);
+            if self.checkers.has_forgiven() && !had_forgiven {
+                reachable!(self.marks, RolledBack);
+            }
         }
         match Process::start(number, start, &app, is_watched, keeps_journal) {
             Ok(process) => self.host(node).process = Some(process),
             Err(error) => return self.refuses_to_start(node, &error.to_string()),
         }
+        self.marks.started(node);
         self.restarts += u64::from(number > 1);
         self.trace.record(now, &Record::Start { node, process: number, refused: None });
         for peer in (1..=shape.nodes).filter(|peer| *peer != node) {
-            let delay = self.pause(100 + node, 1, 60);
+            let delay = self.pause(link_key(node, peer), 1, 60);
             self.queue.push(now + delay, Event::Dial { node, process: number, peer });
             if let Some(other) = self.host(peer).process.as_ref().map(|process| process.number) {
-                let delay = self.pause(100 + peer, 1, 60);
+                let delay = self.pause(link_key(peer, node), 1, 60);
                 self.queue.push(now + delay, Event::Dial { node: peer, process: other, peer: node });
             }
         }
         self.drain(node);
+    }
+
+    /// By how many parts of a million a node's clock drifts just now.
+    fn drift(&mut self, node: u64) -> Option<i64> {
+        let place = self.host(node).drifting?;
+        let window = &self.scenario.faults[place];
+        let Fault::ClockDrift { ppm, .. } = window.fault else { return None };
+        Some(ppm)
     }
 
     /// A disk that cannot be read just now is tried again; one that is damaged stays out.
@@ -177,11 +198,11 @@ impl<A: Application> World<A> {
             waiting.clear();
         }
         for attempt in process.requests.into_values() {
-            let delay = self.pause(attempt.client, 1, 80);
+            let delay = self.pause(client_key(attempt.client), 1, 80);
             self.queue.push(now + delay, Event::Answer { attempt, answer: Answer::Broken });
         }
         for peer in (1..=self.scenario.shape.nodes).filter(|peer| *peer != node) {
-            let delay = self.pause(100 + peer, 5, 2000);
+            let delay = self.pause(link_key(peer, node), 5, 2000);
             let Some(other) = &self.host(peer).process else { continue };
             let (process, is_linked) = (other.number, other.links.contains(&node));
             if is_linked {
@@ -190,7 +211,7 @@ impl<A: Application> World<A> {
         }
         match ended {
             Ended::Kept => reachable!(self.marks, BatchKept),
-            Ended::Lost => reachable!(self.marks, BatchLost),
+            Ended::Lost { .. } => reachable!(self.marks, BatchLost),
             Ended::Idle => {}
         }
         ended
@@ -364,6 +385,7 @@ impl<A: Application> World<A> {
         let host = &mut self.hosts[place];
         let (id, process) = (batch.id, host.started);
         let before = host.disk.trouble();
+        host.troubled = before;
         host.disk.submit(batch);
         self.note_misdirection(node, before);
         self.queue.push(done, Event::WriteDone { node, process, id });
@@ -390,7 +412,7 @@ impl<A: Application> World<A> {
         if let Some(waiting) = &mut host.waiting {
             return waiting.push(Event::WriteDone { node, process, id });
         }
-        let before = host.disk.trouble();
+        let before = host.troubled.or(host.disk.trouble());
         let input = match host.disk.complete() {
             Ok(()) => Input::Written(id),
             Err(reason) => {
@@ -398,8 +420,11 @@ impl<A: Application> World<A> {
                     self.count_struck(node, FaultKind::FullDisk);
                 } else if before.is_unreadable {
                     self.count_struck(node, FaultKind::ReadErrors);
-                } else {
+                } else if before.fails_next_sync {
                     self.count_struck(node, FaultKind::FailedSync);
+                } else if !self.checkers.suspects(node) {
+                    let what = format!("node {node} halts: a write failed on a sound disk: {reason}");
+                    self.checkers.broken(Rule::Invariant, what);
                 }
                 Input::WriteFailed { id, reason }
             }
@@ -420,7 +445,7 @@ impl<A: Application> World<A> {
 
     /// Equal logs give equal states: holds the nodes that are not damaged against each other.
     pub(super) fn compare_states(&mut self) {
-        let damaged = damaged_nodes(&self.scenario.faults);
+        let damaged = self.damaged();
         let nodes = (1..).zip(&self.hosts).filter(|(node, _)| !damaged.contains(node));
         let mut states = nodes.filter_map(|(node, host)| {
             let process = host.process.as_ref()?;

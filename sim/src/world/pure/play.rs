@@ -45,8 +45,11 @@ impl<A: Application> World<A> {
                 self.take_down(*node, window);
             }
             Fault::DiskWiped { node } => {
-                self.take_down(*node, window);
-                self.host(*node).disk.empty();
+                self.host(*node).is_off = true;
+                self.end_process(*node, Cut::Killed);
+                if self.host(*node).disk.empty() {
+                    self.effects.count(window.id, FaultKind::DiskWiped);
+                }
                 self.checkers.disk_emptied(*node);
             }
             Fault::OldDisk { node, .. } => self.put_back(place, *node, window),
@@ -59,9 +62,15 @@ impl<A: Application> World<A> {
             }
             Fault::ClockJump { node, ahead } => {
                 self.host(*node).clock.jump(now, ahead * MILLISECOND);
-                self.effects.count(window.id, FaultKind::ClockJump);
-                self.fire_due(*node);
-                self.drain(*node);
+                let host = self.host(*node);
+                let (runs, is_awake) = (host.process.is_some(), host.waiting.is_none());
+                if runs {
+                    self.effects.count(window.id, FaultKind::ClockJump);
+                }
+                if runs && is_awake {
+                    self.fire_due(*node);
+                    self.drain(*node);
+                }
             }
             Fault::ClockDrift { node, ppm } => {
                 self.host(*node).clock.drift(now, *ppm);
@@ -142,7 +151,7 @@ impl<A: Application> World<A> {
         }
         let cut = window.fault.power_cut();
         self.host(node).is_off = true;
-        if self.end_process(node, cut) == Ended::Lost {
+        if let Ended::Lost { shows: true } = self.end_process(node, cut) {
             self.effects.count(window.id, window.fault.kind());
         }
     }

@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use rivven_cluster::driver::{Clock, Driver, DriverError, Observer, Owner, RedbStorage, Storage, inbox};
-use rivven_cluster::id::{ClusterName, NodeId, PeerName};
+use rivven_cluster::id::{ClusterName, LogIndex, NodeId, PeerName};
 use rivven_cluster::node::{Caller, Config, Event, Input, Node, Output};
 use rivven_cluster::quic::{Authority, Client, ClientConfig, Credentials, Identity, QuicTransport, Seams};
 use rivven_cluster::raft::Role;
 use rivven_cluster::rng::Seed;
+use rivven_cluster::state_machine::StateMachine;
 use rivven_cluster::time::Instant;
 use tokio::task::JoinSet;
 
@@ -53,7 +55,12 @@ pub(super) struct Shared<A> {
     pub(super) recordings: Option<Recordings>,
     /// Elections won and processes started after the first of each node.
     pub(super) counts: Arc<Mutex<(u64, u64)>>,
+    /// Where each node's state machine stands, once the work is done.
+    pub(super) states: Arc<Mutex<States>>,
 }
+
+/// Up to which index each node's state machine has executed, and its state there.
+pub(super) type States = BTreeMap<u64, (LogIndex, Bytes)>;
 
 /// What outlives the processes of one node.
 #[derive(Clone)]
@@ -138,7 +145,7 @@ where
     lock(&shared.counts).1 += u64::from(started > 1);
 
     let seed = shared.seed.child("node", node * 10_000 + started);
-    let seams = seams(shared.wires.clone(), Host(node), PORT, seed, hardware.turnstile.clone()).await?;
+    let seams = seams(shared.wires.clone(), Host(node), PORT, seed, hardware.turnstile.clone())?;
     let peers = addresses(shared.shape.nodes, Some(node))?;
     let config = Config {
         id: node_id(node)?,
@@ -180,7 +187,7 @@ where
     let mut workers = JoinSet::new();
     for number in 1..=shared.shape.clients {
         let seed = shared.seed.child("client", number);
-        let seams = seams(shared.wires.clone(), Host::CLIENTS, 0, seed, Turnstile::default()).await?;
+        let seams = seams(shared.wires.clone(), Host::CLIENTS, 0, seed, Turnstile::default())?;
         let credentials = credentials(Identity { caller: Caller::Client, cluster: cluster()? })?;
         let addresses = addresses(shared.shape.nodes, None)?.into_iter().collect();
         let timeout = Duration::from_millis(shared.shape.patience);
@@ -195,14 +202,14 @@ where
     Ok(())
 }
 
-async fn seams(
+fn seams(
     wires: Wires,
     host: Host,
     port: u16,
     entropy: Seed,
     turnstile: Turnstile,
 ) -> Result<Seams, Box<dyn Error>> {
-    let socket = SimSocket::bind(host, port, wires).await?;
+    let socket = SimSocket::bind(host, port, wires)?;
     Ok(Seams {
         socket: Arc::new(socket),
         runtime: Arc::new(PausableRuntime(turnstile)),
@@ -267,8 +274,13 @@ impl<A: Application> Observer<Recorded<A::Machine>> for Probe<A> {
         self.trace(&Record::Input { node: self.node, now: now.as_nanos(), input });
         self.record(|| Step::Input(now, input.clone()));
         lock(&self.shared.checkers).input(self.node, input);
-        if let Input::WriteFailed { .. } = input {
-            lock(&self.shared.strikes).write_failed(self.node);
+        if let Input::WriteFailed { reason, .. } = input {
+            let is_explained = lock(&self.shared.strikes).write_failed(self.node);
+            let mut checkers = lock(&self.shared.checkers);
+            if !is_explained && !checkers.suspects(self.node) {
+                let what = format!("node {} halts: a write failed on a sound disk: {reason}", self.node);
+                checkers.broken(Rule::Invariant, what);
+            }
         }
     }
 
@@ -299,6 +311,12 @@ impl<A: Application> Observer<Recorded<A::Machine>> for Probe<A> {
         let mut checkers = lock(&self.shared.checkers);
         checkers.executed(self.node, &node.state_machine().take_executed());
         checkers.settled(self.node, outputs, node.standing(), node.indexes());
+        if let Some(indexes) =
+            node.indexes().filter(|_| sim_nanos() / 1_000_000 >= self.shared.shape.work_until)
+        {
+            let state = (indexes.applied, node.state_machine().snapshot());
+            lock(&self.shared.states).insert(self.node, state);
+        }
     }
 }
 

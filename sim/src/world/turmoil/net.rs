@@ -1,11 +1,13 @@
-//! The simulated network: quinn's UDP socket over turmoil's, with the weather in between.
+//! The simulated network: quinn's UDP socket, with the weather in between.
 //!
-//! Only the socket is simulated; quinn, TLS and everything above are what runs in production.
+//! Only the socket is simulated; quinn, TLS and everything above are what runs in production. A datagram
+//! that has left lies in the mailbox of its destination until it is due, whatever becomes of its sender:
+//! a vote that arrives after its voter has lost power is what persist-before-send is about.
 
 use core::pin::Pin;
-use core::task::{Context, Poll, ready};
+use core::task::{Context, Poll, Waker};
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,7 +17,7 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use rivven_cluster::id::PeerName;
 use rivven_cluster::quic::{BoxFuture, Resolver};
-use turmoil::net::UdpSocket;
+use tokio::time::{Instant, Sleep, sleep_until};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::clock::sim_nanos;
@@ -24,13 +26,33 @@ use crate::faults::{Fate, Host, Weather};
 use crate::lock::lock;
 use crate::trace::{Record, Trace};
 
+/// The first port that is given to whoever does not ask for one.
+const FIRST_PORT: u16 = 40_000;
+
 /// What all sockets of a run share.
 #[derive(Clone)]
 pub(super) struct Wires {
     weather: Arc<Mutex<Weather>>,
-    hosts: Arc<Mutex<BTreeMap<IpAddr, Host>>>,
     strikes: Arc<Mutex<Strikes>>,
     trace: Arc<Mutex<Trace>>,
+    post: Arc<Mutex<Post>>,
+}
+
+/// Who is where, and what is on its way to whom.
+#[derive(Default)]
+struct Post {
+    hosts: BTreeMap<IpAddr, Host>,
+    bound: BTreeSet<SocketAddr>,
+    mailboxes: BTreeMap<SocketAddr, Mailbox>,
+    sent: u64,
+}
+
+/// What is on its way to one socket, by when it is due and in which order it was sent.
+#[derive(Default)]
+struct Mailbox {
+    arriving: BTreeMap<(u64, u64), (SocketAddr, Vec<u8>)>,
+    /// Whoever waits for the next.
+    waker: Option<Waker>,
 }
 
 impl Wires {
@@ -39,62 +61,70 @@ impl Wires {
         strikes: Arc<Mutex<Strikes>>,
         trace: Arc<Mutex<Trace>>,
     ) -> Wires {
-        Wires { weather, hosts: Arc::default(), strikes, trace }
+        Wires { weather, strikes, trace, post: Arc::default() }
     }
 
     /// Says where a host is.
     pub(super) fn place(&self, address: IpAddr, host: Host) {
-        lock(&self.hosts).insert(address, host);
+        lock(&self.post).hosts.insert(address, host);
     }
 
-    /// Decides what becomes of a datagram, counts it and traces it.
-    fn dispatch(&self, from: Host, to: IpAddr, datagram: &[u8]) -> Fate {
-        let to = lock(&self.hosts).get(&to).copied().unwrap_or(Host::CLIENTS);
+    /// Decides what becomes of a datagram, counts it and traces it, and puts it on its way.
+    fn dispatch(&self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+        let mut post = lock(&self.post);
+        let host = |address: SocketAddr| post.hosts.get(&address.ip()).copied().unwrap_or(Host::CLIENTS);
+        let (source, destination) = (host(from), host(to));
         let (length, bytes) = (datagram.len(), xxh3_64(datagram));
         let effects = &mut lock(&self.strikes).effects;
-        let fate = lock(&self.weather).fate(from, to, length, sim_nanos(), effects);
-        lock(&self.trace).record(sim_nanos(), &Record::Datagram { from, to, length, bytes, fate });
-        fate
+        let now = sim_nanos();
+        let fate = lock(&self.weather).fate(source, destination, length, now, effects);
+        let record = Record::Datagram { from: source, to: destination, length, bytes, fate };
+        lock(&self.trace).record(now, &record);
+        let Fate::Delivered { delay, again, damage, .. } = fate else { return };
+        let mut datagram = datagram.to_vec();
+        if let Some(damage) = damage {
+            damage.strike(&mut datagram);
+        }
+        for delay in [again, Some(delay)].into_iter().flatten() {
+            post.sent += 1;
+            let due = (now + delay * 1000, post.sent);
+            let mailbox = post.mailboxes.entry(to).or_default();
+            mailbox.arriving.insert(due, (from, datagram.clone()));
+            if let Some(waker) = mailbox.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    fn bind(&self, host: Host, port: u16) -> io::Result<SocketAddr> {
+        let mut post = lock(&self.post);
+        let placed = post.hosts.iter().find(|(_, placed)| **placed == host);
+        let ip = placed.map(|(ip, _)| *ip).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let free = |port: &u16| !post.bound.contains(&SocketAddr::new(ip, *port));
+        let port = if port == 0 { (FIRST_PORT..u16::MAX).find(free) } else { Some(port).filter(free) };
+        let address = SocketAddr::new(ip, port.ok_or(io::ErrorKind::AddrInUse)?);
+        post.bound.insert(address);
+        // What was due while nobody listened is gone.
+        let mailbox = post.mailboxes.entry(address).or_default();
+        mailbox.arriving = mailbox.arriving.split_off(&(sim_nanos(), 0));
+        Ok(address)
     }
 }
 
 /// quinn's socket on a simulated host.
 pub(super) struct SimSocket {
-    host: Host,
-    socket: Arc<UdpSocket>,
+    address: SocketAddr,
     wires: Wires,
-    /// The wait for the next datagram. It holds turmoil's receive lock, so it ends before a receive.
-    readable: Mutex<Option<Readable>>,
+    /// Wakes the reader when the next datagram is due.
+    alarm: Mutex<Pin<Box<Sleep>>>,
 }
 
-type Readable = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
-
 impl SimSocket {
-    /// Binds `port` (0 for any) on the host that runs now.
-    pub(super) async fn bind(host: Host, port: u16, wires: Wires) -> io::Result<SimSocket> {
-        let socket = UdpSocket::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).await?;
-        Ok(SimSocket { host, socket: Arc::new(socket), wires, readable: Mutex::new(None) })
-    }
-
-    /// Puts a datagram on its way so that it arrives after `delay` microseconds, of which turmoil adds
-    /// the last millisecond.
-    fn send_later(&self, datagram: Vec<u8>, to: SocketAddr, delay: u64) {
-        let socket = Arc::clone(&self.socket);
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_micros(delay.saturating_sub(1000))).await;
-            let _ = socket.try_send_to(&datagram, to);
-        });
-    }
-
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut slot = lock(&self.readable);
-        let readable = slot.get_or_insert_with(|| {
-            let socket = Arc::clone(&self.socket);
-            Box::pin(async move { socket.readable().await })
-        });
-        let result = ready!(readable.as_mut().poll(cx));
-        *slot = None;
-        Poll::Ready(result)
+    /// Binds `port` (0 for any) on a host.
+    pub(super) fn bind(host: Host, port: u16, wires: Wires) -> io::Result<SimSocket> {
+        let address = wires.bind(host, port)?;
+        let alarm = Mutex::new(Box::pin(sleep_until(Instant::now())));
+        Ok(SimSocket { address, wires, alarm })
     }
 }
 
@@ -105,17 +135,7 @@ impl AsyncUdpSocket for SimSocket {
 
     /// Never fails: a network that loses a datagram does not say so.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let to = transmit.destination;
-        let fate = self.wires.dispatch(self.host, to.ip(), transmit.contents);
-        let Fate::Delivered { delay, again, damage, .. } = fate else { return Ok(()) };
-        let mut datagram = transmit.contents.to_vec();
-        if let Some(damage) = damage {
-            damage.strike(&mut datagram);
-        }
-        if let Some(again) = again {
-            self.send_later(datagram.clone(), to, again);
-        }
-        self.send_later(datagram, to, delay);
+        self.wires.dispatch(self.address, transmit.destination, transmit.contents);
         Ok(())
     }
 
@@ -125,23 +145,32 @@ impl AsyncUdpSocket for SimSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            if lock(&self.readable).is_some() {
-                ready!(self.poll_readable(cx))?;
+        let mut post = lock(&self.wires.post);
+        let mailbox = post.mailboxes.entry(self.address).or_default();
+        let now = sim_nanos();
+        let Some((&(due, number), _)) = mailbox.arriving.first_key_value() else {
+            mailbox.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        if due > now {
+            mailbox.waker = Some(cx.waker().clone());
+            let mut alarm = lock(&self.alarm);
+            alarm.as_mut().reset(Instant::now() + Duration::from_nanos(due - now));
+            // Should it be due at once, quinn is woken and asks again.
+            if alarm.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
             }
-            match self.socket.try_recv_from(&mut bufs[0]) {
-                Ok((length, from)) => {
-                    meta[0] = RecvMeta { addr: from, len: length, stride: length, ..RecvMeta::default() };
-                    return Poll::Ready(Ok(1));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_readable(cx))?,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+            return Poll::Pending;
         }
+        let (from, datagram) = mailbox.arriving.remove(&(due, number)).expect("it is the first");
+        let length = datagram.len().min(bufs[0].len());
+        bufs[0][..length].copy_from_slice(&datagram[..length]);
+        meta[0] = RecvMeta { addr: from, len: length, stride: length, ..RecvMeta::default() };
+        Poll::Ready(Ok(1))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), self.address.port()))
     }
 
     fn may_fragment(&self) -> bool {
@@ -149,9 +178,15 @@ impl AsyncUdpSocket for SimSocket {
     }
 }
 
+impl Drop for SimSocket {
+    fn drop(&mut self) {
+        lock(&self.wires.post).bound.remove(&self.address);
+    }
+}
+
 impl fmt::Debug for SimSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimSocket").field("host", &self.host).finish_non_exhaustive()
+        f.debug_struct("SimSocket").field("address", &self.address).finish_non_exhaustive()
     }
 }
 

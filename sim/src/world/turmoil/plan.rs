@@ -47,10 +47,16 @@ impl Strikes {
         Some(most)
     }
 
-    /// A write failed: whichever fault of the disk is on has done it.
-    pub(super) fn write_failed(&mut self, node: u64) {
-        let cause =
-            [FaultKind::FullDisk, FaultKind::ReadErrors].into_iter().find(|kind| self.is_on(node, *kind));
-        self.strike(node, cause.unwrap_or(FaultKind::FailedSync));
+    /// A write failed: whichever fault of the disk is on, or has just been, has done it. Tells whether
+    /// there is one.
+    pub(super) fn write_failed(&mut self, node: u64) -> bool {
+        let lasting = [FaultKind::FullDisk, FaultKind::ReadErrors];
+        let cause = lasting.into_iter().find(|kind| self.is_on(node, *kind));
+        let at_once = [FaultKind::FailedSync, FaultKind::FullDisk, FaultKind::ReadErrors];
+        let mut recent = at_once.into_iter().filter(|kind| self.last.contains_key(&(node, *kind)));
+        match cause.or_else(|| recent.next()) {
+            Some(kind) => self.strike(node, kind),
+            None => false,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One run of the turmoil world: hosts, clients and the plan of faults, a tick at a time.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::UNIX_EPOCH;
 
@@ -10,13 +10,13 @@ use turmoil::Sim;
 use super::super::{Options, Report};
 use super::clock::SkewedClock;
 use super::entropy;
-use super::host::{Hardware, Shared, host_name, run_clients, run_node};
+use super::host::{Hardware, Shared, States, host_name, run_clients, run_node};
 use super::net::Wires;
 use super::pause::Turnstile;
 use super::plan::Strikes;
 use crate::app::{Application, KeyValueApp};
 use crate::checkers::{Checkers, Rule};
-use crate::device::{Cut, Device, Trouble};
+use crate::device::{Cut, Device, Loss, Trouble};
 use crate::faults::{Fault, FaultKind, Host, Weather, Window, damaged_nodes};
 use crate::history::{History, Outcome};
 use crate::lock::lock;
@@ -27,8 +27,6 @@ use crate::trace::{Record, Trace};
 
 /// How long a power loss waits for the disk to be at work, in milliseconds.
 const PATIENCE: u64 = 200;
-/// How many datagrams wait for a host before turmoil drops them; high, so that only faults drop any.
-const SOCKET_CAPACITY: usize = 1 << 16;
 /// One run in so many has its registers searched for an order.
 const SAMPLE: u64 = 8;
 
@@ -71,6 +69,7 @@ struct Run<A> {
     returning: BTreeMap<u64, u64>,
     images: BTreeMap<usize, Vec<u8>>,
     now: u64,
+    undecided: bool,
 }
 
 impl<A> Run<A>
@@ -107,6 +106,7 @@ where
             trace,
             recordings: options.recordings,
             counts: Arc::default(),
+            states: Arc::default(),
         };
         Run {
             scenario: scenario.clone(),
@@ -118,6 +118,7 @@ where
             returning: BTreeMap::new(),
             images: BTreeMap::new(),
             now: 0,
+            undecided: false,
         }
     }
 
@@ -128,9 +129,6 @@ where
             .epoch(UNIX_EPOCH)
             .simulation_duration(Duration::from_millis(self.scenario.shape.ends * 2))
             .tick_duration(tick)
-            .min_message_latency(Duration::from_millis(1))
-            .max_message_latency(Duration::from_millis(1))
-            .udp_capacity(SOCKET_CAPACITY)
             .build();
         self.populate(&mut sim);
         while !self.is_over(&mut sim) {
@@ -161,7 +159,7 @@ where
             return true;
         }
         let is_working = self.now < self.scenario.shape.work_until || sim.is_host_running("clients");
-        let damaged = damaged_nodes(&self.scenario.faults);
+        let damaged = self.damaged();
         let sound = (1..=self.scenario.shape.nodes).filter(|node| !damaged.contains(node));
         if !is_working && checkers.have_converged(sound) {
             return true;
@@ -173,7 +171,13 @@ where
         true
     }
 
-    fn finish(&self) {
+    /// The nodes whose disks were really wiped, rolled back or damaged.
+    fn damaged(&self) -> BTreeSet<u64> {
+        let strikes = lock(&self.shared.strikes);
+        damaged_nodes(self.scenario.faults.iter().filter(|window| strikes.effects.had(window.id)))
+    }
+
+    fn finish(&mut self) {
         let is_sampled = self.scenario.seed.is_multiple_of(SAMPLE);
         let history = lock(&self.shared.history);
         let mut checkers = lock(&self.shared.checkers);
@@ -181,9 +185,8 @@ where
             return;
         }
         let shape = &self.scenario.shape;
-        if let Err(undecided) = checkers.finish(&self.shared.app, shape, &history, is_sampled) {
-            tracing::info!(key = undecided.key, "the search for an order was given up");
-        }
+        self.undecided = checkers.finish(&self.shared.app, shape, &history, is_sampled).is_err();
+        compare_states(&lock(&self.shared.states), &self.damaged(), &mut checkers);
         let phase = shape.faults_until * 1_000_000..shape.quorum_until * 1_000_000;
         let is_quorum = |at: u64| {
             self.scenario.faults.iter().any(|window| {
@@ -244,9 +247,12 @@ where
             }
             Fault::DiskWiped { node } => {
                 self.crash(sim, *node, Cut::Killed);
+                let held = !self.hardware(*node).device.image().is_empty();
                 self.hardware(*node).device.replace(Vec::new());
                 lock(&self.shared.checkers).disk_emptied(*node);
-                self.strike(*node, kind);
+                if held {
+                    self.strike(*node, kind);
+                }
             }
             Fault::OldDisk { node, .. } => {
                 self.crash(sim, *node, Cut::Killed);
@@ -343,14 +349,15 @@ where
         for (node, place) in due {
             self.doomed.remove(&node);
             let fault = self.scenario.faults[place].fault.clone();
-            if self.crash(sim, node, fault.power_cut()) > 0 {
+            let cut = fault.power_cut();
+            if self.crash(sim, node, cut).shows(cut) {
                 self.strike(node, fault.kind());
             }
         }
     }
 
-    /// Ends a host's process. Returns how many written blocks were lost.
-    fn crash(&mut self, sim: &mut Sim<'_>, node: u64, cut: Cut) -> u64 {
+    /// Ends a host's process. Tells what was lost of what it had written.
+    fn crash(&mut self, sim: &mut Sim<'_>, node: u64, cut: Cut) -> Loss {
         self.returning.remove(&node);
         self.doomed.remove(&node);
         let hardware = self.hardware(node).clone();
@@ -358,6 +365,7 @@ where
         let mut fate = self.shared.seed.stream("power loss", key);
         // The device goes first: what a dying process writes does not exist.
         let lost = hardware.device.cut(cut, &mut fate);
+        lock(&self.shared.marks).started(node);
         hardware.turnstile.open();
         sim.crash(host_name(node));
         lost
@@ -380,9 +388,20 @@ where
             restarts,
             records: trace.records(),
             hash: trace.hash(),
+            undecided: self.undecided,
             forgiven: checkers.has_forgiven(),
             violation: checkers.violation().cloned(),
         };
+    }
+}
+
+/// Equal logs give equal states: holds the nodes that are not damaged against each other.
+fn compare_states(states: &States, damaged: &BTreeSet<u64>, checkers: &mut Checkers) {
+    let mut sound = states.iter().filter(|(node, _)| !damaged.contains(node));
+    let Some((first, expected)) = sound.next() else { return };
+    if let Some((other, _)) = sound.find(|(_, state)| state.0 == expected.0 && state.1 != expected.1) {
+        let what = format!("nodes {first} and {other} executed the same commands and differ");
+        checkers.broken(Rule::StateMachineSafety, what);
     }
 }
 
@@ -396,6 +415,7 @@ fn switches(faults: &[Window]) -> Vec<Switch> {
         switches.push(Switch { at: window.begins, place, change: Change::Begins });
         switches.push(Switch { at: window.ends, place, change: Change::Ends });
     }
-    switches.sort_by_key(|switch| core::cmp::Reverse(switch.at));
+    switches.sort_by_key(|switch| switch.at);
+    switches.reverse();
     switches
 }
