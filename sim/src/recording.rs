@@ -64,7 +64,7 @@ impl Recording {
         let (config, durable) = (self.config.clone(), self.durable.clone());
         let mut node =
             Node::start(config, self.seed, durable, machine, self.started).expect("it started before");
-        let mut is_draining = true;
+        let mut is_draining = false;
         for (number, step) in self.steps.iter().enumerate() {
             let differs = |found: Option<Output>| {
                 let (recorded, found) = (Box::new(step.clone()), found.map(Box::new));

@@ -23,6 +23,8 @@ const COPIED: [&str; 8] =
 
 /// How many seeds the unmutated code must survive before any mutant is hunted.
 const CONTROL_SEEDS: u64 = 100;
+/// The most seeds that a mutant is hunted again for each kind of fault that is switched off.
+const ABLATION_SEEDS: u64 = 300;
 /// How long one hunt may take: a mutant that hangs is no longer waited for.
 const HUNT_MAX: Duration = Duration::from_secs(15 * 60);
 
@@ -41,7 +43,8 @@ pub struct Arguments {
     /// The tree that is copied; the one that this program was built from if not given.
     #[arg(long, value_name = "FOLDER")]
     tree: Option<PathBuf>,
-    /// Hunt each mutant again with each kind of fault switched off, and show who escapes.
+    /// Hunt each mutant again with each kind of fault switched off that its shrunk plan has, and show
+    /// who escapes.
     #[arg(long)]
     ablate: bool,
     /// Write each shrunk scenario into this folder.
@@ -227,10 +230,12 @@ impl Workshop {
             super::save(&folder.join(format!("{}.json", mutant.id)), &scenario.to_text())?;
         }
         let mut ablated = BTreeMap::new();
-        if arguments.ablate && catch.seed.is_some() {
-            for kind in FaultKind::ALL {
-                let without = self.hunt(mutant, arguments.seeds, Some(*kind))?;
-                ablated.insert(*kind, without.seed.is_some());
+        if let Some(shrunk) = catch.scenario.as_ref().filter(|_| arguments.ablate) {
+            // What is not in the shrunk plan is not needed: the plan itself is the proof.
+            let kinds: BTreeSet<FaultKind> = shrunk.faults.iter().map(|window| window.fault.kind()).collect();
+            for kind in kinds {
+                let without = self.hunt(mutant, arguments.seeds.min(ABLATION_SEEDS), Some(kind))?;
+                ablated.insert(kind, without.seed.is_some());
             }
         }
         Ok(Verdict { catch, ablated })
@@ -319,11 +324,14 @@ fn print_row(mutant: &Mutant, catch: &Catch) {
 
 /// For each kind of fault: which mutants escape without it.
 fn print_ablation(results: &[(&Mutant, Verdict)]) {
-    println!("\nwithout          these mutants escape");
+    let ids = |kind: &FaultKind, is_caught: bool| {
+        let those = results.iter().filter(|(_, verdict)| verdict.ablated.get(kind) == Some(&is_caught));
+        let names: Vec<&str> = those.map(|(mutant, _)| mutant.id.as_str()).collect();
+        if names.is_empty() { "-".to_owned() } else { names.join(", ") }
+    };
+    println!("\nwithout these faults, these mutants escape; these die of something else");
     for kind in FaultKind::ALL {
-        let escaped = results.iter().filter(|(_, verdict)| verdict.ablated.get(kind) == Some(&false));
-        let names: Vec<&str> = escaped.map(|(mutant, _)| mutant.id.as_str()).collect();
-        println!("{:<16} {}", kind.name(), if names.is_empty() { "-".to_owned() } else { names.join(", ") });
+        println!("{:<16} {}; {}", kind.name(), ids(kind, false), ids(kind, true));
     }
 }
 
