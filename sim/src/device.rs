@@ -200,18 +200,20 @@ impl Device {
         blocks.durable = image;
     }
 
-    /// Changes up to forty bits of what is stored, for good. Returns how many.
+    /// Changes a few bits of what is stored, for good. Returns how many.
     pub fn rot(&self, fate: &mut Stream) -> u64 {
         let mut blocks = lock(&self.blocks);
         if blocks.durable.is_empty() {
             return 0;
         }
-        let flips = fate.between(1, 40);
+        // Most of the file is empty; what is not is hit more often than what is.
+        let used: Vec<usize> =
+            (0..blocks.durable.len()).filter(|place| blocks.durable[*place] != 0).collect();
+        let flips = fate.between(1, 9);
         for _ in 0..flips {
-            let place = below(fate, blocks.durable.len());
-            // Most of the file is empty; what holds something is hit as often as what does not.
-            let used = blocks.durable[place..].iter().position(|byte| *byte != 0).unwrap_or_default();
-            let place = if fate.chance(1, 2) { place + used } else { place };
+            let anywhere = below(fate, blocks.durable.len());
+            let in_use = below(fate, used.len().max(1));
+            let place = used.get(in_use).copied().filter(|_| fate.chance(3, 4)).unwrap_or(anywhere);
             let bit = 1 << fate.below(8);
             blocks.durable[place] ^= bit;
             if let Some(byte) = blocks.visible.get_mut(place) {

@@ -103,7 +103,7 @@ impl RedbStorage {
             Err(_) => return Err(damaged(&place, "the file", "its structure cannot be read")),
         };
         let store = RedbStorage { database, place };
-        store.check_owner(owner)?;
+        store.contained(|| store.check_owner(owner))?;
         Ok(store)
     }
 

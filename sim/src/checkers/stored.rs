@@ -51,9 +51,10 @@ impl Stored {
         disk.note_newest();
     }
 
-    /// The disk of `node` was emptied on purpose.
+    /// The disk of `node` was emptied on purpose. An old copy of it may still come back.
     pub fn emptied(&mut self, node: u64) {
-        self.disks.remove(&node);
+        let disk = self.disks.entry(node).or_default();
+        (disk.newest, disk.floor) = (Outline::default(), 0);
     }
 
     /// The disk of `node` was damaged: anything that was ever there may come back.

@@ -24,7 +24,7 @@ const COPIED: [&str; 8] =
 /// How many seeds the unmutated code must survive before any mutant is hunted.
 const CONTROL_SEEDS: u64 = 100;
 /// The most seeds that a mutant is hunted again for each kind of fault that is switched off.
-const ABLATION_SEEDS: u64 = 300;
+const ABLATION_SEEDS: u64 = 100;
 /// How long one hunt may take: a mutant that hangs is no longer waited for.
 const HUNT_MAX: Duration = Duration::from_secs(15 * 60);
 

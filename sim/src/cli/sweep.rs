@@ -103,11 +103,23 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
             });
         }
         bar.inc(1);
+        if bar.is_hidden() {
+            print_progress(bar.position(), order.seeds / order.shard.1, started.elapsed());
+        }
         limit.is_none_or(|limit| started.elapsed() < limit)
     });
     bar.finish_and_clear();
     print(&summary, arguments.world, started.elapsed());
     Ok(summary.is_clean(arguments.world))
+}
+
+/// In a pipe: a plain line for each tenth of the way, beside the results.
+fn print_progress(done: u64, seeds: u64, took: Duration) {
+    let tenth = (seeds / 10).max(1);
+    if done.is_multiple_of(tenth) && seeds >= 100 {
+        let rate = in_float(done) / took.as_secs_f64();
+        eprintln!("{done} of {seeds} seeds, {rate:.1} seeds/s");
+    }
 }
 
 /// A bar on a terminal, nothing in a pipe.
