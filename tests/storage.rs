@@ -336,3 +336,35 @@ fn a_store_that_was_half_made_is_made_again() {
     assert!(!beside.exists());
     assert_eq!(reopened(folder.path()).boot, BootId::new(1));
 }
+
+/// Whatever rots in the file: it is refused, or read as it once was, and redb's panics stay inside.
+#[test]
+fn a_rotten_file_is_refused_or_read_as_it_once_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut once = vec![reopened(folder.path())];
+    for batch in batches() {
+        open(folder.path()).unwrap().write(&batch).unwrap();
+        once.push(reopened(folder.path()));
+    }
+    let path = folder.path().join("node.redb");
+    let sound = std::fs::read(&path).unwrap();
+    let used: Vec<usize> = (0..sound.len()).filter(|place| sound[*place] != 0).collect();
+    let (mut refused, mut read) = (0, 0);
+    for seed in 0..400 {
+        let mut fate = rivven_cluster::rng::Seed::new(seed).stream("rot", 0);
+        let mut rotten = sound.clone();
+        for _ in 0..fate.between(1, 9) {
+            let place = usize::try_from(fate.below(u64::try_from(used.len()).unwrap())).unwrap();
+            rotten[used[place]] ^= 1 << fate.below(8);
+        }
+        std::fs::write(&path, &rotten).unwrap();
+        match open(folder.path()).and_then(|mut store| store.recover()) {
+            Ok(found) => {
+                assert!(once.contains(&found), "seed {seed} makes up {found:?}");
+                read += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 20, "{refused} refused, {read} read");
+}

@@ -9,6 +9,7 @@
 //! the checksum, so that an intact record in the wrong place is found out, too. A batch is one redb
 //! transaction, which is atomic, and durable when the commit returns.
 
+use core::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -33,8 +34,34 @@ const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 
 /// A [`Storage`] in one file.
 pub struct RedbStorage {
-    database: Database,
+    database: Contained,
     place: String,
+}
+
+/// A database that closes without a panic, however rotten its file is.
+struct Contained(Option<Database>);
+
+impl Deref for Contained {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("it is closed only when it is dropped")
+    }
+}
+
+impl DerefMut for Contained {
+    fn deref_mut(&mut self) -> &mut Database {
+        self.0.as_mut().expect("it is closed only when it is dropped")
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
+            tracing::error!("the store was damaged, and could not be closed in order");
+        }
+    }
 }
 
 impl RedbStorage {
@@ -102,9 +129,26 @@ impl RedbStorage {
             Ok(Err(error)) => return Err(StorageError::Open { place, reason: error.to_string() }),
             Err(_) => return Err(damaged(&place, "the file", "its structure cannot be read")),
         };
-        let store = RedbStorage { database, place };
+        let mut store = RedbStorage { database: Contained(Some(database)), place };
+        store.check_pages()?;
         store.contained(|| store.check_owner(owner))?;
         Ok(store)
+    }
+
+    /// Reads every page against its checksum. redb itself does so only after a crash, and a rotten page
+    /// can read as a table with fewer records, which no checksum of a record would show.
+    fn check_pages(&mut self) -> Result<(), StorageError> {
+        let RedbStorage { database, place } = self;
+        let checked = catch_unwind(AssertUnwindSafe(|| database.check_integrity()));
+        match checked {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(damaged(place, "the file", "a page is not what was written")),
+            Ok(Err(DatabaseError::Storage(redb::StorageError::Io(error)))) => {
+                Err(StorageError::Failed { place: place.clone(), reason: error.to_string() })
+            }
+            Ok(Err(error)) => Err(damaged(place, "the file", &error.to_string())),
+            Err(_) => Err(damaged(place, "the file", "its structure cannot be read")),
+        }
     }
 
     /// Claims a new store, or checks that an old one is ours.

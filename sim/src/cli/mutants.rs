@@ -104,6 +104,10 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     for mutant in &mutants {
         let verdict = workshop.judge(mutant, arguments)?;
         print_row(mutant, &verdict.catch);
+        for (kind, is_caught) in &verdict.ablated {
+            let word = if *is_caught { "still dies" } else { "escapes" };
+            println!("    {word} without {kind}");
+        }
         results.push((mutant, verdict));
     }
     if arguments.ablate {
