@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use rivven_cluster::id::LogIndex;
+use rivven_cluster::id::{LogIndex, Term};
 use rivven_cluster::raft::BIRTH;
 
 use super::log_matching::Prefix;
@@ -15,8 +15,8 @@ use super::{DurablePromise, LogMatching, Rule, Verdict, broken};
 #[derive(Clone, Default)]
 pub struct Committed {
     nodes: u64,
-    /// The committed log, by index.
-    log: BTreeMap<LogIndex, Prefix>,
+    /// The committed log, by index, and the latest term in which each entry can have been committed.
+    log: BTreeMap<LogIndex, (Prefix, Term)>,
     /// Up to where each node's commit index was judged.
     judged: BTreeMap<u64, LogIndex>,
 }
@@ -27,11 +27,12 @@ impl Committed {
         Committed { nodes, ..Committed::default() }
     }
 
-    /// On its own disk, `node` has reached the commit index `commit`.
+    /// On its own disk, `node` has reached the commit index `commit`; it is in `term`.
     pub fn advance(
         &mut self,
         node: u64,
         commit: LogIndex,
+        term: Term,
         logs: &LogMatching,
         promises: &DurablePromise,
     ) -> Verdict {
@@ -42,8 +43,8 @@ impl Committed {
             let Some(prefix) = logs.prefix(node, index) else { break };
             *judged = index;
             match self.log.get(&index) {
-                Some(first) if *first == prefix => {}
-                Some(first) => {
+                Some((first, _)) if *first == prefix => {}
+                Some((first, _)) => {
                     let what = format!(
                         "index {index} was committed in term {}, node {node} commits another log of term {}",
                         first.term, prefix.term
@@ -51,7 +52,7 @@ impl Committed {
                     return broken(Rule::Committed, what);
                 }
                 None => {
-                    self.log.insert(index, prefix);
+                    self.log.insert(index, (prefix, term));
                     let holders =
                         (1..=self.nodes).filter(|holder| promises.has_held(*holder, index, prefix.term));
                     let count = u64::try_from(holders.count()).unwrap_or_default();
@@ -73,7 +74,7 @@ impl Committed {
     /// `node` has a new log from `first` on: what it has committed must still be there.
     pub fn rewritten(&self, node: u64, first: LogIndex, logs: &LogMatching) -> Verdict {
         let Some(judged) = self.judged.get(&node).filter(|judged| first <= **judged) else { return Ok(()) };
-        for (index, expected) in self.log.range(first..=*judged) {
+        for (index, (expected, _)) in self.log.range(first..=*judged) {
             if logs.prefix(node, *index) != Some(*expected) {
                 let what = format!("node {node} has committed index {index}, and replaces it");
                 return broken(Rule::Committed, what);
@@ -84,12 +85,13 @@ impl Committed {
 
     /// The committed log up to an index.
     pub fn prefix(&self, index: LogIndex) -> Option<Prefix> {
-        self.log.get(&index).copied()
+        self.log.get(&index).map(|(prefix, _)| *prefix)
     }
 
-    /// The last committed index.
-    pub fn last(&self) -> Option<LogIndex> {
-        self.log.last_key_value().map(|(index, _)| *index)
+    /// The last index that was certainly committed in a term before `term`.
+    pub fn last_before(&self, term: Term) -> Option<LogIndex> {
+        let mut newest = self.log.iter().rev();
+        newest.find(|(_, (_, committed_in))| *committed_in < term).map(|(index, _)| *index)
     }
 }
 
@@ -115,10 +117,10 @@ pub(super) mod tests {
         logs.written(1, &one).unwrap();
         written(&mut promises, 1, &one);
         let mut checker = Committed::new(3);
-        assert_eq!(checker.advance(1, LogIndex::new(1), &logs, &promises), Ok(()));
-        assert!(checker.advance(1, LogIndex::new(2), &logs, &promises).is_err());
+        assert_eq!(checker.advance(1, LogIndex::new(1), Term::new(2), &logs, &promises), Ok(()));
+        assert!(checker.advance(1, LogIndex::new(2), Term::new(2), &logs, &promises).is_err());
         written(&mut promises, 2, &one);
-        assert_eq!(Committed::new(3).advance(1, LogIndex::new(2), &logs, &promises), Ok(()));
+        assert_eq!(Committed::new(3).advance(1, LogIndex::new(2), Term::new(2), &logs, &promises), Ok(()));
     }
 
     #[test]
@@ -131,8 +133,8 @@ pub(super) mod tests {
         logs.written(1, &batch(vec![entry(2, 2, "a")])).unwrap();
         logs.written(2, &batch(vec![entry(2, 3, "b")])).unwrap();
         let mut checker = Committed::new(2);
-        assert_eq!(checker.advance(1, LogIndex::new(2), &logs, &promises), Ok(()));
-        assert!(checker.advance(2, LogIndex::new(2), &logs, &promises).is_err());
+        assert_eq!(checker.advance(1, LogIndex::new(2), Term::new(2), &logs, &promises), Ok(()));
+        assert!(checker.advance(2, LogIndex::new(2), Term::new(2), &logs, &promises).is_err());
     }
 
     #[test]
@@ -143,7 +145,7 @@ pub(super) mod tests {
         }
         logs.written(1, &batch(vec![entry(2, 2, "a")])).unwrap();
         let mut checker = Committed::new(1);
-        assert_eq!(checker.advance(1, LogIndex::new(2), &logs, &promises), Ok(()));
+        assert_eq!(checker.advance(1, LogIndex::new(2), Term::new(2), &logs, &promises), Ok(()));
         assert_eq!(checker.rewritten(1, LogIndex::new(2), &logs), Ok(()));
         logs.written(1, &batch(vec![entry(2, 3, "b")])).unwrap();
         assert!(checker.rewritten(1, LogIndex::new(2), &logs).is_err());

@@ -1,14 +1,18 @@
 //! Raft §5.4, leader completeness: a leader holds every entry that was committed in an earlier term.
 
+use rivven_cluster::id::Term;
+
 use super::{Committed, LogMatching, Rule, Verdict, broken};
 
 /// The rule; it needs no books of its own.
 pub struct LeaderCompleteness;
 
 impl LeaderCompleteness {
-    /// Judges a new leader by what is on its disk: it asked for votes when its log was there.
-    pub fn judge(node: u64, logs: &LogMatching, committed: &Committed) -> Verdict {
-        let Some(index) = committed.last() else { return Ok(()) };
+    /// Judges a new leader of `term` by what is on its disk: it asked for votes when its log was there.
+    ///
+    /// Who was paused may still win an election of long ago, and lacks what later terms have committed.
+    pub fn judge(node: u64, term: Term, logs: &LogMatching, committed: &Committed) -> Verdict {
+        let Some(index) = committed.last_before(term) else { return Ok(()) };
         // By log matching, one equal prefix means that all before it is equal, too.
         match logs.prefix(node, index) {
             Some(own) if committed.prefix(index) != Some(own) => {
@@ -43,9 +47,10 @@ mod tests {
         logs.written(3, &batch(vec![entry(2, 3, "b")])).unwrap();
         let mut committed = Committed::new(3);
         let two = LogIndex::new(2);
-        committed.advance(1, two, &logs, &promises).unwrap();
-        assert_eq!(LeaderCompleteness::judge(1, &logs, &committed), Ok(()));
-        assert!(LeaderCompleteness::judge(2, &logs, &committed).is_err());
-        assert!(LeaderCompleteness::judge(3, &logs, &committed).is_err());
+        committed.advance(1, two, Term::new(2), &logs, &promises).unwrap();
+        assert_eq!(LeaderCompleteness::judge(1, Term::new(3), &logs, &committed), Ok(()));
+        assert!(LeaderCompleteness::judge(2, Term::new(3), &logs, &committed).is_err());
+        assert!(LeaderCompleteness::judge(3, Term::new(3), &logs, &committed).is_err());
+        assert_eq!(LeaderCompleteness::judge(3, Term::new(2), &logs, &committed), Ok(()), "an old term");
     }
 }

@@ -201,7 +201,7 @@ impl Checkers {
         self.note(verdict);
         // What a leader has committed but not yet on its own disk is judged when it is there.
         let settled = indexes.commit.min(indexes.persisted);
-        let verdict = self.committed.advance(node, settled, &self.logs, &self.promises);
+        let verdict = self.committed.advance(node, settled, standing.term, &self.logs, &self.promises);
         self.note(verdict);
     }
 
@@ -210,7 +210,7 @@ impl Checkers {
         if standing.role == Role::Leader {
             let verdict = self.elections.leads(node, standing.term);
             self.note(verdict);
-            let verdict = LeaderCompleteness::judge(node, &self.logs, &self.committed);
+            let verdict = LeaderCompleteness::judge(node, standing.term, &self.logs, &self.committed);
             self.note(verdict);
         }
     }
