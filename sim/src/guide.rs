@@ -137,3 +137,25 @@
 //! things up, are violations, and the sweep says in how many runs that was so.
 //!
 //! The wall clock is no fault here, because nothing reads it yet.
+//!
+//! # Which fault finds which bug
+//!
+//! `rivven-sim mutants --ablate` hunts each mutant again with each kind of fault switched off that its
+//! shrunk plan holds (a kind that is not in that plan is not needed: the plan is the proof). Measured
+//! with 100 seeds each; the mutants are those of `sim/mutants.toml`.
+//!
+//! | without | escapes |
+//! |---|---|
+//! | corruption | checksum-over-the-header-only |
+//! | truncation | end-of-stream-taken-for-end-of-frame |
+//! | disk-wiped | wiped-node-founds-again, pledge-before-all-are-heard |
+//! | disk-wiped, failed-sync | store-made-in-place |
+//! | pause | open-batch-keeps-a-replaced-tail |
+//! | forgery | all rows of the door (`guard-…`) but misaddressed and commit-beyond-log |
+//!
+//! These stood in shrunk plans too, but without them the same mutants die of something else: bit-rot,
+//! bridge, delay, duplication, flapping, full-disk, isolation, misdirection, one-way, power-loss,
+//! reordering, restart, ring, slow-sync, torn-writes. Nine mutants die without any fault at all. The
+//! other kinds (loss, clog, mtu-black-hole, partition, misdelivery, reordered-writes, old-disk,
+//! clock-jump, clock-drift, read-errors) were needed by no mutant of today's list: they have still to
+//! earn their place.
