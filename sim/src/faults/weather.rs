@@ -110,7 +110,7 @@ impl Weather {
         }
     }
 
-    /// The faults of a kind that are on.
+    /// The faults of the network that are on.
     pub fn active(&self) -> &[Window] {
         &self.active
     }
