@@ -94,7 +94,7 @@ impl Write for Text {
 }
 
 #[test]
-fn the_first_difference_of_two_traces_is_found() {
+fn two_traces_of_a_seed_have_no_first_difference() {
     assert_eq!(first_difference(1, WorldKind::Pure), "both traces are equal this time");
 }
 
