@@ -25,6 +25,7 @@
 //! | [`raft`] | consensus, on TiKV's `raft`: deterministic, asynchronous towards the disk, guarded |
 //! | [`formation`] | how strangers become a cluster, once |
 //! | [`node`] | the machines composed; the gate that keeps messages back until writes are durable |
+//! | [`session`] | commands that are executed once, however often they are sent |
 //! | [`state_machine`], [`kv`] | what the log is for; the built-in key-value map |
 //! | [`wire`] | frames |
 //! | `driver` (feature) | the task that runs a node; storage |
@@ -43,6 +44,7 @@ pub mod machine;
 pub mod node;
 pub mod raft;
 pub mod rng;
+pub mod session;
 pub mod state_machine;
 pub mod time;
 pub mod wire;

@@ -14,8 +14,9 @@ use rivven_cluster::kv::{Command, KeyValue};
 use rivven_cluster::node::{
     Caller, Config, Durable, Event, Halt, Message, Node, Output, Peer, Reply, Request, WriteBatch,
 };
-use rivven_cluster::raft::Role;
+use rivven_cluster::raft::{Entry, Role};
 use rivven_cluster::rng::Seed;
+use rivven_cluster::session::{Proposal, command_in};
 use rivven_cluster::state_machine::{RestoreError, StateMachine};
 use rivven_cluster::time::Instant;
 use tokio::sync::mpsc;
@@ -31,7 +32,8 @@ struct Memory {
 impl Disk for Memory {
     fn submit(&mut self, batch: WriteBatch) {
         self.written = Some(batch.id);
-        self.fails = batch.entries.iter().any(|entry| entry.command == "fail");
+        let is_it = |entry: &Entry| command_in(&entry.command).is_some_and(|(_, command)| command == b"fail");
+        self.fails = batch.entries.iter().any(is_it);
     }
 
     async fn completed(&mut self) -> (WriteId, Result<(), StorageError>) {
@@ -102,7 +104,7 @@ async fn start() -> (Handle, JoinHandle<Result<(), DriverError>>) {
 }
 
 fn propose(command: Bytes) -> Request {
-    Request::Propose { command }
+    Request::Propose(Proposal::Command(command))
 }
 
 #[tokio::test(start_paused = true)]

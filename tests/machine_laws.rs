@@ -17,12 +17,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use rivven_cluster::formation::{self, Formation, VoterSet};
-use rivven_cluster::id::{LogIndex, NodeId, RequestId, Term, WriteId};
+use rivven_cluster::id::{BootId, LogIndex, NodeId, RequestId, Term, WriteId};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{self, Caller, Durable, LinkState, Node, Request};
 use rivven_cluster::raft::{self, Ballot, Body, Entry, Flow, Position, Proposal, Raft, Timing, Verdict};
 use rivven_cluster::rng::Seed;
+use rivven_cluster::session;
 use rivven_cluster::time::Instant;
 use support::{config, newborn, node as node_id};
 
@@ -244,6 +245,8 @@ fn any_body() -> BoxedStrategy<Body> {
         2 => verdict.clone().prop_map(Body::VoteResponse),
         2 => verdict.prop_map(Body::PreVoteResponse),
         2 => any_index().prop_map(|commit| Body::Heartbeat { commit, context: Bytes::new() }),
+        1 => (any_index(), any::<u8>())
+            .prop_map(|(commit, byte)| Body::Heartbeat { commit, context: Bytes::from(vec![byte; 24]) }),
         1 => any_index().prop_map(|commit| Body::HeartbeatResponse { commit, context: Bytes::new() }),
         1 => Just(Body::TimeoutNow),
     ]
@@ -260,6 +263,7 @@ impl Subject for Raft {
     fn start(seed: u64) -> Raft {
         Raft::start(
             node_id(1),
+            BootId::new(1),
             &Timing::default(),
             Flow::default(),
             Seed::new(seed),
@@ -278,6 +282,7 @@ impl Subject for Raft {
             8 => (any_id(), any_raft_message()).prop_map(|(from, message)| raft::Input::Message { from, message }),
             2 => proposals,
             1 => any_id().prop_map(raft::Input::Unreachable),
+            1 => any::<u64>().prop_map(raft::Input::ReadIndex),
         ]
         .boxed()
     }
@@ -349,14 +354,49 @@ impl Subject for Formation {
     }
 }
 
+fn any_call() -> BoxedStrategy<node::CallId> {
+    (0..3_u64, 0..4_u64).prop_map(|(boot, number)| node::CallId { boot: BootId::new(boot), number }).boxed()
+}
+
+fn any_proposal() -> BoxedStrategy<session::Proposal> {
+    let ticket = (any_index(), 0..5_u64, 0..5_u64).prop_map(|(session, number, oldest)| session::Ticket {
+        session,
+        number,
+        oldest,
+    });
+    let command = prop::collection::vec(any::<u8>(), 0..3).prop_map(Bytes::from);
+    prop_oneof![
+        3 => command.clone().prop_map(session::Proposal::Command),
+        2 => (ticket, command).prop_map(|(ticket, command)| session::Proposal::Once { ticket, command }),
+        1 => any::<u32>().prop_map(|secs| session::Proposal::Open { lifetime: Duration::from_secs(secs.into()) }),
+    ]
+    .boxed()
+}
+
+fn any_reply() -> BoxedStrategy<node::Reply> {
+    prop_oneof![
+        Just(node::Reply::Unknown),
+        Just(node::Reply::Expired),
+        Just(node::Reply::Rejected(node::Rejection::Busy)),
+        any_index().prop_map(|session| node::Reply::Opened { session }),
+    ]
+    .boxed()
+}
+
 fn any_node_input() -> BoxedStrategy<node::Input> {
     let message = prop_oneof![
         1 => any_formation_message().prop_map(node::Message::Formation),
         4 => any_raft_message().prop_map(node::Message::Raft),
+        1 => (any_call(), 0..4_u64, any_proposal())
+            .prop_map(|(call, term, proposal)| node::Message::Forward { call, term: Term::new(term), proposal }),
+        1 => (any_call(), any_reply()).prop_map(|(call, reply)| node::Message::Forwarded { call, reply: Box::new(reply) }),
+        1 => any_call().prop_map(node::Message::ReadIndex),
+        1 => (any_call(), prop::option::of(any_index()))
+            .prop_map(|(call, index)| node::Message::ReadIndexAt { call, index }),
     ];
     let request = prop_oneof![
-        4 => any::<u8>().prop_map(|byte| Request::Propose { command: Bytes::from(vec![byte]) }),
-        1 => Just(Request::Propose { command: Bytes::new() }),
+        5 => any_proposal().prop_map(Request::Propose),
+        2 => Just(Request::Query { query: Bytes::from("k") }),
         1 => Just(Request::QueryStale { query: Bytes::from("k") }),
         1 => Just(Request::Status),
         1 => (any_index(), any::<u32>()).prop_map(|(from, limit)| Request::Entries { from, limit }),

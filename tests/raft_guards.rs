@@ -261,7 +261,7 @@ fn a_ballot_with_half_a_position_is_dropped() {
 #[test]
 fn a_heartbeat_that_confirms_a_read_which_nobody_asked_for_is_dropped() {
     let body = Body::Heartbeat { commit: LogIndex::new(2), context: Bytes::from(vec![0; 100]) };
-    assert_refused(follower(), 2, 3, body, Refusal::UnaskedContext);
+    assert_refused(follower(), 2, 3, body, Refusal::MalformedContext);
 }
 
 /// While nothing is compacted no leader has a reason to send its state, so a frame cannot hold one:

@@ -3,7 +3,7 @@
 
 mod support;
 
-use rivven_cluster::id::{LogIndex, NodeId, Term};
+use rivven_cluster::id::{BootId, LogIndex, NodeId, Term};
 use rivven_cluster::machine::Machine;
 use rivven_cluster::raft::{
     BIRTH, Ballot, Body, Flow, Message, Output, Position, Raft, Role, TICK, Timing, Verdict,
@@ -212,9 +212,16 @@ fn a_leader_whose_own_term_is_not_durable_sends_nothing() {
 fn election_timeouts_are_drawn_from_the_seed_in_the_configured_range() {
     let timeouts = |seed: u64| {
         let timing = Timing::default();
-        let mut raft =
-            Raft::start(node(1), &timing, Flow::default(), Seed::new(seed), newborn(3), Instant::ORIGIN)
-                .unwrap();
+        let mut raft = Raft::start(
+            node(1),
+            BootId::new(1),
+            &timing,
+            Flow::default(),
+            Seed::new(seed),
+            newborn(3),
+            Instant::ORIGIN,
+        )
+        .unwrap();
         let (mut last, mut drawn) = (Instant::ORIGIN, Vec::new());
         for _ in 0..50 {
             let deadline = raft.deadline().unwrap();

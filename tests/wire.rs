@@ -8,6 +8,7 @@ use rivven_cluster::formation;
 use rivven_cluster::id::{LogIndex, Term};
 use rivven_cluster::node::{Message, Rejection, Reply, Request};
 use rivven_cluster::raft::{Body, Message as RaftMessage};
+use rivven_cluster::session::Proposal;
 use rivven_cluster::wire::{Decoded, FRAME_BYTES_MAX, Frame, HEADER_BYTES, VERSION, WireError, decode};
 use support::{at, entry, node};
 
@@ -21,7 +22,7 @@ fn frames() -> Vec<Frame> {
     vec![
         append(),
         Frame::Message(Message::Formation(formation::Message::Greeting(formation::Standing::Fresh))),
-        Frame::Request { id: 7, request: Request::Propose { command: Bytes::from("command") } },
+        Frame::Request { id: 7, request: Request::Propose(Proposal::Command(Bytes::from("command"))) },
         Frame::Reply { id: 7, reply: Reply::Done { at: at(9, 3), answer: Bytes::from("answer") } },
         Frame::Reply { id: 8, reply: Reply::Rejected(Rejection::Busy) },
     ]

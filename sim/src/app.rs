@@ -29,16 +29,34 @@ pub trait Application: Clone {
     /// Makes the state machine of a node that starts. All are equal.
     fn machine(&self) -> Self::Machine;
 
-    /// Draws the next command of a client, from nothing but its memory and `choices`.
-    fn command(&self, memory: &mut Self::Memory, ticket: Ticket, choices: &mut Stream) -> Bytes;
+    /// Draws what a client does next, from nothing but its memory and `choices`.
+    fn call(&self, memory: &mut Self::Memory, ticket: Ticket, choices: &mut Stream) -> Call;
 
-    /// A client is told the answer to its last command.
-    fn told(&self, _memory: &mut Self::Memory, _command: &[u8], _answer: &[u8]) {}
+    /// A client is told the answer to its last call.
+    fn told(&self, _memory: &mut Self::Memory, _call: &Call, _answer: &[u8]) {}
 
-    /// Says what a command does to which register, if it is that simple. Then histories are checked for
+    /// Says what a call does to which register, if it is that simple. Then histories are checked for
     /// linearizability without trusting the log's order, and read well in a file.
-    fn register(&self, _command: &[u8], _answer: Option<&[u8]>) -> Option<RegisterCall> {
+    fn register(&self, _call: &Call, _answer: Option<&[u8]>) -> Option<RegisterCall> {
         None
+    }
+}
+
+/// What a client wants of the state machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Call {
+    /// A command, which goes through the log.
+    Command(Bytes),
+    /// A linearizable query, which does not.
+    Query(Bytes),
+}
+
+impl Call {
+    /// The bytes of the command or query.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Call::Command(bytes) | Call::Query(bytes) => bytes,
+        }
     }
 }
 
@@ -189,27 +207,27 @@ impl Application for KeyValueApp {
         KeyValue::default()
     }
 
-    fn command(&self, memory: &mut Self::Memory, ticket: Ticket, choices: &mut Stream) -> Bytes {
+    fn call(&self, memory: &mut Self::Memory, ticket: Ticket, choices: &mut Stream) -> Call {
         let value = self.value(ticket, choices);
         let shared = Bytes::from(format!("shared {}", choices.below(self.shared_keys)));
         let own = Bytes::from(format!("own {}", ticket.client));
-        let command = match choices.below(10) {
+        let command = match choices.below(12) {
             0 | 1 => Command::Put { key: own, value },
-            2 | 3 => Command::Get { key: own },
+            2 => Command::Get { key: own },
+            3 => return Call::Query(own),
             4 | 5 => Command::Put { key: shared, value },
-            6 | 7 => Command::Get { key: shared },
+            6 => Command::Get { key: shared },
+            7 | 8 | 9 => return Call::Query(shared),
             _ => {
                 let expected = memory.get(&shared).cloned();
                 Command::CompareAndSet { key: shared, expected, value }
             }
         };
-        command.encode()
+        Call::Command(command.encode())
     }
 
-    fn told(&self, memory: &mut Self::Memory, command: &[u8], answer: &[u8]) {
-        let (Ok(command), Ok(answer)) = (codec::decode::<Command>(command), Answer::decode(answer)) else {
-            return;
-        };
+    fn told(&self, memory: &mut Self::Memory, call: &Call, answer: &[u8]) {
+        let (Some(command), Ok(answer)) = (as_command(call), Answer::decode(answer)) else { return };
         let (key, seen) = match (command, answer) {
             (Command::Put { key, value } | Command::CompareAndSet { key, value, .. }, Answer::Stored) => {
                 (key, Some(value))
@@ -226,10 +244,10 @@ impl Application for KeyValueApp {
         };
     }
 
-    fn register(&self, command: &[u8], answer: Option<&[u8]>) -> Option<RegisterCall> {
+    fn register(&self, call: &Call, answer: Option<&[u8]>) -> Option<RegisterCall> {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let answer = answer.and_then(|answer| Answer::decode(answer).ok());
-        let (key, action) = match codec::decode::<Command>(command).ok()? {
+        let (key, action) = match as_command(call)? {
             Command::Put { key, value } => (key, RegisterAction::Write { value: text(&value) }),
             Command::Get { key } => {
                 let found = answer.and_then(|answer| match answer {
@@ -245,6 +263,14 @@ impl Application for KeyValueApp {
             }
         };
         Some(RegisterCall { key: text(&key), action })
+    }
+}
+
+/// What a call asks of the map; a query reads the key that it names.
+fn as_command(call: &Call) -> Option<Command> {
+    match call {
+        Call::Command(command) => codec::decode(command).ok(),
+        Call::Query(key) => Some(Command::Get { key: key.clone() }),
     }
 }
 

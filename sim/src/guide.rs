@@ -40,7 +40,7 @@
 //! use rivven_cluster::id::LogIndex;
 //! use rivven_cluster::rng::Stream;
 //! use rivven_cluster::state_machine::{RestoreError, StateMachine};
-//! use rivven_sim::app::{Application, Ticket};
+//! use rivven_sim::app::{Application, Call, Ticket};
 //! use rivven_sim::scenario::{Scenario, WorldKind};
 //! use rivven_sim::world::Options;
 //! use rivven_sim::world::pure::World;
@@ -96,10 +96,10 @@
 //!         Bank::default()
 //!     }
 //!
-//!     fn command(&self, _: &mut (), _: Ticket, choices: &mut Stream) -> Bytes {
+//!     fn call(&self, _: &mut (), _: Ticket, choices: &mut Stream) -> Call {
 //!         let mut command = [0; 3];
 //!         choices.fill(&mut command);
-//!         Bytes::copy_from_slice(&command)
+//!         Call::Command(Bytes::copy_from_slice(&command))
 //!     }
 //! }
 //!

@@ -11,15 +11,15 @@ use bytes::Bytes;
 use rivven_cluster::id::LogIndex;
 use serde::Serialize;
 
-use crate::app::{Application, RegisterAction, RegisterCall, Ticket};
+use crate::app::{Application, Call, RegisterAction, RegisterCall, Ticket};
 
 /// One command of one client. Times are nanoseconds from the start of the run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Operation {
     /// Whose it is.
     pub ticket: Ticket,
-    /// The command, without its ticket.
-    pub command: Bytes,
+    /// What the client wanted; a command has no ticket here.
+    pub call: Call,
     /// When the client sent it first.
     pub called: u64,
     /// When the client learned what became of it.
@@ -31,9 +31,9 @@ pub struct Operation {
 /// What became of a command, as far as its client was told.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// It was committed and executed.
+    /// It was executed, or answered.
     Done {
-        /// Where it stands in the log.
+        /// Where it stands in the log; of a query, up to where the state that answered it had come.
         index: LogIndex,
         /// What the state machine answered.
         answer: Bytes,
@@ -67,10 +67,10 @@ pub struct History {
 
 impl History {
     /// A client calls.
-    pub fn call(&mut self, ticket: Ticket, command: Bytes, at: u64) {
+    pub fn call(&mut self, ticket: Ticket, call: Call, at: u64) {
         self.places.insert(ticket, self.operations.len());
         let (returned, outcome) = (None, Outcome::Unknown);
-        self.operations.push(Operation { ticket, command, called: at, returned, outcome });
+        self.operations.push(Operation { ticket, call, called: at, returned, outcome });
     }
 
     /// A client learns what became of its command.
@@ -139,7 +139,7 @@ impl Line {
             Outcome::Failed { .. } => (None, None, "fail"),
             Outcome::Unknown => (None, None, "unknown"),
         };
-        let call = app.register(&operation.command, answer.map(|answer| &answer[..]));
+        let call = app.register(&operation.call, answer.map(|answer| &answer[..]));
         let (op, key, value, result) = call.map_or_else(|| in_hex(operation, answer), in_words);
         Line {
             client: operation.ticket.client,
@@ -171,7 +171,11 @@ fn in_words(call: RegisterCall) -> Words {
 fn in_hex(operation: &Operation, answer: Option<&Bytes>) -> Words {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let result = answer.map(|answer| hex(answer)).into();
-    ("command", String::new(), hex(&operation.command).into(), result)
+    let name = match operation.call {
+        Call::Command(_) => "command",
+        Call::Query(_) => "query",
+    };
+    (name, String::new(), hex(operation.call.bytes()).into(), result)
 }
 
 #[cfg(test)]
@@ -189,8 +193,8 @@ mod tests {
         let put = Command::Put { key: key.clone(), value: Bytes::from("v") }.encode();
         let get = Command::Get { key }.encode();
         let ticket = |operation| Ticket { client: 3, operation };
-        history.call(ticket(1), put.clone(), 10);
-        history.call(ticket(2), get.clone(), 30);
+        history.call(ticket(1), Call::Command(put.clone()), 10);
+        history.call(ticket(2), Call::Command(get.clone()), 30);
         let mut map = KeyValue::default();
         map.apply(LogIndex::new(2), &put);
         let answer = map.apply(LogIndex::new(3), &get);

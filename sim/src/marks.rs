@@ -53,6 +53,11 @@ marks! {
     ForgeryRefused "a lie was dropped at the door",
     ServedByQuorum "a quorum served while the rest was broken",
     RolledBack "a disk was read as it was some time ago",
+    ReadAnswered "a linearizable read was answered",
+    ReadElsewhere "a follower asked for the index of a read",
+    ReadUnconfirmed "a read was rejected since nobody confirmed it",
+    Forwarded "a follower passed a command on",
+    SentAgain "a command was sent again in its session",
 }
 
 impl Mark {
@@ -62,7 +67,14 @@ impl Mark {
         world == WorldKind::Pure
             || !matches!(
                 self,
-                Mark::ForgeryRefused | Mark::RolledBack | Mark::BatchKept | Mark::BatchLost | Mark::Retried
+                Mark::ForgeryRefused
+                    | Mark::RolledBack
+                    | Mark::BatchKept
+                    | Mark::BatchLost
+                    | Mark::Retried
+                    | Mark::SentAgain
+                    | Mark::ReadElsewhere
+                    | Mark::Forwarded
             )
     }
 }
@@ -118,7 +130,12 @@ impl Marks {
                 Body::AppendRejected { .. } => reachable!(self, AppendRejected),
                 _ => {}
             },
-            Output::Send { message: Message::Formation(_), .. } => {}
+            Output::Send { message: Message::Forward { .. }, .. } => reachable!(self, Forwarded),
+            Output::Send { message: Message::ReadIndex(_), .. } => reachable!(self, ReadElsewhere),
+            Output::Send {
+                message: Message::Formation(_) | Message::Forwarded { .. } | Message::ReadIndexAt { .. },
+                ..
+            } => {}
             Output::Reply { reply, .. } => self.observe_reply(reply),
             Output::Event(event) => self.observe_event(node, event),
         }
@@ -141,9 +158,12 @@ impl Marks {
             Reply::Rejected(Rejection::NotLeader { leader: Some(_), .. }) => reachable!(self, NotLeaderHint),
             Reply::Rejected(Rejection::Busy) => reachable!(self, Busy),
             Reply::Rejected(Rejection::NotFormed) => reachable!(self, NotFormed),
+            Reply::Rejected(Rejection::Unconfirmed) => reachable!(self, ReadUnconfirmed),
+            Reply::Answer { .. } => reachable!(self, ReadAnswered),
             Reply::Rejected(_)
             | Reply::Done { .. }
-            | Reply::Answer { .. }
+            | Reply::Opened { .. }
+            | Reply::Expired
             | Reply::Status(_)
             | Reply::Entries(_) => {}
         }

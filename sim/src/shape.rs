@@ -98,6 +98,10 @@ impl Shape {
             work_until: 0,
             ends: 0,
         };
+        if (shape.append_bytes_max, shape.appends_in_flight_max) == (1, 1) {
+            // One entry a round trip: clients that do not think would outrun a follower for ever.
+            shape.think = (400, 800);
+        }
         // Each phase is long enough to be judged.
         let judged = stream.between(2000, 5000);
         shape.quorum_until = faults_until + shape.service_bound() + shape.patience + judged;

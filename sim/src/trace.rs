@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::faults::{Fate, Fault, Host};
 
 /// Written into the hash first: a change of the format changes every hash.
-pub const TRACE_FORMAT: u64 = 2;
+pub const TRACE_FORMAT: u64 = 3;
 
 /// One thing that happened.
 #[derive(Debug, Serialize)]

@@ -20,8 +20,9 @@ use rivven_cluster::node::{
 };
 use rivven_cluster::raft::{Flow, Timing};
 use rivven_cluster::rng::Seed;
+use rivven_cluster::session::Proposal;
 use rivven_cluster::time::Instant;
-use rivven_sim::app::{Recorded, Ticket};
+use rivven_sim::app::{Call, Recorded, Ticket};
 use rivven_sim::checkers::{Acknowledged, Checkers, Violation, apply};
 use rivven_sim::history::{History, Outcome};
 
@@ -188,12 +189,12 @@ impl World {
                 self.last_request += 1;
                 let request = RequestId::new(self.last_request);
                 let command = Bytes::from_static(b"nonsense");
-                self.history.call(ticket(request), command.clone(), self.last_request);
+                self.history.call(ticket(request), Call::Command(command.clone()), self.last_request);
                 let command = ticket(request).wrap(&command);
                 let request = Input::Request {
                     id: request,
                     from: Caller::Client,
-                    request: Request::Propose { command },
+                    request: Request::Propose(Proposal::Command(command)),
                 };
                 self.handle(*node, request);
             }

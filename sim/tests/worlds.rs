@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rivven_cluster::id::LogIndex;
 use rivven_cluster::rng::Stream;
 use rivven_cluster::state_machine::{RestoreError, StateMachine};
-use rivven_sim::app::{Application, KeyValueApp, Ticket};
+use rivven_sim::app::{Application, Call, KeyValueApp, Ticket};
 use rivven_sim::checkers::{Rule, Violation};
 use rivven_sim::scenario::{Scenario, WorldKind};
 use rivven_sim::shape::Store;
@@ -59,8 +59,8 @@ impl Application for Miscounting {
         Counter { count: 0, is_broken: self.made.get() > self.nodes }
     }
 
-    fn command(&self, _memory: &mut (), _ticket: Ticket, _choices: &mut Stream) -> Bytes {
-        Bytes::from_static(b"count")
+    fn call(&self, _memory: &mut (), _ticket: Ticket, _choices: &mut Stream) -> Call {
+        Call::Command(Bytes::from_static(b"count"))
     }
 }
 

@@ -29,12 +29,19 @@ pub struct Limits {
     pub command_bytes_max: usize,
     /// The most commands under way. Beyond it, a proposal is rejected as busy.
     pub proposals_max: usize,
+    /// The most reads that wait. Beyond it, a read is rejected as busy.
+    pub reads_max: usize,
     /// The most bytes of committed entries in one reply. Beyond it, the reply holds fewer.
     pub entries_bytes_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { command_bytes_max: 1024 * 1024, proposals_max: 8192, entries_bytes_max: 4 * 1024 * 1024 }
+        Limits {
+            command_bytes_max: 1024 * 1024,
+            proposals_max: 8192,
+            reads_max: 8192,
+            entries_bytes_max: 4 * 1024 * 1024,
+        }
     }
 }

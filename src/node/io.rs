@@ -10,6 +10,7 @@ use super::stats::Stats;
 use crate::formation;
 use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term, WriteId};
 use crate::raft::{self, Entry, HardState, Indexes, Position, Refusal, Snapshot};
+use crate::session::Proposal;
 
 /// What the node is told.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -81,6 +82,40 @@ pub enum Message {
     Formation(formation::Message),
     /// Consensus.
     Raft(raft::Message),
+    /// A follower passes on what its caller wants. May arrive more than once.
+    Forward {
+        /// Repeated in the answer.
+        call: CallId,
+        /// The term of the leader that it is for.
+        term: Term,
+        /// What the caller wants.
+        proposal: Proposal,
+    },
+    /// The answer to a `Forward`.
+    Forwarded {
+        /// Which one.
+        call: CallId,
+        /// What the caller is to be told.
+        reply: Box<Reply>,
+    },
+    /// From which index on may a follower serve the reads that were asked until now?
+    ReadIndex(CallId),
+    /// The answer to a `ReadIndex`.
+    ReadIndexAt {
+        /// Which one.
+        call: CallId,
+        /// The index; `None` if the node that was asked cannot say.
+        index: Option<LogIndex>,
+    },
+}
+
+/// Names a question of one node to another, for ever.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct CallId {
+    /// Which start of the node asks.
+    pub boot: BootId,
+    /// Which of its questions.
+    pub number: u64,
 }
 
 /// Which stream a message travels in. Messages in one lane keep their order; a large one in one lane
@@ -97,7 +132,13 @@ impl Message {
     /// Tells which lane the message travels in.
     #[must_use]
     pub fn lane(&self) -> Lane {
-        let Message::Raft(message) = self else { return Lane::Control };
+        let message = match self {
+            Message::Raft(message) => message,
+            Message::Forward { .. } | Message::Forwarded { .. } => return Lane::Log,
+            Message::Formation(_) | Message::ReadIndex(_) | Message::ReadIndexAt { .. } => {
+                return Lane::Control;
+            }
+        };
         match &message.body {
             raft::Body::Append { .. }
             | raft::Body::AppendAccepted { .. }
@@ -151,10 +192,14 @@ pub enum Caller {
 /// What can be asked of a node.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Request {
-    /// Put a command into the log, and answer when it has been applied.
-    Propose {
-        /// The command; not empty.
-        command: Bytes,
+    /// Put this into the log, and answer when it has been applied. A follower passes it on if it comes
+    /// in a session or opens one, and else names the leader.
+    Propose(Proposal),
+    /// Ask the state machine, after everything that was acknowledged before (Herlihy and Wing 1990).
+    /// Any node answers.
+    Query {
+        /// The query.
+        query: Bytes,
     },
     /// Ask this node's state machine, however far behind it is.
     QueryStale {
@@ -184,9 +229,18 @@ pub enum Reply {
     },
     /// The command was never appended and never will be; it may be tried again.
     Rejected(Rejection),
-    /// The command may or may not take effect. Trying it again may execute it twice.
+    /// The command may or may not take effect. Trying it again may execute it twice, unless it is in a
+    /// session.
     Unknown,
-    /// What the state machine answered to a stale query.
+    /// A session was opened.
+    Opened {
+        /// Its id.
+        session: LogIndex,
+    },
+    /// The command's session has ended, or its client has said that it has the answer. This attempt was
+    /// not executed; an earlier one may have been.
+    Expired,
+    /// What the state machine answered to a query.
     Answer {
         /// How far this node had applied the log.
         applied: LogIndex,
@@ -231,6 +285,9 @@ pub enum Rejection {
     /// Ask another node; this one needs an operator.
     #[error("this node has halted")]
     Halted,
+    /// No majority has confirmed in time what is committed, so nothing was read. Try again.
+    #[error("no majority has confirmed the read in time")]
+    Unconfirmed,
     /// Ask with an operator's certificate.
     #[error("a client's certificate does not allow this; use an operator's")]
     Forbidden,

@@ -9,6 +9,7 @@
 //!  Link ──────────┼─► formation ──Record──► gate ──────────────────────── Write ─┼──► disk
 //!  Message ───────┼─► formation / raft ──Persist─► gate                          │
 //!  Request ───────┼─► queue ─► raft ──Send─► gate ──(when durable)──────── Send ─┼──► peers
+//!                 │     └──► reads ◄──ReadAt───┘                                 │
 //!  Written ───────┼─► gate ─► raft                                               │
 //!                 │            └─Commit─► state machine ────────────────── Reply ─┼──► callers
 //!                 └──────────────────────────────────────────────────────────────┘
@@ -18,29 +19,33 @@
 //! collected and proposed together when the driver drains, so a burst of commands is one append.
 
 mod config;
+mod forward;
 mod gate;
 mod io;
+mod reads;
+mod requests;
 mod route;
 mod stats;
 
 use core::fmt;
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-
+use self::forward::Forwards;
 use self::gate::Gate;
+use self::reads::Reads;
 use crate::formation::{self, Formation};
 use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term};
 use crate::machine::Machine;
-use crate::raft::{self, Proposal, Raft, Recovered, RecoveryError, Role, TimingError};
+use crate::raft::{self, Raft, Recovered, RecoveryError, TimingError};
 use crate::rng::Seed;
+use crate::session::{ClusterTime, Proposal, Sessions};
 use crate::state_machine::{RestoreError, StateMachine};
 use crate::time::Instant;
 
 pub use self::config::{Config, Limits};
 pub use self::io::{
-    Caller, Durable, Event, Halt, Input, Lane, LinkState, Message, Output, Peer, PeerStatus, RaftStatus,
-    Rejection, Reply, Request, Status, WriteBatch,
+    CallId, Caller, Durable, Event, Halt, Input, Lane, LinkState, Message, Output, Peer, PeerStatus,
+    RaftStatus, Rejection, Reply, Request, Status, WriteBatch,
 };
 pub use self::stats::Stats;
 
@@ -74,15 +79,21 @@ pub struct Node<S> {
     formation: Formation,
     raft: Option<Raft>,
     state_machine: S,
+    /// Who may send what again; replicated like the state machine.
+    sessions: Sessions,
+    /// Since when this node leads, and what time it was in the log then.
+    leads_since: Option<(Instant, ClusterTime)>,
     gate: Gate,
     /// When the write in flight was handed to the disk.
     write_began: Option<Instant>,
     /// What the links to the listed peers last said.
     links: BTreeMap<PeerName, (Option<NodeId>, LinkState)>,
     /// Proposals that wait for the next drain.
-    queued: Vec<Proposal>,
+    queued: Vec<(RequestId, Proposal)>,
     /// Appended proposals by index, with the term they were appended in.
     appended: BTreeMap<LogIndex, (Term, RequestId)>,
+    reads: Reads,
+    forwards: Forwards,
     stats: Stats,
     halted: Option<Halt>,
     outputs: VecDeque<Output>,
@@ -119,18 +130,24 @@ impl<S: StateMachine> Node<S> {
             formation,
             raft: None,
             state_machine,
+            sessions: Sessions::default(),
+            leads_since: None,
             gate: Gate::start(boot),
             write_began: None,
             links,
             queued: Vec::new(),
             appended: BTreeMap::new(),
+            reads: Reads::start(boot),
+            forwards: Forwards::start(boot),
             stats: Stats::default(),
             halted: None,
             outputs: VecDeque::new(),
         };
         if formed {
             let snapshot = durable.snapshot.ok_or(StartError::SnapshotMissing)?;
-            node.state_machine.restore(&snapshot.state)?;
+            let (sessions, state) = Sessions::restore(&snapshot.state)?;
+            node.state_machine.restore(state)?;
+            node.sessions = sessions;
             let (hard_state, entries) = (durable.hard_state, durable.entries);
             node.start_raft(Recovered { snapshot, hard_state, entries })?;
         }
@@ -200,6 +217,7 @@ impl<S: StateMachine> Node<S> {
     fn start_raft(&mut self, recovered: Recovered) -> Result<(), RecoveryError> {
         let raft = Raft::start(
             self.config.id,
+            self.boot,
             &self.config.timing,
             self.config.flow,
             self.seed,
@@ -210,86 +228,9 @@ impl<S: StateMachine> Node<S> {
         Ok(())
     }
 
-    fn handle_request(&mut self, id: RequestId, from: Caller, request: Request) {
-        let reply = match request {
-            Request::Propose { command } => match self.admit_command(&command) {
-                Ok(()) => return self.queued.push(Proposal { id, command }),
-                Err(rejection) => self.reject(rejection),
-            },
-            Request::QueryStale { query } => self.query_stale(&query),
-            Request::Status => Reply::Status(Box::new(self.status())),
-            Request::Entries { .. } if from == Caller::Client => self.reject(Rejection::Forbidden),
-            Request::Entries { from, limit } => self.entries(from, limit),
-        };
-        self.outputs.push_back(Output::Reply { id, reply });
-    }
-
-    fn admit_command(&self, command: &Bytes) -> Result<(), Rejection> {
-        let limits = self.config.limits;
-        let Some(standing) = self.standing() else { return Err(Rejection::NotFormed) };
-        if standing.role != Role::Leader {
-            return Err(self.not_leader());
-        }
-        if command.is_empty() {
-            return Err(Rejection::Empty);
-        }
-        if command.len() > limits.command_bytes_max {
-            let in_bytes = |length| u64::try_from(length).unwrap_or(u64::MAX);
-            let (length, limit) = (in_bytes(command.len()), in_bytes(limits.command_bytes_max));
-            return Err(Rejection::TooLarge { length, limit });
-        }
-        if self.queued.len() + self.appended.len() >= limits.proposals_max {
-            return Err(Rejection::Busy);
-        }
-        Ok(())
-    }
-
-    fn query_stale(&mut self, query: &[u8]) -> Reply {
-        match self.indexes() {
-            Some(indexes) => {
-                Reply::Answer { applied: indexes.applied, answer: self.state_machine.query(query) }
-            }
-            None => self.reject(Rejection::NotFormed),
-        }
-    }
-
-    fn entries(&mut self, from: LogIndex, limit: u32) -> Reply {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let Some(raft) = &self.raft else { return self.reject(Rejection::NotFormed) };
-        let mut entries = raft.committed_entries(from, limit);
-        let mut bytes = 0_usize;
-        let fits = entries.iter().take_while(|entry| {
-            bytes = bytes.saturating_add(entry.command.len());
-            bytes <= self.config.limits.entries_bytes_max
-        });
-        // At least one, or a reader would never get past a large entry.
-        let count = fits.count().max(1);
-        entries.truncate(count);
-        Reply::Entries(entries)
-    }
-
-    fn reject(&mut self, rejection: Rejection) -> Reply {
-        self.stats.rejected += 1;
-        Reply::Rejected(rejection)
-    }
-
-    fn not_leader(&self) -> Rejection {
-        let leader = self.standing().and_then(|standing| standing.leader);
-        let address = leader.and_then(|leader| self.address_of(leader));
-        Rejection::NotLeader { leader, address }
-    }
-
-    fn address_of(&self, wanted: NodeId) -> Option<PeerName> {
-        if wanted == self.config.id {
-            return Some(self.config.address.clone());
-        }
-        let mut links = self.links.iter();
-        links.find(|(_, (node, _))| *node == Some(wanted)).map(|(name, _)| name.clone())
-    }
-
     /// Stops for good. Whoever waits for a command is told that its fate is unknown.
     fn halt(&mut self, reason: Halt) {
-        self.give_up_proposals();
+        self.give_up_requests();
         self.outputs.push_back(Output::Event(Event::Halted { reason: reason.clone() }));
         self.halted = Some(reason);
     }
@@ -318,6 +259,8 @@ impl<S: StateMachine> Machine for Node<S> {
             Input::Message { from, message } => self.handle_message(from, message),
             Input::Unreachable(node) => {
                 self.stats.unreachable += 1;
+                self.lose_reads_at(node);
+                self.lose_forwards_to(node);
                 self.handle_raft(raft::Input::Unreachable(node));
             }
             Input::Written(id) => self.handle_written(id),
@@ -335,6 +278,8 @@ impl<S: StateMachine> Machine for Node<S> {
         if let Some(raft) = &mut self.raft {
             raft.handle_timeout(now);
         }
+        self.expire_reads();
+        self.expire_forwards();
     }
 
     fn poll(&mut self) -> Option<Output> {
@@ -349,7 +294,8 @@ impl<S: StateMachine> Machine for Node<S> {
             return None;
         }
         let raft = self.raft.as_ref().and_then(Raft::deadline);
-        [self.formation.deadline(), raft].into_iter().flatten().min()
+        let waiting = [self.reads.deadline(), self.forwards.deadline()];
+        [self.formation.deadline(), raft].into_iter().chain(waiting).flatten().min()
     }
 }
 

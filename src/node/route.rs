@@ -9,6 +9,7 @@ use crate::formation::{self, Addressee};
 use crate::id::{RequestId, WriteId};
 use crate::machine::Machine;
 use crate::raft::{self, BIRTH, Decline, Entry, Position, Recovered, Role, Snapshot};
+use crate::session::{Applied, ClusterTime};
 use crate::state_machine::StateMachine;
 
 /// The most bytes of commands in one proposal, unless a single command is larger.
@@ -20,6 +21,7 @@ impl<S: StateMachine> Node<S> {
     /// Moves everything on that can move without another input.
     pub(super) fn route(&mut self) {
         self.propose_queued();
+        self.begin_reads();
         while let Some(output) = self.formation.poll() {
             self.route_formation(output);
         }
@@ -62,6 +64,8 @@ impl<S: StateMachine> Node<S> {
             raft::Output::Commit(entries) => self.apply_committed(entries),
             raft::Output::Appended { first, ids } => self.note_appended(first, ids),
             raft::Output::Declined { ids, reason } => self.decline(&ids, reason),
+            raft::Output::ReadAt { round, index } => self.confirm_reads(round, index),
+            raft::Output::ReadLost { round } => self.lose_reads(round),
             raft::Output::Standing(standing) => self.note_standing(standing),
             raft::Output::Refused { from, refusal } => {
                 if refusal.is_alarming() {
@@ -91,6 +95,10 @@ impl<S: StateMachine> Node<S> {
             Message::Raft(_) if self.raft.is_none() => self.stats.early += 1,
             Message::Raft(_) if self.is_stalled() => self.stats.stalled += 1,
             Message::Raft(message) => self.handle_raft(raft::Input::Message { from, message }),
+            Message::Forward { call, term, proposal } => self.forwarded_to_us(from, call, term, proposal),
+            Message::Forwarded { call, reply } => self.forward_answered(from, call, *reply),
+            Message::ReadIndex(call) => self.read_for(from, call),
+            Message::ReadIndexAt { call, index } => self.read_answered(from, call, index),
         }
     }
 
@@ -138,7 +146,7 @@ impl<S: StateMachine> Node<S> {
     }
 
     fn birth_of(&self, voters: &formation::VoterSet) -> Snapshot {
-        let state = self.state_machine.snapshot();
+        let state = self.sessions.snapshot(&self.state_machine.snapshot());
         Snapshot { at: BIRTH, voters: voters.voters().to_vec(), state }
     }
 
@@ -151,7 +159,7 @@ impl<S: StateMachine> Node<S> {
         self.depart(Departure { to, message: Message::Formation(message) }, None);
     }
 
-    fn depart(&mut self, departure: Departure, after: Option<raft::ReadyNumber>) {
+    pub(super) fn depart(&mut self, departure: Departure, after: Option<raft::ReadyNumber>) {
         let held_before = self.gate.held();
         if let Some(departure) = self.gate.depart(departure, after) {
             self.send(departure);
@@ -168,19 +176,27 @@ impl<S: StateMachine> Node<S> {
     /// Requests -> raft: all that came since the last drain, in as few proposals as may be. Each is
     /// accepted or declined as a whole, so none is larger than the bound that raft-rs holds it against.
     fn propose_queued(&mut self) {
+        let time = self.cluster_time();
         let mut chunk = Vec::new();
         let mut bytes = 0;
-        for proposal in core::mem::take(&mut self.queued) {
-            if bytes + proposal.command.len() > PROPOSAL_BYTES_MAX && !chunk.is_empty() {
+        for (id, proposal) in core::mem::take(&mut self.queued) {
+            let command = proposal.seal(time);
+            if bytes + command.len() > PROPOSAL_BYTES_MAX && !chunk.is_empty() {
                 self.handle_raft(raft::Input::Propose(core::mem::take(&mut chunk)));
                 bytes = 0;
             }
-            bytes += proposal.command.len();
-            chunk.push(proposal);
+            bytes += command.len();
+            chunk.push(raft::Proposal { id, command });
         }
         if !chunk.is_empty() {
             self.handle_raft(raft::Input::Propose(chunk));
         }
+    }
+
+    /// What time it is in the log, by this leader's clock.
+    fn cluster_time(&self) -> ClusterTime {
+        self.leads_since
+            .map_or(self.sessions.time(), |(since, time)| time.after(self.now.saturating_since(since)))
     }
 
     /// Tells whether the disk has not answered for longer than any voter waits for a leader. Such a node
@@ -207,54 +223,73 @@ impl<S: StateMachine> Node<S> {
                 Decline::Busy => Rejection::Busy,
             };
             let reply = self.reject(rejection);
-            self.outputs.push_back(Output::Reply { id: *id, reply });
+            self.answer(*id, reply);
         }
     }
 
-    /// Raft -> state machine -> callers. An empty command is a leader's own (Raft §8).
+    /// Raft -> sessions -> state machine -> callers. An empty entry is a leader's own (Raft §8).
     fn apply_committed(&mut self, entries: Vec<Entry>) {
         let Some(last) = entries.last().map(|entry| entry.at.index) else { return };
         for Entry { at, command } in entries {
-            let answer = (!command.is_empty()).then(|| {
-                self.stats.applied += 1;
-                self.state_machine.apply(at.index, &command)
-            });
+            let applied = (!command.is_empty()).then(|| self.apply(at, &command));
             let Some((term, id)) = self.appended.remove(&at.index) else { continue };
-            let reply = match answer {
-                Some(answer) if term == at.term => Reply::Done { at, answer },
+            let reply = match applied {
+                Some(applied) if term == at.term => self.reply_to(applied),
                 // Another leader's entry stands where this proposal stood.
                 Some(_) | None => self.unknown(),
             };
-            self.outputs.push_back(Output::Reply { id, reply });
+            self.answer(id, reply);
         }
         self.handle_raft(raft::Input::Applied(last));
+        self.serve_reads();
     }
 
-    /// Raft -> callers: who no longer leads cannot tell what becomes of what it appended.
+    fn apply(&mut self, at: Position, entry: &[u8]) -> Applied {
+        let state_machine = &mut self.state_machine;
+        let applied = self.sessions.apply(at, entry, |command| state_machine.apply(at.index, command));
+        match &applied {
+            Applied::Answered { is_new: true, .. } => self.stats.applied += 1,
+            Applied::Answered { is_new: false, .. } => self.stats.repeated += 1,
+            Applied::Opened(_) | Applied::Expired | Applied::Malformed => {}
+        }
+        applied
+    }
+
+    fn reply_to(&mut self, applied: Applied) -> Reply {
+        match applied {
+            Applied::Answered { at, answer, .. } => Reply::Done { at, answer },
+            Applied::Opened(session) => Reply::Opened { session },
+            Applied::Expired => Reply::Expired,
+            Applied::Malformed => self.unknown(),
+        }
+    }
+
+    /// Raft -> callers: who no longer leads cannot tell what becomes of what it appended, and whoever
+    /// was asked to pass on or to confirm may be gone.
     fn note_standing(&mut self, standing: raft::Standing) {
+        self.give_up_forwards();
         if standing.role == Role::Leader {
             self.stats.elections_won += 1;
+            self.leads_since = Some((self.now, self.sessions.time()));
         } else {
-            self.give_up_proposals();
+            self.leads_since = None;
+            self.give_up_requests();
         }
         self.event(Event::Standing(standing));
     }
 
-    pub(super) fn give_up_proposals(&mut self) {
+    pub(super) fn give_up_requests(&mut self) {
         let appended = core::mem::take(&mut self.appended);
         for (_, id) in appended.into_values() {
             let reply = self.unknown();
-            self.outputs.push_back(Output::Reply { id, reply });
+            self.answer(id, reply);
         }
-        for proposal in core::mem::take(&mut self.queued) {
+        for (id, _) in core::mem::take(&mut self.queued) {
             let reply = self.reject(Rejection::NotLeader { leader: None, address: None });
-            self.outputs.push_back(Output::Reply { id: proposal.id, reply });
+            self.answer(id, reply);
         }
-    }
-
-    fn unknown(&mut self) -> Reply {
-        self.stats.unknown += 1;
-        Reply::Unknown
+        self.give_up_reads();
+        self.give_up_forwards();
     }
 
     fn event(&mut self, event: Event) {

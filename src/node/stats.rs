@@ -13,6 +13,14 @@ pub struct Stats {
     pub appended: u64,
     /// Commands that the state machine executed.
     pub applied: u64,
+    /// Commands that came again in their session and were answered as before.
+    pub repeated: u64,
+    /// Linearizable reads that were answered.
+    pub reads: u64,
+    /// Questions to the majority on behalf of reads.
+    pub read_rounds: u64,
+    /// Commands that were passed on to the leader.
+    pub forwarded: u64,
     /// Requests that were not carried out, or not by this node.
     pub rejected: u64,
     /// Commands whose fate the client was told to be unknown.

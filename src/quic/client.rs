@@ -2,10 +2,11 @@
 //!
 //! A command ends in one of three ways, and the client never blurs them: it was committed; it was
 //! certainly *not* appended (and may be tried again); or nobody can tell. The last happens when the
-//! connection or the leader is lost after the command was sent. The client then does **not** try again
-//! by itself, for that could execute the command twice.
+//! connection or the leader is lost after the command was sent. Outside a session the client then does
+//! **not** try again by itself, for that could execute the command twice; in a session, and with a query,
+//! it does.
 //!
-//! It does try again, until its deadline, whenever a command was certainly not appended: the node does
+//! It always tries again, until its deadline, whenever a command was certainly not appended: the node does
 //! not lead (it follows the hint), is busy, has not formed its cluster, or cannot be reached.
 //!
 //! One connection and one stream are kept to each node that is used; requests on it are numbered and
@@ -16,25 +17,26 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use quinn::{Connection, Endpoint, SendStream, VarInt};
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use quinn::{Endpoint, VarInt};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::authority::Credentials;
-use super::connection::{FrameReader, HangUp, identify};
+use super::connection::{HangUp, identify};
 use super::endpoint::{self, EndpointError, Resolver, Seams};
+use super::exchange::{Attempt, Exchange};
 use super::link::dial;
+use super::session::ClientSession;
 use crate::id::{ClusterName, LogIndex, PeerName};
 use crate::kv::{Answer, Command};
 use crate::node::{Caller, Rejection, Reply, Request, Status};
 use crate::raft::{Entry, Position};
 use crate::rng::Stream;
-use crate::wire::{FRAME_BYTES_MAX, Frame};
+use crate::session::Proposal;
+use crate::wire::FRAME_BYTES_MAX;
 
 /// The most bytes of a command that fit into a frame, whatever limit the nodes have.
 const COMMAND_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
-/// The most requests of one session that wait to be written; beyond it callers wait.
-const FRAMES_QUEUED_MAX: usize = 256;
 
 /// How a client reaches its cluster.
 #[derive(Clone, Debug)]
@@ -56,7 +58,7 @@ struct Shared {
     resolver: Arc<dyn Resolver>,
     cluster: ClusterName,
     config: ClientConfig,
-    sessions: Mutex<BTreeMap<PeerName, Slot>>,
+    ways: Mutex<BTreeMap<PeerName, Slot>>,
     target: Mutex<Target>,
     jitter: Mutex<Stream>,
 }
@@ -66,7 +68,7 @@ type Slot = Arc<AsyncMutex<Way>>;
 
 #[derive(Default)]
 struct Way {
-    session: Option<Session>,
+    exchange: Option<Exchange>,
     /// When the last dial failed, and why.
     failure: Option<(Instant, String)>,
 }
@@ -88,6 +90,15 @@ pub struct Committed {
     pub answer: Bytes,
 }
 
+/// A query that was answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answered {
+    /// How far the node that answered had applied the log.
+    pub applied: LogIndex,
+    /// What its state machine answered.
+    pub answer: Bytes,
+}
+
 /// What became of a request that was not answered as wished.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -98,6 +109,10 @@ pub enum ClientError {
     /// The command did not take effect and never will.
     #[error("the command was not carried out: {0}")]
     Rejected(#[from] Rejection),
+    /// The command's session has ended. This attempt was not executed; if an earlier one ended as
+    /// [`ClientError::Unknown`] it may have been. Read, then open a new session.
+    #[error("the session has ended: read before you send the command in a new one")]
+    SessionExpired,
     /// No node took the request before the deadline. It did not take effect and never will.
     #[error("no node took the request in time; the last reason was: {0}")]
     Unavailable(String),
@@ -107,14 +122,6 @@ pub enum ClientError {
     /// A compare-and-set found another value, this one, and changed nothing.
     #[error("the key has another value")]
     Conflict(Option<Bytes>),
-}
-
-/// How one attempt failed.
-enum Attempt {
-    /// The request never left, or certainly changed nothing.
-    NotSent(String),
-    /// It left, and no answer came.
-    Lost(String),
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a reply of any other kind is equally wrong")]
@@ -138,34 +145,65 @@ impl Client {
             resolver: seams.resolver.clone(),
             cluster: credentials.identity().cluster.clone(),
             config,
-            sessions: Mutex::default(),
+            ways: Mutex::default(),
             target: Mutex::new(Target { leader: None, next: 0 }),
             jitter: Mutex::new(seams.entropy.stream("client backoff", 0)),
         };
         Ok(Client { shared: Arc::new(shared) })
     }
 
-    /// Has a command committed and applied.
+    /// Has a command committed and applied. It is not sent again once its fate is unknown; in a
+    /// [session](Client::open_session) it is.
     ///
     /// # Errors
     ///
     /// [`ClientError`]; only [`ClientError::Unknown`] leaves it open whether the command took effect.
     pub async fn propose(&self, command: Bytes) -> Result<Committed, ClientError> {
-        let in_bytes = |length| u64::try_from(length).unwrap_or(u64::MAX);
-        if command.len() > COMMAND_BYTES_MAX {
-            let (length, limit) = (in_bytes(command.len()), in_bytes(COMMAND_BYTES_MAX));
-            return Err(Rejection::TooLarge { length, limit }.into());
+        check_length(&command)?;
+        committed(self.carry_out(|| Request::Propose(Proposal::Command(command.clone())), false).await?)
+    }
+
+    /// Has a query answered that sees everything that was acknowledged before it was asked, whoever was
+    /// told (Herlihy and Wing 1990). It costs no entry in the log.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::propose`], but never [`ClientError::Unknown`]: a query changes nothing.
+    pub async fn query(&self, query: Bytes) -> Result<Answered, ClientError> {
+        match self.carry_out(|| Request::Query { query: query.clone() }, true).await {
+            Ok(Reply::Answer { applied, answer }) => Ok(Answered { applied, answer }),
+            Ok(other) => Err(ClientError::Answer(format!("{other:?}"))),
+            Err(ClientError::Unknown(reason)) => Err(ClientError::Unavailable(reason)),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Opens a session, in which each command is executed once although it is sent again when its answer
+    /// is lost. It ends when it is not used for `lifetime`, see
+    /// [`LIFETIMES`](crate::session::LIFETIMES).
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::propose`]. A session that was opened and not heard of ends by itself.
+    pub async fn open_session(&self, lifetime: Duration) -> Result<ClientSession, ClientError> {
+        match self.carry_out(|| Request::Propose(Proposal::Open { lifetime }), true).await? {
+            Reply::Opened { session } => Ok(ClientSession::new(self.clone(), session)),
+            other => Err(ClientError::Answer(format!("{other:?}"))),
+        }
+    }
+
+    /// Sends a request until somebody carries it out, or nobody can tell whether somebody did.
+    pub(super) async fn carry_out(
+        &self,
+        request: impl Fn() -> Request,
+        is_repeatable: bool,
+    ) -> Result<Reply, ClientError> {
         let deadline = Instant::now() + self.shared.config.timeout;
         let mut reason = "nobody was asked".to_owned();
+        let mut may_have_happened = false;
         while Instant::now() < deadline {
             let address = self.shared.choose();
-            let request = Request::Propose { command: command.clone() };
-            match self.shared.ask(&address, request, deadline).await {
-                Ok(Reply::Done { at, answer }) => {
-                    self.shared.target().leader = Some(address);
-                    return Ok(Committed { at, answer });
-                }
+            match self.shared.ask(&address, request(), deadline).await {
                 Ok(Reply::Rejected(rejection)) => {
                     self.shared.learn_from(&rejection)?;
                     reason = format!("{address}: {rejection}");
@@ -175,21 +213,29 @@ impl Client {
                 }
                 Ok(Reply::Unknown) => {
                     self.shared.target().leader = None;
-                    return Err(ClientError::Unknown(format!("{address} stopped leading")));
+                    may_have_happened = true;
+                    reason = format!("{address} stopped leading");
                 }
-                Ok(other) => return Err(ClientError::Answer(format!("{other:?}"))),
+                Ok(reply) => {
+                    self.shared.target().leader = Some(address);
+                    return Ok(reply);
+                }
                 Err(Attempt::Lost(lost)) => {
                     self.shared.target().leader = None;
-                    return Err(ClientError::Unknown(format!("{address}: {lost}")));
+                    may_have_happened = true;
+                    reason = format!("{address}: {lost}");
                 }
                 Err(Attempt::NotSent(failed)) => {
                     self.shared.target().leader = None;
                     reason = format!("{address}: {failed}");
                 }
             }
+            if may_have_happened && !is_repeatable {
+                return Err(ClientError::Unknown(reason));
+            }
             self.shared.back_off(deadline).await;
         }
-        Err(ClientError::Unavailable(reason))
+        Err(if may_have_happened { ClientError::Unknown(reason) } else { ClientError::Unavailable(reason) })
     }
 
     /// Sets a key.
@@ -206,14 +252,13 @@ impl Client {
         }
     }
 
-    /// Reads a key, linearizably: the read goes through the log.
+    /// Reads a key, linearizably.
     ///
     /// # Errors
     ///
-    /// As [`Client::propose`].
+    /// As [`Client::query`].
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Bytes>, ClientError> {
-        let committed = self.propose(Command::Get { key: key.into() }.encode()).await?;
-        match decode(&committed.answer)? {
+        match decode(&self.query(key.into()).await?.answer)? {
             Answer::Value(value) => Ok(value),
             other => Err(unexpected(&other)),
         }
@@ -289,6 +334,24 @@ impl Client {
     }
 }
 
+pub(super) fn check_length(command: &[u8]) -> Result<(), ClientError> {
+    let in_bytes = |length| u64::try_from(length).unwrap_or(u64::MAX);
+    if command.len() > COMMAND_BYTES_MAX {
+        let (length, limit) = (in_bytes(command.len()), in_bytes(COMMAND_BYTES_MAX));
+        return Err(Rejection::TooLarge { length, limit }.into());
+    }
+    Ok(())
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "a reply of any other kind is equally wrong")]
+pub(super) fn committed(reply: Reply) -> Result<Committed, ClientError> {
+    match reply {
+        Reply::Done { at, answer } => Ok(Committed { at, answer }),
+        Reply::Expired => Err(ClientError::SessionExpired),
+        other => Err(ClientError::Answer(format!("{other:?}"))),
+    }
+}
+
 fn decode(answer: &[u8]) -> Result<Answer, ClientError> {
     Answer::decode(answer).map_err(|error| ClientError::Answer(error.to_string()))
 }
@@ -317,7 +380,7 @@ impl Shared {
         match rejection {
             Rejection::NotLeader { address, .. } => self.target().leader = address.clone(),
             Rejection::NotFormed | Rejection::Halted => self.target().leader = None,
-            Rejection::Busy => {}
+            Rejection::Busy | Rejection::Unconfirmed => {}
             Rejection::TooLarge { .. } | Rejection::Empty | Rejection::Forbidden => {
                 return Err(rejection.clone().into());
             }
@@ -331,33 +394,33 @@ impl Shared {
     }
 
     async fn ask(&self, address: &PeerName, request: Request, deadline: Instant) -> Result<Reply, Attempt> {
-        let session = timeout_at(deadline, self.session(address)).await;
-        let session =
-            session.unwrap_or_else(|_| Err(Attempt::NotSent("no connection in time".to_owned())))?;
-        match timeout_at(deadline, session.ask(request)).await {
+        let exchange = timeout_at(deadline, self.exchange(address)).await;
+        let exchange =
+            exchange.unwrap_or_else(|_| Err(Attempt::NotSent("no connection in time".to_owned())))?;
+        match timeout_at(deadline, exchange.ask(request)).await {
             Ok(answered) => answered,
             Err(_) => Err(Attempt::Lost("no answer in time".to_owned())),
         }
     }
 
-    async fn session(&self, address: &PeerName) -> Result<Session, Attempt> {
+    async fn exchange(&self, address: &PeerName) -> Result<Exchange, Attempt> {
         let slot = {
-            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(sessions.entry(address.clone()).or_default())
+            let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(ways.entry(address.clone()).or_default())
         };
         let began = Instant::now();
         let mut way = slot.lock().await;
-        if let Some(session) = way.session.as_ref().filter(|session| session.is_open()) {
-            return Ok(session.clone());
+        if let Some(exchange) = way.exchange.as_ref().filter(|exchange| exchange.is_open()) {
+            return Ok(exchange.clone());
         }
         // Whoever waited while another's dial failed does not wait for the same failure again.
         if let Some((_, reason)) = way.failure.as_ref().filter(|(failed, _)| *failed >= began) {
             return Err(Attempt::NotSent(reason.clone()));
         }
         match self.connect(address).await {
-            Ok(session) => {
-                way.session = Some(session.clone());
-                Ok(session)
+            Ok(exchange) => {
+                way.exchange = Some(exchange.clone());
+                Ok(exchange)
             }
             Err(reason) => {
                 way.failure = Some((Instant::now(), reason.clone()));
@@ -366,7 +429,7 @@ impl Shared {
         }
     }
 
-    async fn connect(&self, address: &PeerName) -> Result<Session, String> {
+    async fn connect(&self, address: &PeerName) -> Result<Exchange, String> {
         let connection = dial(&self.endpoint, &*self.resolver, address, &self.cluster).await?;
         let identity = identify(&connection, &self.cluster).map_err(|hang_up| hang_up.to_string())?;
         if !matches!(identity.caller, Caller::Node(_)) {
@@ -374,95 +437,6 @@ impl Shared {
             hang_up.close(&connection);
             return Err(hang_up.to_string());
         }
-        Session::open(connection).await
+        Exchange::open(connection).await
     }
-}
-
-/// One request stream to one node. A task of its own writes to it, so that a caller who gives up in
-/// the middle of a frame does not leave half of it in the stream.
-#[derive(Clone)]
-struct Session {
-    connection: Connection,
-    frames: mpsc::Sender<Bytes>,
-    waiting: Arc<Mutex<Waiting>>,
-}
-
-/// Who waits for which answer.
-#[derive(Default)]
-struct Waiting {
-    /// The stream is lost: no answer will come.
-    is_lost: bool,
-    last_id: u64,
-    answers: BTreeMap<u64, oneshot::Sender<Reply>>,
-}
-
-impl Session {
-    async fn open(connection: Connection) -> Result<Session, String> {
-        let (stream, replies) = connection.open_bi().await.map_err(|error| error.to_string())?;
-        let waiting = Arc::new(Mutex::new(Waiting::default()));
-        let (frames, queue) = mpsc::channel(FRAMES_QUEUED_MAX);
-        tokio::spawn(write_frames(stream, queue));
-        tokio::spawn(deliver(FrameReader::new(replies), Arc::clone(&waiting)));
-        Ok(Session { connection, frames, waiting })
-    }
-
-    fn is_open(&self) -> bool {
-        self.connection.close_reason().is_none() && !lock(&self.waiting).is_lost
-    }
-
-    async fn ask(&self, request: Request) -> Result<Reply, Attempt> {
-        let (answer, answered) = oneshot::channel();
-        let place = {
-            let mut waiting = lock(&self.waiting);
-            if waiting.is_lost {
-                return Err(Attempt::NotSent("the connection was lost".to_owned()));
-            }
-            waiting.last_id += 1;
-            let id = waiting.last_id;
-            waiting.answers.insert(id, answer);
-            Place { waiting: &self.waiting, id }
-        };
-        let frame = Frame::Request { id: place.id, request }.encode();
-        let frame = frame.map_err(|error| Attempt::NotSent(error.to_string()))?;
-        let sent = self.frames.send(frame).await;
-        sent.map_err(|_| Attempt::NotSent("the connection was lost".to_owned()))?;
-        answered.await.map_err(|_| Attempt::Lost("the connection was lost".to_owned()))
-    }
-}
-
-/// A place among those who wait; given up when the caller stops waiting.
-struct Place<'a> {
-    waiting: &'a Mutex<Waiting>,
-    id: u64,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        lock(self.waiting).answers.remove(&self.id);
-    }
-}
-
-async fn write_frames(mut stream: SendStream, mut queue: mpsc::Receiver<Bytes>) {
-    while let Some(frame) = queue.recv().await {
-        if stream.write_chunk(frame).await.is_err() {
-            return;
-        }
-    }
-}
-
-fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Hands each reply to whoever waits for it; when the stream ends, nobody waits any longer.
-async fn deliver(mut replies: FrameReader, waiting: Arc<Mutex<Waiting>>) {
-    while let Ok(Some(Frame::Reply { id, reply })) = replies.next().await {
-        let answer = lock(&waiting).answers.remove(&id);
-        if let Some(answer) = answer {
-            let _ = answer.send(reply);
-        }
-    }
-    let mut waiting = lock(&waiting);
-    waiting.is_lost = true;
-    waiting.answers.clear();
 }

@@ -18,11 +18,13 @@ mod authority;
 mod client;
 mod connection;
 mod endpoint;
+mod exchange;
 mod identity;
 mod launch;
 mod link;
 mod raft_node;
 mod server;
+mod session;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -40,12 +42,13 @@ use crate::node::{Caller, Message, Peer};
 use crate::wire::Frame;
 
 pub use self::authority::{Authority, Credentials, CredentialsError};
-pub use self::client::{Client, ClientConfig, ClientError, Committed};
+pub use self::client::{Answered, Client, ClientConfig, ClientError, Committed};
 pub use self::connection::HangUp;
 pub use self::endpoint::{BoxFuture, EndpointError, Resolver, Seams, SystemResolver, system_entropy};
 pub use self::identity::{Identity, IdentityError};
 pub use self::launch::{Launch, LaunchError, Running};
 pub use self::raft_node::{RaftConfig, RaftNode, RaftNodeError, development_authority};
+pub use self::session::ClientSession;
 
 /// A node's [`Transport`] over QUIC. Its tasks end when it is dropped.
 pub struct QuicTransport {

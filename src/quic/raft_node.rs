@@ -178,6 +178,8 @@ impl RaftNode {
             Reply::Done { .. }
             | Reply::Rejected(_)
             | Reply::Unknown
+            | Reply::Opened { .. }
+            | Reply::Expired
             | Reply::Answer { .. }
             | Reply::Entries(_) => None,
         }

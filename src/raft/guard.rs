@@ -13,6 +13,7 @@ use raft::{RawNode, StateRole};
 
 use super::log::{BIRTH, Log};
 use super::message::{Body, Entry, Message, Position, Verdict};
+use super::read::CONTEXT_BYTES;
 use crate::id::{LogIndex, NodeId, Term};
 
 /// Why a message was dropped. Unless it says otherwise, the machine's state is unchanged.
@@ -40,8 +41,8 @@ pub enum Refusal {
     PrematureVote,
     /// A ballot or verdict with an index but no term, or the reverse.
     MalformedBallot,
-    /// A heartbeat that confirms a read, which nobody has asked for: reads go through the log.
-    UnaskedContext,
+    /// A heartbeat that confirms a read under a name that no node gives to reads.
+    MalformedContext,
     /// An order to campaign that is not the current leader's.
     NotFromLeader,
     /// Somebody leads in the term that we lead: election safety (Raft §5.2) is broken.
@@ -91,7 +92,7 @@ pub(super) fn admit(
         Body::VoteResponse(verdict) | Body::PreVoteResponse(verdict) => node.admit_verdict(*verdict),
         Body::Heartbeat { commit, context } => {
             node.admit_leadership(message.term)?;
-            require(context.is_empty(), Refusal::UnaskedContext)?;
+            require(matches!(context.len(), 0 | CONTEXT_BYTES), Refusal::MalformedContext)?;
             require(commit.value() <= node.last(), Refusal::CommitBeyondLog)
         }
         Body::HeartbeatResponse { commit, .. } => node.admit_acknowledged(&[*commit]),

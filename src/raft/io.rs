@@ -66,6 +66,9 @@ pub enum Input {
     },
     /// Clients want these in the log, in this order.
     Propose(Vec<Proposal>),
+    /// From which index on may reads be served that were asked until now? One round is under way at a
+    /// time; its number is the caller's, and never used twice in one start.
+    ReadIndex(u64),
     /// Everything up to and including this number is durable.
     Persisted(ReadyNumber),
     /// The state machine has applied everything up to and including this index.
@@ -101,6 +104,18 @@ pub enum Output {
         ids: Vec<RequestId>,
         /// Why.
         reason: Decline,
+    },
+    /// Reads that were asked before this round began may be served by whoever has applied `index`.
+    ReadAt {
+        /// The number of the round.
+        round: u64,
+        /// The leader's commit index when it began.
+        index: LogIndex,
+    },
+    /// This round will not be answered: the node does not lead, or no longer.
+    ReadLost {
+        /// The number of the round.
+        round: u64,
     },
     /// The role, the term or the known leader changed.
     Standing(Standing),

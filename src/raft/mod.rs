@@ -30,12 +30,13 @@
 //! | a term elected inline is durable before anything is sent in it | `ready` |
 //! | messages that no correct peer sends never reach raft-rs | `guard` |
 //! | the same seed and inputs give the same run | `election` |
+//! | a read sees what was acknowledged before it (Raft thesis §6.4) | `read` |
 //! | membership is fixed at birth | no input here changes it |
 //!
 //! # What it does not do
 //!
-//! It writes nothing and sends nothing: see [`crate::node`] for the gate. It serves no reads other than
-//! through the log, compacts nothing, and changes no membership.
+//! It writes nothing and sends nothing: see [`crate::node`] for the gate. It serves no reads, it
+//! only says at which index they may be served; it compacts nothing, and changes no membership.
 
 mod election;
 mod flow;
@@ -44,6 +45,7 @@ mod io;
 mod log;
 mod logger;
 mod message;
+mod read;
 mod ready;
 mod recovery;
 mod timing;
@@ -57,7 +59,8 @@ use raft::{RawNode, StateRole};
 
 use self::election::ElectionClock;
 use self::log::Log;
-use crate::id::{LogIndex, NodeId, RequestId, Term};
+use self::read::ReadRounds;
+use crate::id::{BootId, LogIndex, NodeId, RequestId, Term};
 use crate::machine::Machine;
 use crate::rng::Seed;
 use crate::time::Instant;
@@ -84,11 +87,13 @@ pub struct Raft {
     unsettled: Option<ReadyNumber>,
     /// The last `Ready` that appended entries and is not known to be durable.
     appending: Option<ReadyNumber>,
+    reads: ReadRounds,
     refusals: BTreeMap<Refusal, u64>,
 }
 
 impl Raft {
-    /// Starts the machine on what was durable.
+    /// Starts the machine on what was durable. `boot` must differ between starts of a node, for ever: a
+    /// read of this start must not be confirmed by an answer to one before it.
     ///
     /// # Errors
     ///
@@ -99,6 +104,7 @@ impl Raft {
     /// If `timing` is not valid: see [`Timing::validate`].
     pub fn start(
         id: NodeId,
+        boot: BootId,
         timing: &Timing,
         flow: Flow,
         seed: Seed,
@@ -126,6 +132,7 @@ impl Raft {
             ballot: (hard_state.term, hard_state.vote),
             unsettled: None,
             appending: None,
+            reads: ReadRounds::start(id, boot),
             refusals: BTreeMap::new(),
         })
     }
@@ -245,7 +252,11 @@ impl Raft {
         };
         let standing = Standing { role, term: Term::new(raft.term), leader: NodeId::new(raft.leader_id) };
         if standing != self.standing {
+            let leads_on = standing.role == Role::Leader && standing.term == self.standing.term;
             self.standing = standing;
+            if !leads_on {
+                self.give_up_read();
+            }
             self.outputs.push_back(Output::Standing(standing));
         }
     }
@@ -261,6 +272,7 @@ impl Machine for Raft {
         match input {
             Input::Message { from, message } => self.handle_message(from, message),
             Input::Propose(proposals) => self.handle_proposals(proposals),
+            Input::ReadIndex(round) => self.handle_read(round),
             Input::Persisted(number) => self.handle_persisted(number),
             Input::Applied(index) => self.raw.advance_apply_to(index.value()),
             Input::Unreachable(node) => self.raw.report_unreachable(node.value()),

@@ -26,6 +26,7 @@ use crate::id::{LogIndex, NodeId, Term};
 impl Raft {
     /// Takes everything that raft-rs has ready and turns it into outputs.
     pub(super) fn collect_ready(&mut self) {
+        self.ask_read();
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
             let number = ReadyNumber(ready.number());
@@ -49,12 +50,16 @@ impl Raft {
             let (at_once, waiting) = ready.take_persisted_messages().into_iter().partition(is_sign_of_life);
             self.send_all(at_once, self.unsettled);
             self.send_all(waiting, Some(number));
+            for read in ready.take_read_states() {
+                self.confirm_read(&read.request_ctx, LogIndex::new(read.index));
+            }
             let committed = ready.take_committed_entries();
             if !committed.is_empty() {
                 let committed = committed.into_iter().map(Entry::from_raft).collect();
                 self.outputs.push_back(Output::Commit(committed));
             }
             self.raw.advance_append_async(ready);
+            self.ask_read();
         }
     }
 

@@ -5,8 +5,8 @@
 //! given the limit), and accepts no bytes after the value.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// The most bytes that a value may take, in memory and encoded.
 pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -43,6 +43,17 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// [`CodecError`] if the bytes are anything else.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, used) = bincode::serde::decode_from_slice(bytes, FORMAT)
+        .map_err(|error| CodecError::Malformed(error.to_string()))?;
+    if used == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len() - used)) }
+}
+
+/// Decodes a value that takes up all of `bytes` and borrows from them.
+///
+/// # Errors
+///
+/// [`CodecError`] if the bytes are anything else.
+pub fn decode_borrowed<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
+    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, FORMAT)
         .map_err(|error| CodecError::Malformed(error.to_string()))?;
     if used == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len() - used)) }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use rivven_cluster::id::{LogIndex, NodeId, PeerName, RequestId, Term};
+use rivven_cluster::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{Config, Durable, Limits, Node};
@@ -13,6 +13,8 @@ use rivven_cluster::raft::{
     Recovered, Role, Snapshot, Timing,
 };
 use rivven_cluster::rng::Seed;
+use rivven_cluster::session::Sessions;
+use rivven_cluster::state_machine::StateMachine as _;
 use rivven_cluster::time::Instant;
 
 pub fn node(id: u64) -> NodeId {
@@ -28,7 +30,11 @@ pub fn entry(index: u64, term: u64) -> Entry {
 }
 
 pub fn birth(voters: u64) -> Snapshot {
-    Snapshot { at: BIRTH, voters: (1..=voters).map(node).collect(), state: Bytes::new() }
+    Snapshot {
+        at: BIRTH,
+        voters: (1..=voters).map(node).collect(),
+        state: Sessions::default().snapshot(&KeyValue::default().snapshot()),
+    }
 }
 
 /// What a new cluster has on disk.
@@ -44,8 +50,16 @@ pub fn with_log(voters: u64, term: u64, commit: u64, entries: Vec<Entry>) -> Rec
 }
 
 pub fn raft(id: u64, recovered: Recovered) -> Raft {
-    Raft::start(node(id), &Timing::default(), Flow::default(), Seed::new(id), recovered, Instant::ORIGIN)
-        .expect("a sound disk")
+    Raft::start(
+        node(id),
+        BootId::new(1),
+        &Timing::default(),
+        Flow::default(),
+        Seed::new(id),
+        recovered,
+        Instant::ORIGIN,
+    )
+    .expect("a sound disk")
 }
 
 pub fn drain<M: Machine>(machine: &mut M) -> Vec<M::Output> {
@@ -222,10 +236,9 @@ impl Group {
 pub fn formed(nodes: u64) -> Durable {
     let voters = rivven_cluster::formation::VoterSet::new((1..=nodes).map(node).collect());
     let Recovered { snapshot, hard_state, entries } = newborn(nodes);
-    let state = rivven_cluster::state_machine::StateMachine::snapshot(&KeyValue::default());
     Durable {
         standing: rivven_cluster::formation::Standing::Formed(voters.expect("voters")),
-        snapshot: Some(Snapshot { state, ..snapshot }),
+        snapshot: Some(snapshot),
         hard_state,
         entries,
         ..Durable::default()

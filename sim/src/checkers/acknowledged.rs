@@ -4,6 +4,7 @@
 //! state machine safety, since no two commands are equal.
 
 use super::{Rule, StateMachineSafety, Verdict, broken};
+use crate::app::Call;
 use crate::history::{History, Outcome};
 
 /// The rule; its books are the history.
@@ -13,7 +14,8 @@ impl Acknowledged {
     /// Holds what clients were told against what nodes executed.
     pub fn judge(history: &History, commands: &StateMachineSafety) -> Verdict {
         for operation in history.operations() {
-            let ticketed = operation.ticket.wrap(&operation.command);
+            let Call::Command(command) = &operation.call else { continue };
+            let ticketed = operation.ticket.wrap(command);
             let place = commands.place_of(&ticketed);
             match &operation.outcome {
                 Outcome::Done { index, .. } if place != Some(*index) => {
@@ -50,7 +52,7 @@ mod tests {
             commands.applied(1, LogIndex::new(index), &ticket.wrap(&command), b"").unwrap();
         }
         let mut history = History::default();
-        history.call(ticket, command, 1);
+        history.call(ticket, Call::Command(command), 1);
         history.end(ticket, 2, outcome);
         Acknowledged::judge(&history, &commands)
     }

@@ -64,7 +64,7 @@ fn as_step<A: Application>(app: &A, operation: &Operation) -> Option<(String, St
         Outcome::Failed { .. } => return None,
         Outcome::Unknown => (None, u64::MAX),
     };
-    let RegisterCall { key, action } = app.register(&operation.command, answer)?;
+    let RegisterCall { key, action } = app.register(&operation.call, answer)?;
     if matches!(action, RegisterAction::Read { found: None }) {
         return None;
     }

@@ -60,7 +60,7 @@ fn is_served(operation: &Operation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::Ticket;
+    use crate::app::{Call, Ticket};
     use bytes::Bytes;
     use rivven_cluster::id::LogIndex;
 
@@ -69,7 +69,7 @@ mod tests {
         (shape.faults_until, shape.quorum_until) = (10_000, 30_000);
         (shape.work_until, shape.ends) = (45_000, 50_000);
         let (mut history, ticket) = (History::default(), Ticket { client: 1, operation: 1 });
-        history.call(ticket, Bytes::new(), called_ms * 1_000_000);
+        history.call(ticket, Call::Command(Bytes::new()), called_ms * 1_000_000);
         history.end(ticket, called_ms * 1_000_000 + 1, outcome);
         Liveness::judge(&shape, &history)
     }

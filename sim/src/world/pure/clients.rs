@@ -1,16 +1,19 @@
 //! What the clients of the pure world do when they wake, and when they are answered.
 
-use bytes::Bytes;
 use rivven_cluster::node::{Caller, Input, Rejection, Reply, Request};
+use rivven_cluster::wire::codec;
 
 use super::client::UnderWay;
 use super::process::node_at;
 use super::queue::{Answer, Attempt, Event};
 use super::{MILLISECOND, World, client_key};
-use crate::app::Application;
+use crate::app::{Application, Call};
 use crate::history::Outcome;
 use crate::reachable;
 use crate::trace::Record;
+
+/// In nanoseconds: half the lifetime of a session.
+const SESSION_IDLE_MAX: u64 = 2500 * MILLISECOND;
 
 impl<A: Application> World<A> {
     /// A client has thought long enough, or waited long enough.
@@ -24,7 +27,8 @@ impl<A: Application> World<A> {
         match &client.under_way {
             None => self.next_command(place),
             Some(under_way) if now >= under_way.gives_up => {
-                let outcome = if under_way.is_sent {
+                let is_query = matches!(under_way.call, Call::Query(_));
+                let outcome = if (under_way.is_sent || under_way.may_have_happened) && !is_query {
                     Outcome::Unknown
                 } else {
                     Outcome::Failed { reason: "nobody would take it".to_owned() }
@@ -33,6 +37,12 @@ impl<A: Application> World<A> {
                 self.conclude(place, outcome);
             }
             Some(under_way) if under_way.attempt == attempt && !under_way.is_sent => self.try_to_send(place),
+            Some(under_way) if under_way.attempt == attempt && matches!(under_way.call, Call::Query(_)) => {
+                // Nobody answers there; a query may be asked elsewhere.
+                client.is_content = false;
+                client.turn(self.scenario.shape.nodes);
+                self.try_to_send(place);
+            }
             Some(_) => {}
         }
     }
@@ -44,11 +54,16 @@ impl<A: Application> World<A> {
         let gives_up = self.now + self.scenario.shape.patience * MILLISECOND;
         let client = &mut self.clients[place];
         client.operation += 1;
+        let is_calm = self.now >= self.scenario.shape.faults_until * MILLISECOND;
+        if is_calm && self.now - client.session_used > SESSION_IDLE_MAX {
+            // Whoever wants to be served for certain does not lean on a session that may have ended.
+            client.session = None;
+        }
         let ticket = client.ticket();
-        let command = self.app.command(&mut client.memory, ticket, &mut client.choices);
-        self.history.call(ticket, command.clone(), self.now);
-        let command = ticket.wrap(&command);
-        client.under_way = Some(UnderWay { command, attempt: 0, is_sent: false, gives_up });
+        let call = self.app.call(&mut client.memory, ticket, &mut client.choices);
+        self.history.call(ticket, call.clone(), self.now);
+        client.under_way =
+            Some(UnderWay { call, attempt: 0, is_sent: false, may_have_happened: false, gives_up });
         let (number, operation) = (client.number, client.operation);
         self.queue.push(gives_up, Event::ClientWakes { client: number, operation, attempt: 0 });
         self.try_to_send(place);
@@ -61,16 +76,28 @@ impl<A: Application> World<A> {
         under_way.attempt += 1;
         under_way.is_sent = true;
         let attempt = Attempt { client: number, operation, number: under_way.attempt };
-        let command = under_way.command.clone();
-        let length = u64::try_from(command.len()).unwrap_or(u64::MAX);
-        if let Some(arrival) = self.cross(0, node, length) {
-            self.queue.push(arrival, Event::Request { node, attempt, command });
+        if under_way.may_have_happened {
+            reachable!(self.marks, SentAgain);
+        }
+        let is_query = matches!(under_way.call, Call::Query(_));
+        let Some(request) = client.request() else { return };
+        let length = codec::encode(&request).len();
+        // Any node answers a query; whoever was not answered asks where it turned to.
+        let nodes = self.scenario.shape.nodes;
+        let node = if is_query && client.is_content { client.choices.below(nodes) + 1 } else { node };
+        if is_query {
+            let again = self.now + self.scenario.shape.patience * MILLISECOND / 6;
+            let wakes = Event::ClientWakes { client: number, operation, attempt: attempt.number };
+            self.queue.push(again, wakes);
+        }
+        if let Some(arrival) = self.cross(0, node, u64::try_from(length).unwrap_or(u64::MAX)) {
+            self.queue.push(arrival, Event::Request { node, attempt, request });
         }
     }
 
-    pub(super) fn request_arrives(&mut self, node: u64, attempt: Attempt, command: Bytes) {
+    pub(super) fn request_arrives(&mut self, node: u64, attempt: Attempt, request: Request) {
         if let Some(waiting) = &mut self.host(node).waiting {
-            return waiting.push(Event::Request { node, attempt, command });
+            return waiting.push(Event::Request { node, attempt, request });
         }
         let Some(process) = &mut self.host(node).process else {
             if let Some(arrival) = self.cross(node, 0, 0) {
@@ -79,10 +106,7 @@ impl<A: Application> World<A> {
             return;
         };
         let id = process.admit(attempt);
-        self.deliver(
-            node,
-            Input::Request { id, from: Caller::Client, request: Request::Propose { command } },
-        );
+        self.deliver(node, Input::Request { id, from: Caller::Client, request });
     }
 
     pub(super) fn answer_arrives(&mut self, attempt: Attempt, answer: Answer) {
@@ -97,9 +121,31 @@ impl<A: Application> World<A> {
                 if attempt.number > 1 {
                     reachable!(self.marks, Retried);
                 }
+                client.session_used = self.now;
                 self.conclude(place, Outcome::Done { index: at.index, answer });
             }
-            Answer::Reply(Reply::Unknown) | Answer::Broken => {
+            Answer::Reply(Reply::Answer { applied, answer }) => {
+                self.conclude(place, Outcome::Done { index: applied, answer });
+            }
+            Answer::Reply(Reply::Opened { session }) => {
+                client.session = Some(session);
+                client.session_used = self.now;
+                self.try_to_send(place);
+            }
+            Answer::Reply(Reply::Unknown) | Answer::Broken if client.may_repeat() => {
+                client.turn(nodes);
+                if let Some(under_way) = &mut client.under_way {
+                    under_way.may_have_happened = true;
+                }
+                self.try_again(place, 1, 50);
+            }
+            Answer::Reply(Reply::Expired) if !client.may_have_happened() => {
+                // This attempt was the only one, and was not executed.
+                client.session = None;
+                self.try_to_send(place);
+            }
+            Answer::Reply(Reply::Unknown | Reply::Expired) | Answer::Broken => {
+                client.session = None;
                 client.turn(nodes);
                 self.conclude(place, Outcome::Unknown);
             }
@@ -108,16 +154,22 @@ impl<A: Application> World<A> {
                 self.try_again(place, 1, 20);
             }
             Answer::Reply(Reply::Rejected(
-                Rejection::NotLeader { address: None, .. } | Rejection::NotFormed | Rejection::Halted,
+                Rejection::NotLeader { address: None, .. }
+                | Rejection::NotFormed
+                | Rejection::Halted
+                | Rejection::Unconfirmed,
             ))
             | Answer::Unheard => {
                 client.turn(nodes);
                 self.try_again(place, 10, 100);
             }
             Answer::Reply(Reply::Rejected(rejection)) => {
-                self.conclude(place, Outcome::Failed { reason: rejection.to_string() });
+                let reason = rejection.to_string();
+                let outcome =
+                    if client.may_have_happened() { Outcome::Unknown } else { Outcome::Failed { reason } };
+                self.conclude(place, outcome);
             }
-            Answer::Reply(other @ (Reply::Answer { .. } | Reply::Status(_) | Reply::Entries(_))) => {
+            Answer::Reply(other @ (Reply::Status(_) | Reply::Entries(_))) => {
                 unreachable!("a proposal is not answered with {other:?}")
             }
         }
@@ -142,7 +194,7 @@ impl<A: Application> World<A> {
         let told = match &outcome {
             Outcome::Done { answer, .. } => {
                 if let Some(operation) = self.history.find(ticket) {
-                    self.app.told(&mut client.memory, &operation.command, answer);
+                    self.app.told(&mut client.memory, &operation.call, answer);
                 }
                 "done"
             }
@@ -152,6 +204,7 @@ impl<A: Application> World<A> {
         let record = Record::Outcome { client: ticket.client, operation: ticket.operation, outcome: told };
         self.trace.record(self.now, &record);
         let is_done = matches!(outcome, Outcome::Done { .. });
+        self.clients[place].is_content = is_done;
         self.history.end(ticket, self.now, outcome);
         let phase =
             self.scenario.shape.faults_until * MILLISECOND..self.scenario.shape.quorum_until * MILLISECOND;

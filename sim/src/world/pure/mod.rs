@@ -113,7 +113,10 @@ impl<A: Application> World<A> {
             choices: seed.stream("workload", number),
             target: number % shape.nodes + 1,
             operation: 0,
+            is_content: false,
             under_way: None,
+            session: None,
+            session_used: 0,
         });
         let paths = usize::try_from((shape.nodes + 1) * (shape.nodes + 1)).unwrap_or_default();
         let mut checkers = Checkers::new(shape.nodes, options.ignored);
@@ -265,7 +268,7 @@ impl<A: Application> World<A> {
             Event::LinkLost { node, process, peer } => self.link_is_lost(node, process, peer),
             Event::WriteDone { node, process, id } => self.write_is_done(node, process, id),
             Event::Timer { node, process } => self.timer_fires(node, process),
-            Event::Request { node, attempt, command } => self.request_arrives(node, attempt, command),
+            Event::Request { node, attempt, request } => self.request_arrives(node, attempt, request),
             Event::Answer { attempt, answer } => self.answer_arrives(attempt, answer),
             Event::ClientWakes { client, operation, attempt } => {
                 self.client_wakes(client, operation, attempt)

@@ -3,9 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use bytes::Bytes;
 use rivven_cluster::id::WriteId;
-use rivven_cluster::node::{Message, Reply};
+use rivven_cluster::node::{Message, Reply, Request};
 
 /// One thing that is going to happen.
 #[derive(Clone, Debug)]
@@ -21,7 +20,7 @@ pub(super) enum Event {
     /// A node's deadline may have come.
     Timer { node: u64, process: u64 },
     /// A client's request arrives.
-    Request { node: u64, attempt: Attempt, command: Bytes },
+    Request { node: u64, attempt: Attempt, request: Request },
     /// An answer arrives at a client.
     Answer { attempt: Attempt, answer: Answer },
     /// A client has thought, or waited, long enough.

@@ -3,15 +3,19 @@
 use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
-use rivven_cluster::quic::{Client, ClientError};
+use bytes::Bytes;
+use rivven_cluster::quic::{Answered, Client, ClientError, ClientSession, Committed};
 use rivven_cluster::rng::Seed;
 
 use super::clock::sim_nanos;
-use crate::app::{Application, Ticket};
+use crate::app::{Application, Call, Ticket};
 use crate::history::{History, Outcome};
 use crate::lock::lock;
 use crate::shape::Shape;
 use crate::trace::{Record, Trace};
+
+/// Longer than any run: that sessions end is for the pure world.
+const SESSION_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// One client.
 pub(super) struct Worker<A> {
@@ -29,18 +33,15 @@ impl<A: Application> Worker<A> {
         let mut choices = seed.stream("workload", self.number);
         let mut memory = A::Memory::default();
         let mut ticket = Ticket { client: self.number, operation: 0 };
+        let mut session = None;
         while sim_nanos() / 1_000_000 < self.shape.work_until {
             ticket.operation += 1;
-            let command = self.app.command(&mut memory, ticket, &mut choices);
-            lock(&self.history).call(ticket, command.clone(), sim_nanos());
-            let outcome = match self.client.propose(ticket.wrap(&command)).await {
-                Ok(committed) => {
-                    self.app.told(&mut memory, &command, &committed.answer);
-                    Outcome::Done { index: committed.at.index, answer: committed.answer }
-                }
-                Err(ClientError::Unknown(_)) => Outcome::Unknown,
-                Err(error) => Outcome::Failed { reason: error.to_string() },
-            };
+            let call = self.app.call(&mut memory, ticket, &mut choices);
+            lock(&self.history).call(ticket, call.clone(), sim_nanos());
+            let outcome = carry_out(&self.client, ticket, &call, &mut session).await;
+            if let Outcome::Done { answer, .. } = &outcome {
+                self.app.told(&mut memory, &call, answer);
+            }
             self.conclude(ticket, outcome);
             let (least, most) = self.shape.think;
             tokio::time::sleep(Duration::from_millis(choices.between(least, most))).await;
@@ -57,4 +58,52 @@ impl<A: Application> Worker<A> {
         lock(&self.trace).record(sim_nanos(), &record);
         lock(&self.history).end(ticket, sim_nanos(), outcome);
     }
+}
+
+/// Queries go anywhere; the commands of every other client go in a session.
+async fn carry_out(
+    client: &Client,
+    ticket: Ticket,
+    call: &Call,
+    session: &mut Option<ClientSession>,
+) -> Outcome {
+    let command = match call {
+        Call::Query(query) => {
+            return match client.query(query.clone()).await {
+                Ok(Answered { applied, answer }) => Outcome::Done { index: applied, answer },
+                Err(error) => Outcome::Failed { reason: error.to_string() },
+            };
+        }
+        Call::Command(command) => ticket.wrap(command),
+    };
+    let committed = if ticket.client.is_multiple_of(2) {
+        propose_once(client, command, session).await
+    } else {
+        client.propose(command).await
+    };
+    match committed {
+        Ok(Committed { at, answer }) => Outcome::Done { index: at.index, answer },
+        Err(ClientError::Unknown(_) | ClientError::SessionExpired) => Outcome::Unknown,
+        Err(error) => Outcome::Failed { reason: error.to_string() },
+    }
+}
+
+async fn propose_once(
+    client: &Client,
+    command: Bytes,
+    session: &mut Option<ClientSession>,
+) -> Result<Committed, ClientError> {
+    let open = match session.take() {
+        Some(open) => open,
+        // A session that was opened without our knowledge has executed nothing.
+        None => match client.open_session(SESSION_LIFETIME).await {
+            Err(ClientError::Unknown(reason)) => return Err(ClientError::Unavailable(reason)),
+            opened => opened?,
+        },
+    };
+    let committed = open.propose(command).await;
+    if committed != Err(ClientError::SessionExpired) {
+        *session = Some(open);
+    }
+    committed
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rivven_cluster::id::{LogIndex, PeerName};
 use rivven_cluster::quic::Client;
 use rivven_cluster::raft::Entry;
+use rivven_cluster::session::command_in;
 
 use super::nodes::Cluster;
 use super::workload::Ledger;
@@ -58,22 +58,24 @@ pub async fn audit(operator: &Client, cluster: &Cluster, ledger: &Ledger) -> Res
             return Err(lost(&format!("the logs of nodes 1 and {node} differ")));
         }
     }
-    let mut places: BTreeMap<&Bytes, Vec<u64>> = BTreeMap::new();
-    for entry in log.iter().filter(|entry| !entry.command.is_empty()) {
-        places.entry(&entry.command).or_default().push(entry.at.index.value());
+    let mut places: BTreeMap<&[u8], Vec<u64>> = BTreeMap::new();
+    for entry in log {
+        if let Some((_, command)) = command_in(&entry.command) {
+            places.entry(command).or_default().push(entry.at.index.value());
+        }
     }
     for (command, index) in &ledger.acknowledged {
-        if places.get(command) != Some(&vec![*index]) {
-            let found = places.get(command);
+        if places.get(&command[..]) != Some(&vec![*index]) {
+            let found = places.get(&command[..]);
             return Err(lost(&format!(
                 "an acknowledged command belongs at index {index} and is at {found:?}"
             )));
         }
     }
-    if ledger.failed.iter().any(|command| places.contains_key(command)) {
+    if ledger.failed.iter().any(|command| places.contains_key(&command[..])) {
         return Err(lost("a command that was reported as failed is in the log"));
     }
-    let unknown_found = ledger.unknown.iter().filter(|command| places.contains_key(command)).count();
+    let unknown_found = ledger.unknown.iter().filter(|command| places.contains_key(&command[..])).count();
     Ok(Audited { entries: log.len(), unknown_found })
 }
 

@@ -16,6 +16,7 @@ use rivven_cluster::kv;
 use rivven_cluster::node::{Caller, Reply, Request};
 use rivven_cluster::quic::{Client, system_entropy};
 use rivven_cluster::raft::Role;
+use rivven_cluster::session::Proposal;
 use tokio::time::{Instant, timeout};
 
 use self::nodes::{Cluster, Observed};
@@ -162,7 +163,7 @@ async fn first_commit(client: Client, survivors: Vec<PeerName>, old: Term) -> In
     let command = kv::Command::Put { key: "demo/probe".into(), value: "".into() }.encode();
     loop {
         for survivor in &survivors {
-            let reply = client.request(survivor, Request::Propose { command: command.clone() }).await;
+            let reply = client.request(survivor, Request::Propose(Proposal::Command(command.clone()))).await;
             if matches!(reply, Ok(Reply::Done { at, .. }) if at.term > old) {
                 return Instant::now();
             }

@@ -1,0 +1,122 @@
+//! What callers ask for: who may, what is taken on, and what is refused at once.
+
+use bytes::Bytes;
+
+use super::Node;
+use super::io::{Caller, Output, Rejection, Reply, Request};
+use crate::id::{LogIndex, NodeId, PeerName, RequestId};
+use crate::raft::Role;
+use crate::session::Proposal;
+use crate::state_machine::StateMachine;
+
+impl<S: StateMachine> Node<S> {
+    pub(super) fn handle_request(&mut self, id: RequestId, from: Caller, request: Request) {
+        let reply = match request {
+            Request::Propose(proposal) => return self.handle_proposal(id, proposal),
+            Request::Query { query } => return self.handle_query(id, query),
+            Request::QueryStale { query } => self.query_stale(&query),
+            Request::Status => Reply::Status(Box::new(self.status())),
+            Request::Entries { .. } if from == Caller::Client => self.reject(Rejection::Forbidden),
+            Request::Entries { from, limit } => self.entries(from, limit),
+        };
+        self.outputs.push_back(Output::Reply { id, reply });
+    }
+
+    fn handle_proposal(&mut self, id: RequestId, proposal: Proposal) {
+        let rejection = match self.admit(&proposal) {
+            Ok(()) => return self.queued.push((id, proposal)),
+            Err(rejection) => rejection,
+        };
+        let is_repeatable = !matches!(proposal, Proposal::Command(_));
+        if let (Rejection::NotLeader { leader: Some(leader), .. }, true) = (&rejection, is_repeatable)
+            && self.forwards.waiting() < self.config.limits.proposals_max
+        {
+            return self.forward(id, *leader, proposal);
+        }
+        let reply = self.reject(rejection);
+        self.outputs.push_back(Output::Reply { id, reply });
+    }
+
+    /// Tells whether this node leads and may append a proposal now.
+    pub(super) fn admit(&self, proposal: &Proposal) -> Result<(), Rejection> {
+        let limits = self.config.limits;
+        let Some(standing) = self.standing() else { return Err(Rejection::NotFormed) };
+        if let Some(command) = proposal.command() {
+            if command.is_empty() {
+                return Err(Rejection::Empty);
+            }
+            if command.len() > limits.command_bytes_max {
+                let in_bytes = |length| u64::try_from(length).unwrap_or(u64::MAX);
+                let (length, limit) = (in_bytes(command.len()), in_bytes(limits.command_bytes_max));
+                return Err(Rejection::TooLarge { length, limit });
+            }
+        }
+        if standing.role != Role::Leader {
+            return Err(self.not_leader());
+        }
+        if self.queued.len() + self.appended.len() >= limits.proposals_max {
+            return Err(Rejection::Busy);
+        }
+        Ok(())
+    }
+
+    fn handle_query(&mut self, id: RequestId, query: Bytes) {
+        let rejection = if self.raft.is_none() {
+            Rejection::NotFormed
+        } else if self.reads.waiting() >= self.config.limits.reads_max {
+            Rejection::Busy
+        } else {
+            return self.queue_read(id, query);
+        };
+        let reply = self.reject(rejection);
+        self.outputs.push_back(Output::Reply { id, reply });
+    }
+
+    fn query_stale(&mut self, query: &[u8]) -> Reply {
+        match self.indexes() {
+            Some(indexes) => {
+                Reply::Answer { applied: indexes.applied, answer: self.state_machine.query(query) }
+            }
+            None => self.reject(Rejection::NotFormed),
+        }
+    }
+
+    fn entries(&mut self, from: LogIndex, limit: u32) -> Reply {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let Some(raft) = &self.raft else { return self.reject(Rejection::NotFormed) };
+        let mut entries = raft.committed_entries(from, limit);
+        let mut bytes = 0_usize;
+        let fits = entries.iter().take_while(|entry| {
+            bytes = bytes.saturating_add(entry.command.len());
+            bytes <= self.config.limits.entries_bytes_max
+        });
+        // At least one, or a reader would never get past a large entry.
+        let count = fits.count().max(1);
+        entries.truncate(count);
+        Reply::Entries(entries)
+    }
+
+    pub(super) fn reject(&mut self, rejection: Rejection) -> Reply {
+        self.stats.rejected += 1;
+        Reply::Rejected(rejection)
+    }
+
+    pub(super) fn unknown(&mut self) -> Reply {
+        self.stats.unknown += 1;
+        Reply::Unknown
+    }
+
+    pub(super) fn not_leader(&self) -> Rejection {
+        let leader = self.standing().and_then(|standing| standing.leader);
+        let address = leader.and_then(|leader| self.address_of(leader));
+        Rejection::NotLeader { leader, address }
+    }
+
+    fn address_of(&self, wanted: NodeId) -> Option<PeerName> {
+        if wanted == self.config.id {
+            return Some(self.config.address.clone());
+        }
+        let mut links = self.links.iter();
+        links.find(|(_, (node, _))| *node == Some(wanted)).map(|(name, _)| name.clone())
+    }
+}
