@@ -1,5 +1,7 @@
 //! Reads without an entry (Raft thesis §6.4): who confirms them, and at which index.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "few outputs matter here")]
+
 mod support;
 
 use bytes::Bytes;
@@ -64,7 +66,7 @@ fn a_new_leader_answers_only_after_an_entry_of_its_own_term_is_committed() {
     leader.take_sent();
     leader.handle(Input::ReadIndex(1));
     leader.time_out();
-    assert_eq!(contexts(&leader.take_sent()), [Bytes::new(); 0], "nobody is asked yet");
+    assert!(contexts(&leader.take_sent()).is_empty(), "nobody is asked yet");
     leader.receive(2, 2, Body::AppendAccepted { index: LogIndex::new(2), commit: LogIndex::new(1) });
     let asked = contexts(&leader.take_sent());
     assert_eq!(asked.len(), 2, "now both are");

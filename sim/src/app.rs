@@ -217,7 +217,7 @@ impl Application for KeyValueApp {
             3 => return Call::Query(own),
             4 | 5 => Command::Put { key: shared, value },
             6 => Command::Get { key: shared },
-            7 | 8 | 9 => return Call::Query(shared),
+            7..=9 => return Call::Query(shared),
             _ => {
                 let expected = memory.get(&shared).cloned();
                 Command::CompareAndSet { key: shared, expected, value }

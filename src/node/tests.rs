@@ -178,8 +178,8 @@ fn told_by_2(node: &mut Node<KeyValue>, message: Message) -> Vec<Output> {
 }
 
 fn messages(outputs: &[Output]) -> Vec<&Message> {
-    let message = |output| match output {
-        &Output::Send { ref message, .. } if !matches!(message, Message::Raft(_)) => Some(message),
+    let message = |output: &'_ Output| match output {
+        Output::Send { message, .. } if !matches!(message, Message::Raft(_)) => Some(message),
         Output::Send { .. } | Output::Write(_) | Output::Reply { .. } | Output::Event(_) => None,
     };
     outputs.iter().filter_map(message).collect()
