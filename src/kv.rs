@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::id::LogIndex;
-use crate::state_machine::{RestoreError, StateMachine};
+use crate::state_machine::{Frozen, RestoreError, StateMachine};
 use crate::wire::codec;
 
 /// What a client wants done.
@@ -113,6 +113,11 @@ impl StateMachine for KeyValue {
 
     fn snapshot(&self) -> Bytes {
         Bytes::from(codec::encode(&self.map))
+    }
+
+    fn freeze(&self) -> Frozen {
+        let map = self.map.clone();
+        Frozen::new(move || Bytes::from(codec::encode(&map)))
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {

@@ -24,12 +24,39 @@ pub trait StateMachine {
     #[must_use]
     fn snapshot(&self) -> Bytes;
 
+    /// Takes the state as it is now, to be written down elsewhere while this one goes on.
+    ///
+    /// The default writes at once, which holds the node up for as long as that takes. A state that can be
+    /// copied faster than written should be copied here.
+    #[must_use]
+    fn freeze(&self) -> Frozen {
+        let state = self.snapshot();
+        Frozen::new(move || state)
+    }
+
     /// Replaces the whole state by what a snapshot holds.
     ///
     /// # Errors
     ///
     /// [`RestoreError`] if the bytes are no snapshot of this kind of state; the state is unchanged.
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError>;
+}
+
+/// A state that waits to be written down, on any thread.
+pub struct Frozen(Box<dyn FnOnce() -> Bytes + Send>);
+
+impl Frozen {
+    /// Wraps what writes the state down; its bytes are those of [`StateMachine::snapshot`].
+    #[must_use]
+    pub fn new(write: impl FnOnce() -> Bytes + Send + 'static) -> Frozen {
+        Frozen(Box::new(write))
+    }
+
+    /// Writes the state down.
+    #[must_use]
+    pub fn write(self) -> Bytes {
+        (self.0)()
+    }
 }
 
 /// Bytes that are no snapshot of this state machine. The state is unchanged.

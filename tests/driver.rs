@@ -7,17 +7,18 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use rivven_cluster::driver::{
-    Clock, Disk, Driver, DriverError, Dropped, Handle, Observer, StorageError, TokioClock, Transport, inbox,
+    Clock, Completion, Disk, Driver, DriverError, Dropped, Handle, Observer, StorageError, TokioClock,
+    Transport, inbox,
 };
 use rivven_cluster::id::{LogIndex, WriteId};
 use rivven_cluster::kv::{Command, KeyValue};
 use rivven_cluster::node::{
     Caller, Config, Durable, Event, Halt, Message, Node, Output, Peer, Reply, Request, WriteBatch,
 };
-use rivven_cluster::raft::{Entry, Role};
+use rivven_cluster::raft::{Entry, Role, Snapshot};
 use rivven_cluster::rng::Seed;
 use rivven_cluster::session::{Proposal, command_in};
-use rivven_cluster::state_machine::{RestoreError, StateMachine};
+use rivven_cluster::state_machine::{Frozen, RestoreError, StateMachine};
 use rivven_cluster::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -36,13 +37,21 @@ impl Disk for Memory {
         self.fails = batch.entries.iter().any(is_it);
     }
 
-    async fn completed(&mut self) -> (WriteId, Result<(), StorageError>) {
+    fn save(&mut self, _snapshot: Snapshot) {
+        unreachable!("nothing is large enough")
+    }
+
+    fn build(&mut self, _job: Frozen) {
+        unreachable!("nothing is large enough")
+    }
+
+    async fn completed(&mut self) -> Completion {
         let Some(id) = self.written.take() else { return core::future::pending().await };
         if self.fails {
             let (place, reason) = ("memory".to_owned(), "the sync failed".to_owned());
-            return (id, Err(StorageError::Failed { place, reason }));
+            return Completion::Written(id, Err(StorageError::Failed { place, reason }));
         }
-        (id, Ok(()))
+        Completion::Written(id, Ok(()))
     }
 }
 

@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use redb::{ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
-use rivven_cluster::driver::{Disk, Owner, RedbStorage, Storage, StorageError, ThreadDisk};
+use rivven_cluster::driver::{Completion, Disk, Owner, RedbStorage, Storage, StorageError, ThreadDisk};
 use rivven_cluster::id::{BootId, LogIndex, Term, WriteId};
 use rivven_cluster::node::{Durable, Node, StartError, WriteBatch};
-use rivven_cluster::raft::{HardState, RecoveryError};
+use rivven_cluster::raft::{HardState, RecoveryError, Snapshot};
 use rivven_cluster::time::Instant;
 use support::{config, entry, formed, node};
 
@@ -240,16 +240,16 @@ async fn a_failed_sync_is_reported_and_never_retried() {
     let mut disk = ThreadDisk::start(store).unwrap();
     let [birth, log] = batches();
     disk.submit(birth);
-    assert_eq!(disk.completed().await, (WriteId::new(1), Ok(())));
+    assert_eq!(written(&mut disk).await, (WriteId::new(1), Ok(())));
     device.broken.store(true, Ordering::Relaxed);
     disk.submit(log.clone());
-    let (id, result) = disk.completed().await;
+    let (id, result) = written(&mut disk).await;
     assert_eq!(id, WriteId::new(2));
     let error = result.unwrap_err();
     assert!(error.to_string().contains("the device failed"), "{error}");
     device.broken.store(false, Ordering::Relaxed);
     disk.submit(WriteBatch { id: WriteId::new(3), ..log });
-    assert!(disk.completed().await.1.is_err(), "the store stays failed until it is opened again");
+    assert!(written(&mut disk).await.1.is_err(), "the store stays failed until it is opened again");
 }
 
 /// Whoever closes a disk may open its store again at once.
@@ -271,7 +271,19 @@ async fn a_closed_disk_has_given_its_store_back() {
 /// A store that panics, as an embedder's may.
 struct Panicking;
 
+/// Waits for a write.
+async fn written(disk: &mut ThreadDisk) -> (WriteId, Result<(), StorageError>) {
+    match disk.completed().await {
+        Completion::Written(id, result) => (id, result),
+        other @ (Completion::Saved(_) | Completion::Built(_)) => panic!("{other:?}"),
+    }
+}
+
 impl Storage for Panicking {
+    fn save(&mut self, _: &Snapshot) -> Result<(), StorageError> {
+        panic!("a bug in a store")
+    }
+
     fn recover(&mut self) -> Result<Durable, StorageError> {
         Ok(Durable::default())
     }
@@ -285,7 +297,7 @@ impl Storage for Panicking {
 async fn a_storage_thread_that_panics_is_a_failed_write() {
     let mut disk = ThreadDisk::start(Panicking).unwrap();
     disk.submit(batches()[0].clone());
-    let (id, result) = disk.completed().await;
+    let (id, result) = written(&mut disk).await;
     assert_eq!(id, WriteId::new(1));
     assert!(result.unwrap_err().to_string().contains("panicked"));
 }

@@ -211,6 +211,10 @@ impl Application for KeyValueApp {
         let value = self.value(ticket, choices);
         let shared = Bytes::from(format!("shared {}", choices.below(self.shared_keys)));
         let own = Bytes::from(format!("own {}", ticket.client));
+        if ticket.client.is_multiple_of(3) && choices.chance(9, 10) {
+            // A reader, who sees it when a node does not know that it leads no longer.
+            return Call::Query(shared);
+        }
         let command = match choices.below(12) {
             0 | 1 => Command::Put { key: own, value },
             2 => Command::Get { key: own },

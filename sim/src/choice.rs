@@ -18,6 +18,8 @@ pub enum Draw {
     Fault,
     /// How long a disk takes.
     Disk,
+    /// How long a snapshot takes.
+    Snapshot,
     /// What of an unfinished write survives.
     PowerLoss,
     /// How long a host, a link or a client waits before its next try.
@@ -30,6 +32,7 @@ impl Draw {
             Draw::Delay => "delay",
             Draw::Fault => "fault",
             Draw::Disk => "disk",
+            Draw::Snapshot => "snapshot",
             Draw::PowerLoss => "power loss",
             Draw::Pause => "pause",
         }

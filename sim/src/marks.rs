@@ -8,8 +8,8 @@ use std::fmt;
 
 use rivven_cluster::formation;
 use rivven_cluster::id::LogIndex;
-use rivven_cluster::node::{Event, Halt, Message, Output, Rejection, Reply, WriteBatch};
-use rivven_cluster::raft::{Body, Role};
+use rivven_cluster::node::{Event, Halt, Message, Output, Rejection, Reply, Transfer, WriteBatch};
+use rivven_cluster::raft::{BIRTH, Body, Role};
 
 use crate::scenario::WorldKind;
 
@@ -57,6 +57,9 @@ marks! {
     ReadElsewhere "a follower asked for the index of a read",
     ReadUnconfirmed "a read was rejected since nobody confirmed it",
     Forwarded "a follower passed a command on",
+    SnapshotBuilt "a log was compacted behind a snapshot",
+    SnapshotSent "a part of a snapshot was sent",
+    SnapshotInstalled "a follower took its leader's snapshot",
     SentAgain "a command was sent again in its session",
 }
 
@@ -130,10 +133,18 @@ impl Marks {
                 Body::AppendRejected { .. } => reachable!(self, AppendRejected),
                 _ => {}
             },
+            Output::BuildSnapshot | Output::SaveSnapshot(_) => {}
+            Output::Send { message: Message::Transfer(Transfer::Part { .. }), .. } => {
+                reachable!(self, SnapshotSent);
+            }
             Output::Send { message: Message::Forward { .. }, .. } => reachable!(self, Forwarded),
             Output::Send { message: Message::ReadIndex(_), .. } => reachable!(self, ReadElsewhere),
             Output::Send {
-                message: Message::Formation(_) | Message::Forwarded { .. } | Message::ReadIndexAt { .. },
+                message:
+                    Message::Formation(_)
+                    | Message::Forwarded { .. }
+                    | Message::ReadIndexAt { .. }
+                    | Message::Transfer(Transfer::Received { .. }),
                 ..
             } => {}
             Output::Reply { reply, .. } => self.observe_reply(reply),
@@ -142,6 +153,12 @@ impl Marks {
     }
 
     fn observe_batch(&mut self, node: u64, batch: &WriteBatch) {
+        if batch.compact.is_some() {
+            reachable!(self, SnapshotBuilt);
+        }
+        if batch.snapshot.as_ref().is_some_and(|snapshot| snapshot.at != BIRTH) {
+            reachable!(self, SnapshotInstalled);
+        }
         if batch.entries.len() > 1 {
             reachable!(self, EntriesGrouped);
         }

@@ -39,6 +39,12 @@ pub struct Shape {
     pub append_bytes_max: u64,
     /// The most appends under way to one follower.
     pub appends_in_flight_max: u64,
+    /// After how many applied entries a log is compacted.
+    pub snapshot_entries: u64,
+    /// How many compacted entries stay in memory.
+    pub retained_entries: u64,
+    /// The bytes of one part of a snapshot.
+    pub snapshot_part_bytes: u64,
     /// The shortest and the longest time that a client thinks before its next command.
     pub think: (u64, u64),
     /// How long a client waits for one command.
@@ -84,6 +90,9 @@ impl Shape {
             proposals_max: *pick(stream, &[2, 8, 1000]),
             append_bytes_max: *pick(stream, &[1, 200, 512 * 1024]),
             appends_in_flight_max: *pick(stream, &[1, 4, 128]),
+            snapshot_entries: *pick(stream, &[3, 30, 300, 100_000]),
+            retained_entries: *pick(stream, &[0, 2, 100]),
+            snapshot_part_bytes: *pick(stream, &[100, 1000, 256 * 1024]),
             think: (think_min, think_min + *pick(stream, &[20, 120, 400])),
             patience: stream.between(1200, 3000),
             shared_keys: stream.between(1, 6),
@@ -122,6 +131,9 @@ impl Shape {
             proposals_max: 1000,
             append_bytes_max: 512 * 1024,
             appends_in_flight_max: 128,
+            snapshot_entries: 100_000,
+            retained_entries: 10_000,
+            snapshot_part_bytes: 256 * 1024,
             think: (490, 500),
             patience: 2000,
             shared_keys: 3,
@@ -149,7 +161,13 @@ impl Shape {
 
     /// The limits of its nodes.
     pub fn limits(&self) -> Limits {
-        Limits { proposals_max: size(self.proposals_max), ..Limits::default() }
+        Limits {
+            proposals_max: size(self.proposals_max),
+            snapshot_entries: self.snapshot_entries,
+            retained_entries: self.retained_entries,
+            snapshot_part_bytes: self.snapshot_part_bytes,
+            ..Limits::default()
+        }
     }
 
     /// What its leaders send at a time.

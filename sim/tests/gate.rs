@@ -101,7 +101,7 @@ impl World {
     fn start(&mut self, node: u64, durable: Durable) {
         self.checkers.started(node, &durable);
         let peers = (1..=NODES).filter(|other| *other != node).map(name).collect();
-        let limits = Limits::default();
+        let limits = Limits { snapshot_entries: 4, retained_entries: 1, ..Limits::default() };
         let config = Config {
             id: id(node),
             address: name(node),
@@ -132,6 +132,14 @@ impl World {
         while let Some(output) = slot.node.poll() {
             self.checkers.output(node, &output);
             match output {
+                Output::BuildSnapshot => {
+                    let state = slot.node.take_job().expect("it is asked for once").write();
+                    slot.node.handle(slot.now, Input::SnapshotBuilt(state));
+                }
+                Output::SaveSnapshot(_) => {
+                    self.checkers.input(node, &Input::SnapshotSaved);
+                    slot.node.handle(slot.now, Input::SnapshotSaved);
+                }
                 Output::Write(batch) => slot.in_flight = Some(batch),
                 Output::Send { to, message } => {
                     let to = match to {

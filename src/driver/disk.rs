@@ -6,21 +6,42 @@
 
 use core::future::Future;
 
-use tokio::sync::mpsc;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
 
 use super::storage::{Storage, StorageError};
 use crate::id::WriteId;
 use crate::node::WriteBatch;
+use crate::raft::Snapshot;
+use crate::state_machine::Frozen;
 
-/// Takes batches and says when they are durable, in the same order.
+/// Something that a disk has done.
+#[derive(Debug)]
+pub enum Completion {
+    /// A batch was written, or not.
+    Written(WriteId, Result<(), StorageError>),
+    /// A snapshot was saved, or not.
+    Saved(Result<(), StorageError>),
+    /// A state was written down.
+    Built(Bytes),
+}
+
+/// Takes batches and says when they are durable, in the same order. Beside them it takes snapshots, one at
+/// a time, and the work of writing a state down.
 pub trait Disk {
     /// Starts to write a batch.
     fn submit(&mut self, batch: WriteBatch);
 
-    /// Waits until the batch in flight is done; for ever if there is none.
+    /// Starts to save a snapshot.
+    fn save(&mut self, snapshot: Snapshot);
+
+    /// Starts to write a state down, beside everything else.
+    fn build(&mut self, job: Frozen);
+
+    /// Waits until something is done; for ever if nothing is under way.
     ///
     /// Cancelling the wait loses nothing.
-    fn completed(&mut self) -> impl Future<Output = (WriteId, Result<(), StorageError>)> + Send;
+    fn completed(&mut self) -> impl Future<Output = Completion> + Send;
 
     /// Gives the files back. Called once, at the end; a write in flight is finished first.
     fn close(&mut self) -> impl Future<Output = ()> + Send {
@@ -28,11 +49,22 @@ pub trait Disk {
     }
 }
 
+/// What a storage thread is told to do.
+enum Order {
+    Write(WriteBatch),
+    Save(Snapshot),
+}
+
 /// A [`Disk`] whose writes happen on a thread of their own, which ends when this is closed or dropped.
+/// States are written down on another.
 pub struct ThreadDisk {
     /// `None` once closed.
-    batches: Option<mpsc::UnboundedSender<WriteBatch>>,
-    results: mpsc::UnboundedReceiver<(WriteId, Result<(), StorageError>)>,
+    orders: Option<mpsc::UnboundedSender<Order>>,
+    outbox: mpsc::UnboundedSender<Completion>,
+    results: mpsc::UnboundedReceiver<Completion>,
+    /// Ends with the storage thread.
+    gone: oneshot::Receiver<()>,
+    is_gone: bool,
     in_flight: Option<WriteId>,
 }
 
@@ -43,44 +75,81 @@ impl ThreadDisk {
     ///
     /// If the operating system has no thread left.
     pub fn start(mut storage: impl Storage + 'static) -> std::io::Result<ThreadDisk> {
-        let (batches, mut inbox) = mpsc::unbounded_channel::<WriteBatch>();
+        let (orders, mut inbox) = mpsc::unbounded_channel::<Order>();
         let (outbox, results) = mpsc::unbounded_channel();
+        let (alive, gone) = oneshot::channel::<()>();
+        let outbox_of_thread = outbox.clone();
         std::thread::Builder::new().name("rivven storage".to_owned()).spawn(move || {
-            while let Some(batch) = inbox.blocking_recv() {
-                let result = storage.write(&batch);
-                if outbox.send((batch.id, result)).is_err() {
+            while let Some(order) = inbox.blocking_recv() {
+                let completion = match order {
+                    Order::Write(batch) => Completion::Written(batch.id, storage.write(&batch)),
+                    Order::Save(snapshot) => Completion::Saved(storage.save(&snapshot)),
+                };
+                if outbox_of_thread.send(completion).is_err() {
                     return;
                 }
             }
-            // In this order: whoever sees the outbox close may open the store again.
+            // In this order: whoever learns that the thread is gone may open the store again.
             drop(storage);
-            drop(outbox);
+            drop(alive);
         })?;
-        Ok(ThreadDisk { batches: Some(batches), results, in_flight: None })
+        Ok(ThreadDisk { orders: Some(orders), outbox, results, gone, is_gone: false, in_flight: None })
+    }
+
+    fn order(&self, order: Order) {
+        // If the thread is gone, `completed` says so.
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(order);
+        }
     }
 }
 
 impl Disk for ThreadDisk {
     fn submit(&mut self, batch: WriteBatch) {
         self.in_flight = Some(batch.id);
-        // If the thread is gone, `completed` says so.
-        if let Some(batches) = &self.batches {
-            let _ = batches.send(batch);
+        self.order(Order::Write(batch));
+    }
+
+    fn save(&mut self, snapshot: Snapshot) {
+        self.order(Order::Save(snapshot));
+    }
+
+    fn build(&mut self, job: Frozen) {
+        let outbox = self.outbox.clone();
+        let write = move || {
+            let _ = outbox.send(Completion::Built(job.write()));
+        };
+        if let Err(error) = std::thread::Builder::new().name("rivven snapshot".to_owned()).spawn(write) {
+            tracing::error!("no thread to build a snapshot on, so the log grows on: {error}");
         }
     }
 
-    async fn completed(&mut self) -> (WriteId, Result<(), StorageError>) {
-        let Some(id) = self.in_flight else { return core::future::pending().await };
-        let result = self.results.recv().await.unwrap_or_else(|| {
-            let (place, reason) = ("the storage thread".to_owned(), "it has panicked".to_owned());
-            (id, Err(StorageError::Failed { place, reason }))
-        });
-        self.in_flight = None;
-        result
+    async fn completed(&mut self) -> Completion {
+        let done = tokio::select! {
+            biased;
+            done = self.results.recv() => done,
+            _ = &mut self.gone, if self.in_flight.is_some() && !self.is_gone => None,
+        };
+        let completion = match (done, self.in_flight) {
+            (Some(completion), _) => completion,
+            (None, None) => return core::future::pending().await,
+            (None, Some(id)) => {
+                self.is_gone = true;
+                let (place, reason) = ("the storage thread".to_owned(), "it has panicked".to_owned());
+                Completion::Written(id, Err(StorageError::Failed { place, reason }))
+            }
+        };
+        if matches!(completion, Completion::Written(..)) {
+            self.in_flight = None;
+        }
+        completion
     }
 
     async fn close(&mut self) {
-        self.batches = None;
-        while self.results.recv().await.is_some() {}
+        self.orders = None;
+        if !self.is_gone {
+            let _ = (&mut self.gone).await;
+            self.is_gone = true;
+        }
     }
 }

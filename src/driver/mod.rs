@@ -33,7 +33,7 @@ use crate::state_machine::StateMachine;
 use crate::time::Instant;
 
 pub use self::clock::{Clock, TokioClock};
-pub use self::disk::{Disk, ThreadDisk};
+pub use self::disk::{Completion, Disk, ThreadDisk};
 pub use self::redb_store::RedbStorage;
 pub use self::storage::{Owner, Storage, StorageError};
 
@@ -207,13 +207,7 @@ where
             };
             tokio::select! {
                 biased;
-                (id, result) = self.disk.completed() => {
-                    let input = match result {
-                        Ok(()) => Input::Written(id),
-                        Err(error) => Input::WriteFailed { id, reason: error.to_string() },
-                    };
-                    self.handle(input)?;
-                }
+                done = self.disk.completed() => self.handle(into_input(done))?,
                 inbound = self.inbox.recv() => {
                     let Some(inbound) = inbound else { return Ok(()) };
                     if !self.receive(inbound)? {
@@ -283,6 +277,12 @@ where
             self.observer.output(self.clock.now(), &output);
             match output {
                 Output::Write(batch) => self.disk.submit(batch),
+                Output::SaveSnapshot(snapshot) => self.disk.save(snapshot),
+                Output::BuildSnapshot => {
+                    if let Some(job) = node.take_job() {
+                        self.disk.build(job);
+                    }
+                }
                 Output::Send { to, message } => {
                     let dropped = self.transport.send(&to, message).is_err();
                     if let (Peer::Node(node), true) = (to, dropped) {
@@ -301,6 +301,16 @@ where
     }
 }
 
+fn into_input(done: Completion) -> Input {
+    match done {
+        Completion::Written(id, Ok(())) => Input::Written(id),
+        Completion::Written(id, Err(error)) => Input::WriteFailed { id, reason: error.to_string() },
+        Completion::Saved(Ok(())) => Input::SnapshotSaved,
+        Completion::Saved(Err(error)) => Input::SnapshotFailed { reason: error.to_string() },
+        Completion::Built(state) => Input::SnapshotBuilt(state),
+    }
+}
+
 /// Calls into the node, and turns a panic into an error.
 fn contain<T>(work: impl FnOnce() -> T) -> Result<T, DriverError> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
@@ -316,6 +326,11 @@ fn log_event(event: &Event) {
             tracing::error!(%from, ?refusal, "a peer broke a promise; its message was dropped");
         }
         Event::FormationRefused(refusal) => tracing::warn!("{refusal}"),
+        Event::SnapshotUnreadable { reason } => {
+            tracing::error!(
+                "the leader's snapshot cannot be read: {reason}; do all nodes run the same program?"
+            );
+        }
         Event::Halted { reason } => tracing::error!("the node has halted: {reason}"),
         Event::Formed { .. } | Event::Standing(_) => tracing::debug!(?event),
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!   table "meta":  format │ owner │ boot │ standing │ snapshot │ hard state
 //!   table "log":   index ──► entry
+//!   table "snapshots":  index, term, part ──► bytes
 //! ```
 //!
 //! Each value is a record: the XXH3-64 of its table, key and body, then the body. The key is part of
@@ -13,24 +14,53 @@ use core::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use bytes::BytesMut;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::storage::{Owner, Storage, StorageError};
-use crate::id::LogIndex;
+use crate::id::{LogIndex, NodeId};
 use crate::node::{Durable, WriteBatch};
-use crate::raft::Entry;
+use crate::raft::{Entry, Position, Snapshot};
 use crate::wire::codec;
 
 /// The format that this build writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The memory that redb may use as a cache. The log is in memory anyway, so little is needed.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+const SNAPSHOTS: TableDefinition<'_, (u64, u64, u64), &[u8]> = TableDefinition::new("snapshots");
+/// The bytes of one part of a state.
+const PART_BYTES: usize = 256 * 1024;
+
+/// The record that names the snapshot that counts; its state is in another table.
+#[derive(serde::Deserialize, serde::Serialize)]
+struct Named {
+    at: Position,
+    voters: Vec<NodeId>,
+    length: u64,
+    checksum: u64,
+}
+
+impl Named {
+    fn of(snapshot: &Snapshot) -> Named {
+        let length = u64::try_from(snapshot.state.len()).unwrap_or(u64::MAX);
+        let checksum = xxh3_64(&snapshot.state);
+        Named { at: snapshot.at, voters: snapshot.voters.clone(), length, checksum }
+    }
+}
+
+type SnapshotTable<'a> = redb::Table<'a, (u64, u64, u64), &'static [u8]>;
+
+/// The keys of all parts of a snapshot.
+fn parts_of(at: Position) -> core::ops::RangeInclusive<(u64, u64, u64)> {
+    let (index, term) = (at.index.value(), at.term.value());
+    (index, term, 0)..=(index, term, u64::MAX)
+}
 
 /// A [`Storage`] in one file.
 pub struct RedbStorage {
@@ -157,6 +187,7 @@ impl RedbStorage {
         {
             let mut meta = transaction.open_table(META).map_err(|error| self.failed(error))?;
             transaction.open_table(LOG).map_err(|error| self.failed(error))?;
+            transaction.open_table(SNAPSHOTS).map_err(|error| self.failed(error))?;
             match self.read_meta::<u32>(&meta, "format")? {
                 None => {
                     self.put_meta(&mut meta, "format", &FORMAT)?;
@@ -191,10 +222,14 @@ impl RedbStorage {
             }
             entries.push(entry);
         }
+        let snapshot = match self.read_meta::<Named>(&meta, "snapshot")? {
+            Some(named) => Some(self.read_snapshot(&transaction, named)?),
+            None => None,
+        };
         Ok(Durable {
             boot: self.read_meta(&meta, "boot")?.unwrap_or_default(),
             standing: self.read_meta(&meta, "standing")?.unwrap_or_default(),
-            snapshot: self.read_meta(&meta, "snapshot")?,
+            snapshot,
             entries,
             hard_state: self.read_meta(&meta, "hard state")?.unwrap_or_default(),
         })
@@ -211,9 +246,15 @@ impl RedbStorage {
             if let Some(standing) = &batch.standing {
                 self.put_meta(&mut meta, "standing", standing)?;
             }
+            let mut snapshots = transaction.open_table(SNAPSHOTS).map_err(|error| self.failed(error))?;
             if let Some(snapshot) = &batch.snapshot {
-                self.put_meta(&mut meta, "snapshot", snapshot)?;
+                self.name(&mut meta, &mut snapshots, snapshot)?;
                 log.retain_in::<u64, _>(.., |_, _| false).map_err(|error| self.failed(error))?;
+            }
+            if let Some(snapshot) = &batch.compact {
+                self.name(&mut meta, &mut snapshots, snapshot)?;
+                let covered = ..=snapshot.at.index.value();
+                log.retain_in(covered, |_, _| false).map_err(|error| self.failed(error))?;
             }
             if let Some(first) = batch.entries.first() {
                 let replaced = first.at.index.value()..;
@@ -229,6 +270,75 @@ impl RedbStorage {
             }
         }
         transaction.commit().map_err(|error| self.failed(error))
+    }
+
+    /// Names a snapshot as the one that counts. A newborn cluster's was not saved before.
+    fn name(
+        &self,
+        meta: &mut redb::Table<'_, &'static str, &'static [u8]>,
+        snapshots: &mut SnapshotTable<'_>,
+        snapshot: &Snapshot,
+    ) -> Result<(), StorageError> {
+        let mut parts = snapshots.range(parts_of(snapshot.at)).map_err(|error| self.failed(error))?;
+        let is_saved = parts.next().is_some();
+        drop(parts);
+        if !is_saved {
+            self.put_parts(snapshots, snapshot)?;
+        }
+        self.put_meta(meta, "snapshot", &Named::of(snapshot))
+    }
+
+    /// An empty state is one empty part.
+    fn put_parts(&self, snapshots: &mut SnapshotTable<'_>, snapshot: &Snapshot) -> Result<(), StorageError> {
+        let at = snapshot.at;
+        let parts = snapshot.state.chunks(PART_BYTES).chain(snapshot.state.is_empty().then_some(&[][..]));
+        for (number, part) in (0..).zip(parts) {
+            let key = (at.index.value(), at.term.value(), number);
+            snapshots.insert(key, part).map_err(|error| self.failed(error))?;
+        }
+        Ok(())
+    }
+
+    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), StorageError> {
+        let transaction = self.database.begin_write().map_err(|error| self.failed(error))?;
+        {
+            let meta = transaction.open_table(META).map_err(|error| self.failed(error))?;
+            let named = self.read_meta::<Named>(&meta, "snapshot")?.map(|named| named.at);
+            let mut snapshots = transaction.open_table(SNAPSHOTS).map_err(|error| self.failed(error))?;
+            let is_named = |key: (u64, u64, u64)| {
+                named.is_some_and(|at| (at.index.value(), at.term.value()) == (key.0, key.1))
+            };
+            snapshots
+                .retain_in::<(u64, u64, u64), _>(.., |key, _| is_named(key))
+                .map_err(|error| self.failed(error))?;
+            if named != Some(snapshot.at) {
+                self.put_parts(&mut snapshots, snapshot)?;
+            }
+        }
+        transaction.commit().map_err(|error| self.failed(error))
+    }
+
+    fn read_snapshot(
+        &self,
+        transaction: &redb::ReadTransaction,
+        named: Named,
+    ) -> Result<Snapshot, StorageError> {
+        let snapshots = transaction.open_table(SNAPSHOTS).map_err(|error| self.failed(error))?;
+        let mut state = BytesMut::new();
+        for part in snapshots.range(parts_of(named.at)).map_err(|error| self.failed(error))? {
+            let (_, part) = part.map_err(|error| self.failed(error))?;
+            state.extend_from_slice(part.value());
+        }
+        let snapshot = Snapshot { at: named.at, voters: named.voters.clone(), state: state.freeze() };
+        let found = Named::of(&snapshot);
+        if (found.length, found.checksum) != (named.length, named.checksum) {
+            let reason = format!(
+                "it has {} bytes with checksum {:016x}, not {} with {:016x}",
+                found.length, found.checksum, named.length, named.checksum
+            );
+            return Err(damaged(&self.place, &format!("the snapshot at {}", named.at.index), &reason));
+        }
+        Ok(snapshot)
     }
 
     fn read_meta<T: DeserializeOwned>(
@@ -286,6 +396,10 @@ impl Storage for RedbStorage {
 
     fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
         self.contained(|| self.write_batch(batch))
+    }
+
+    fn save(&mut self, snapshot: &Snapshot) -> Result<(), StorageError> {
+        self.contained(|| self.save_snapshot(snapshot))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::id::{ClusterName, NodeId};
 use crate::node::{Durable, WriteBatch};
+use crate::raft::Snapshot;
 
 /// Whose data a store holds. Written when the store is made, checked whenever it is opened.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -25,8 +26,8 @@ pub trait Storage: Send {
 
     /// Makes a batch durable as one: after a crash all of it is there or nothing of it.
     ///
-    /// In this order: `snapshot` replaces snapshot and log; `entries` replace the log from the first
-    /// one's index on; the other fields replace their old values if they are given.
+    /// In this order: `snapshot` replaces snapshot and log; `compact` replaces the snapshot and the entries up
+    /// to its place; `entries` replace the log from the first one's index on; the other fields replace their old values if they are given.
     ///
     /// # Errors
     ///
@@ -34,6 +35,14 @@ pub trait Storage: Send {
     /// a failed sync the kernel may have dropped the data and report success the next time. The node
     /// halts, and its next start re-reads what is there.
     fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError>;
+
+    /// Makes a snapshot durable that a later batch may name. The one that the last batch named stays until
+    /// then, all others may go.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::write`].
+    fn save(&mut self, snapshot: &Snapshot) -> Result<(), StorageError>;
 }
 
 /// What is wrong with a store.

@@ -31,6 +31,16 @@ pub struct Limits {
     pub proposals_max: usize,
     /// The most reads that wait. Beyond it, a read is rejected as busy.
     pub reads_max: usize,
+    /// After so many applied entries the log is compacted.
+    pub snapshot_entries: u64,
+    /// After so many bytes of applied commands the log is compacted.
+    pub snapshot_bytes: u64,
+    /// So many compacted entries stay in memory, for followers that are only a little behind.
+    pub retained_entries: u64,
+    /// The bytes of one part of a snapshot that is sent, from 1.
+    pub snapshot_part_bytes: u64,
+    /// The most bytes of a state that a leader may send. Beyond it, the node stays behind.
+    pub snapshot_state_bytes_max: u64,
     /// The most bytes of committed entries in one reply. Beyond it, the reply holds fewer.
     pub entries_bytes_max: usize,
 }
@@ -41,6 +51,11 @@ impl Default for Limits {
             command_bytes_max: 1024 * 1024,
             proposals_max: 8192,
             reads_max: 8192,
+            snapshot_entries: 100_000,
+            snapshot_bytes: 64 * 1024 * 1024,
+            retained_entries: 10_000,
+            snapshot_part_bytes: 256 * 1024,
+            snapshot_state_bytes_max: 4 * 1024 * 1024 * 1024,
             entries_bytes_max: 4 * 1024 * 1024,
         }
     }

@@ -91,6 +91,7 @@ impl Gate {
         let number = persist.number;
         if let Some(snapshot) = persist.snapshot {
             self.open.entries.clear();
+            self.open.compact = None;
             self.open.snapshot = Some(snapshot);
         }
         if let Some(first) = persist.entries.first() {
@@ -120,6 +121,14 @@ impl Gate {
             self.open.snapshot = birth.snapshot;
             self.open.hard_state = birth.hard_state;
         }
+    }
+
+    /// Puts a saved snapshot of our own into the open batch: it replaces the entries up to its place, all
+    /// of which are durable.
+    pub(super) fn compact(&mut self, snapshot: Snapshot) {
+        self.open.entries.retain(|entry| entry.at.index > snapshot.at.index);
+        self.open.compact = Some(snapshot);
+        self.must_write = true;
     }
 
     /// Lets a message through, or holds it until `after` is durable.

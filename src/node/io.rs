@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::stats::Stats;
+use super::transfer::Transfer;
 use crate::formation;
 use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term, WriteId};
 use crate::raft::{self, Entry, HardState, Indexes, Position, Refusal, Snapshot};
@@ -40,6 +41,15 @@ pub enum Input {
         /// What the disk said.
         reason: String,
     },
+    /// The state that [`Output::BuildSnapshot`] asked for, written down.
+    SnapshotBuilt(Bytes),
+    /// The snapshot of the last [`Output::SaveSnapshot`] is durable.
+    SnapshotSaved,
+    /// It may or may not be durable.
+    SnapshotFailed {
+        /// What the disk said.
+        reason: String,
+    },
     /// Somebody wants something.
     Request {
         /// Chosen by the driver; the reply carries it.
@@ -56,6 +66,12 @@ pub enum Input {
 pub enum Output {
     /// Make this durable as one, then say [`Input::Written`]. The next batch comes only after that.
     Write(WriteBatch),
+    /// Take [`Node::take_job`](super::Node::take_job), do it somewhere else, then say
+    /// [`Input::SnapshotBuilt`].
+    BuildSnapshot,
+    /// Make this durable beside the batches, then say [`Input::SnapshotSaved`]. It counts only once a batch
+    /// names it; the one that the last durable batch named must be kept until then.
+    SaveSnapshot(Snapshot),
     /// Send this. It may be lost, repeated or overtaken; if it is known to be lost, say
     /// [`Input::Unreachable`].
     Send {
@@ -98,6 +114,8 @@ pub enum Message {
         /// What the caller is to be told.
         reply: Box<Reply>,
     },
+    /// A snapshot on its way from a leader.
+    Transfer(Transfer),
     /// From which index on may a follower serve the reads that were asked until now?
     ReadIndex(CallId),
     /// The answer to a `ReadIndex`.
@@ -126,6 +144,8 @@ pub enum Lane {
     Control,
     /// Entries and their acknowledgements.
     Log,
+    /// Snapshots, of which a part may take long.
+    Snapshot,
 }
 
 impl Message {
@@ -135,6 +155,7 @@ impl Message {
         let message = match self {
             Message::Raft(message) => message,
             Message::Forward { .. } | Message::Forwarded { .. } => return Lane::Log,
+            Message::Transfer(_) => return Lane::Snapshot,
             Message::Formation(_) | Message::ReadIndex(_) | Message::ReadIndexAt { .. } => {
                 return Lane::Control;
             }
@@ -312,6 +333,9 @@ pub struct WriteBatch {
     pub standing: Option<formation::Standing>,
     /// Replaces the whole log, and comes before `entries`.
     pub snapshot: Option<Snapshot>,
+    /// Replaces the log up to its place; comes after `snapshot` and before `entries`. Both were saved
+    /// before, except for a cluster's birth.
+    pub compact: Option<Snapshot>,
     /// Replaces the log from the first one's index on.
     pub entries: Vec<Entry>,
     /// Term, vote and commit index.
@@ -353,6 +377,11 @@ pub enum Event {
         /// What is wrong.
         refusal: Refusal,
     },
+    /// The leader's snapshot is not one of this state machine: do all nodes run the same program?
+    SnapshotUnreadable {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The node has stopped for good; start it again once the cause is repaired.
     Halted {
         /// Why.
@@ -364,6 +393,12 @@ pub enum Event {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Halt {
+    /// A snapshot could not be saved. Repair the disk, then start the node again.
+    #[error("a snapshot could not be saved: {reason}")]
+    SnapshotFailed {
+        /// What the disk said.
+        reason: String,
+    },
     /// The disk failed. Repair it, then start the node again: it re-reads what is durable.
     #[error("write {id} failed, and a failed sync is never retried: {reason}")]
     WriteFailed {

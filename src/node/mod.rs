@@ -25,7 +25,9 @@ mod io;
 mod reads;
 mod requests;
 mod route;
+mod snapshots;
 mod stats;
+mod transfer;
 
 use core::fmt;
 use std::collections::{BTreeMap, VecDeque};
@@ -33,13 +35,15 @@ use std::collections::{BTreeMap, VecDeque};
 use self::forward::Forwards;
 use self::gate::Gate;
 use self::reads::Reads;
+use self::snapshots::Work;
+use self::transfer::Transfers;
 use crate::formation::{self, Formation};
 use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term};
 use crate::machine::Machine;
-use crate::raft::{self, Raft, Recovered, RecoveryError, TimingError};
+use crate::raft::{self, Raft, Recovered, RecoveryError, Snapshot, TimingError};
 use crate::rng::Seed;
 use crate::session::{ClusterTime, Proposal, Sessions};
-use crate::state_machine::{RestoreError, StateMachine};
+use crate::state_machine::{Frozen, RestoreError, StateMachine};
 use crate::time::Instant;
 
 pub use self::config::{Config, Limits};
@@ -48,6 +52,7 @@ pub use self::io::{
     RaftStatus, Rejection, Reply, Request, Status, WriteBatch,
 };
 pub use self::stats::Stats;
+pub use self::transfer::{Parcel, Transfer};
 
 /// Why a node does not start. Nothing was changed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -94,6 +99,15 @@ pub struct Node<S> {
     appended: BTreeMap<LogIndex, (Term, RequestId)>,
     reads: Reads,
     forwards: Forwards,
+    /// The latest snapshot, once there is a cluster.
+    snapshot: Option<Snapshot>,
+    /// The snapshot under way.
+    work: Option<Work>,
+    /// The part of that which somebody else is to do.
+    job: Option<Frozen>,
+    /// Bytes of commands that were applied since the last snapshot was begun.
+    applied_bytes: u64,
+    transfers: Transfers,
     stats: Stats,
     halted: Option<Halt>,
     outputs: VecDeque<Output>,
@@ -139,15 +153,18 @@ impl<S: StateMachine> Node<S> {
             appended: BTreeMap::new(),
             reads: Reads::start(boot),
             forwards: Forwards::start(boot),
+            snapshot: None,
+            work: None,
+            job: None,
+            applied_bytes: 0,
+            transfers: Transfers::default(),
             stats: Stats::default(),
             halted: None,
             outputs: VecDeque::new(),
         };
         if formed {
             let snapshot = durable.snapshot.ok_or(StartError::SnapshotMissing)?;
-            let (sessions, state) = Sessions::restore(&snapshot.state)?;
-            node.state_machine.restore(state)?;
-            node.sessions = sessions;
+            node.resume(snapshot.clone())?;
             let (hard_state, entries) = (durable.hard_state, durable.entries);
             node.start_raft(Recovered { snapshot, hard_state, entries })?;
         }
@@ -264,6 +281,9 @@ impl<S: StateMachine> Machine for Node<S> {
                 self.handle_raft(raft::Input::Unreachable(node));
             }
             Input::Written(id) => self.handle_written(id),
+            Input::SnapshotBuilt(state) => self.snapshot_built(state),
+            Input::SnapshotSaved => self.snapshot_saved(),
+            Input::SnapshotFailed { reason } => self.snapshot_failed(reason),
             Input::WriteFailed { id, reason } => self.halt(Halt::WriteFailed { id, reason }),
             Input::Request { id, from, request } => self.handle_request(id, from, request),
         }
@@ -280,6 +300,7 @@ impl<S: StateMachine> Machine for Node<S> {
         }
         self.expire_reads();
         self.expire_forwards();
+        self.expire_transfers();
     }
 
     fn poll(&mut self) -> Option<Output> {
@@ -294,7 +315,7 @@ impl<S: StateMachine> Machine for Node<S> {
             return None;
         }
         let raft = self.raft.as_ref().and_then(Raft::deadline);
-        let waiting = [self.reads.deadline(), self.forwards.deadline()];
+        let waiting = [self.reads.deadline(), self.forwards.deadline(), self.transfers.deadline()];
         [self.formation.deadline(), raft].into_iter().chain(waiting).flatten().min()
     }
 }

@@ -8,7 +8,7 @@ use super::{Node, NodeId, PeerName};
 use crate::formation::{self, Addressee};
 use crate::id::{RequestId, WriteId};
 use crate::machine::Machine;
-use crate::raft::{self, BIRTH, Decline, Entry, Position, Recovered, Role, Snapshot};
+use crate::raft::{self, Decline, Entry, Position, Recovered, Role};
 use crate::session::{Applied, ClusterTime};
 use crate::state_machine::StateMachine;
 
@@ -31,6 +31,7 @@ impl<S: StateMachine> Node<S> {
         if self.halted.is_some() {
             return;
         }
+        self.take_whole();
         if let Some(batch) = self.gate.flush() {
             self.stats.writes += 1;
             self.write_began = Some(self.now);
@@ -61,6 +62,7 @@ impl<S: StateMachine> Node<S> {
                 let to = Peer::Node(message.to);
                 self.depart(Departure { to, message: Message::Raft(message) }, after);
             }
+            raft::Output::SendSnapshot { to } => self.begin_transfer(to),
             raft::Output::Commit(entries) => self.apply_committed(entries),
             raft::Output::Appended { first, ids } => self.note_appended(first, ids),
             raft::Output::Declined { ids, reason } => self.decline(&ids, reason),
@@ -97,6 +99,7 @@ impl<S: StateMachine> Node<S> {
             Message::Raft(message) => self.handle_raft(raft::Input::Message { from, message }),
             Message::Forward { call, term, proposal } => self.forwarded_to_us(from, call, term, proposal),
             Message::Forwarded { call, reply } => self.forward_answered(from, call, *reply),
+            Message::Transfer(message) => self.handle_transfer(from, message),
             Message::ReadIndex(call) => self.read_for(from, call),
             Message::ReadIndexAt { call, index } => self.read_answered(from, call, index),
         }
@@ -128,7 +131,7 @@ impl<S: StateMachine> Node<S> {
     /// Formation -> gate: a standing is durable before it is told. A cluster is born with it.
     fn record_standing(&mut self, standing: formation::Standing) {
         let birth = match &standing {
-            formation::Standing::Formed(voters) => Some(gate::birth(self.birth_of(voters))),
+            formation::Standing::Formed(voters) => Some(self.birth_record(voters)),
             formation::Standing::Fresh | formation::Standing::Pledged(_) => None,
         };
         self.gate.record(standing, birth);
@@ -139,15 +142,11 @@ impl<S: StateMachine> Node<S> {
         let formation::Standing::Formed(voters) = self.formation.standing() else { return };
         let snapshot = self.birth_of(voters);
         let voters = snapshot.voters.clone();
+        self.snapshot = Some(snapshot.clone());
         let hard_state = gate::birth(snapshot.clone()).hard_state.expect("a birth has a hard state");
         let recovered = Recovered { snapshot, hard_state, entries: Vec::new() };
         self.start_raft(recovered).expect("a newborn log contradicts nothing");
         self.event(Event::Formed { voters });
-    }
-
-    fn birth_of(&self, voters: &formation::VoterSet) -> Snapshot {
-        let state = self.sessions.snapshot(&self.state_machine.snapshot());
-        Snapshot { at: BIRTH, voters: voters.voters().to_vec(), state }
     }
 
     /// Formation -> gate -> peers.
@@ -231,6 +230,7 @@ impl<S: StateMachine> Node<S> {
     fn apply_committed(&mut self, entries: Vec<Entry>) {
         let Some(last) = entries.last().map(|entry| entry.at.index) else { return };
         for Entry { at, command } in entries {
+            self.applied_bytes += u64::try_from(command.len()).unwrap_or(u64::MAX);
             let applied = (!command.is_empty()).then(|| self.apply(at, &command));
             let Some((term, id)) = self.appended.remove(&at.index) else { continue };
             let reply = match applied {
@@ -242,6 +242,7 @@ impl<S: StateMachine> Node<S> {
         }
         self.handle_raft(raft::Input::Applied(last));
         self.serve_reads();
+        self.consider_snapshot();
     }
 
     fn apply(&mut self, at: Position, entry: &[u8]) -> Applied {
@@ -273,6 +274,7 @@ impl<S: StateMachine> Node<S> {
             self.leads_since = Some((self.now, self.sessions.time()));
         } else {
             self.leads_since = None;
+            self.give_up_transfers();
             self.give_up_requests();
         }
         self.event(Event::Standing(standing));

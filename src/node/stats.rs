@@ -19,6 +19,12 @@ pub struct Stats {
     pub reads: u64,
     /// Questions to the majority on behalf of reads.
     pub read_rounds: u64,
+    /// Snapshots of this node's own state that stand for its log.
+    pub snapshots_built: u64,
+    /// Snapshots that were begun to be sent.
+    pub snapshots_sent: u64,
+    /// Snapshots of a leader that replaced this node's state.
+    pub snapshots_installed: u64,
     /// Commands that were passed on to the leader.
     pub forwarded: u64,
     /// Requests that were not carried out, or not by this node.

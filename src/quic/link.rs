@@ -35,7 +35,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long resolving may take, and then connecting, over all addresses of a name together.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many lanes there are.
-const LANES: usize = 2;
+const LANES: usize = 3;
 /// The most messages that wait in one lane; beyond it the newest is dropped.
 const LANE_MESSAGES_MAX: usize = 1024;
 /// The most bytes that wait in all lanes of a link; beyond it the newest message is dropped.
@@ -72,6 +72,7 @@ fn position(lane: Lane) -> usize {
     match lane {
         Lane::Control => 0,
         Lane::Log => 1,
+        Lane::Snapshot => 2,
     }
 }
 
@@ -153,12 +154,13 @@ impl Dialer {
         queues: &mut [mpsc::Receiver<Bytes>; LANES],
         connection: &Connection,
     ) -> String {
-        let [control, log] = queues;
+        let [control, log, snapshot] = queues;
         let reason = tokio::select! {
             biased;
             reason = connection.closed() => explain(&reason, &self.cluster),
-            () = pump(connection, link, control, 1) => "the control lane broke".to_owned(),
-            () = pump(connection, link, log, 0) => "the log lane broke".to_owned(),
+            () = pump(connection, link, control, 2) => "the control lane broke".to_owned(),
+            () = pump(connection, link, log, 1) => "the log lane broke".to_owned(),
+            () = pump(connection, link, snapshot, 0) => "the snapshot lane broke".to_owned(),
         };
         link.up.store(false, Ordering::Relaxed);
         for queue in queues {

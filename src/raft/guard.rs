@@ -45,6 +45,10 @@ pub enum Refusal {
     MalformedContext,
     /// An order to campaign that is not the current leader's.
     NotFromLeader,
+    /// A snapshot of a place that is none, or of other voters than ours.
+    MalformedSnapshot,
+    /// A snapshot that this node needs no longer.
+    SnapshotBehind,
     /// Somebody leads in the term that we lead: election safety (Raft §5.2) is broken.
     SecondLeader,
 }
@@ -60,7 +64,7 @@ impl Refusal {
 /// How far ahead of ours a term may be.
 pub(super) const TERM_LEAP_MAX: u64 = 1 << 20;
 /// The highest index that a peer may name: no log gets there, and no arithmetic overflows beyond it.
-const INDEX_MAX: u64 = 1 << 60;
+pub(super) const INDEX_MAX: u64 = 1 << 60;
 
 /// Judges `message`, which the holder of `from`'s certificate sent. `is_log_durable` tells whether all
 /// entries that were ever appended, even those that were replaced since, are off the disk's hands.
@@ -146,7 +150,7 @@ impl View<'_> {
     fn admit_position(&self, at: Position) -> Result<(), Refusal> {
         let log = &self.raw.raft.raft_log;
         let index = at.index.value();
-        if index > log.committed || index < log.store.snapshot_at().index.value() {
+        if index > log.committed || index < log.store.start().index.value() {
             return Ok(());
         }
         require(log.match_term(index, at.term.value()), Refusal::ContradictsCommitted)

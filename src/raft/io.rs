@@ -73,6 +73,31 @@ pub enum Input {
     Persisted(ReadyNumber),
     /// The state machine has applied everything up to and including this index.
     Applied(LogIndex),
+    /// A snapshot was received, saved, and restored, and [`Raft::admit_snapshot`] has just admitted it.
+    ///
+    /// [`Raft::admit_snapshot`]: super::Raft::admit_snapshot
+    Install {
+        /// Who sent it.
+        from: NodeId,
+        /// In which term.
+        term: Term,
+        /// The snapshot.
+        snapshot: Snapshot,
+    },
+    /// The sending of a snapshot has ended.
+    SnapshotSent {
+        /// To whom.
+        to: NodeId,
+        /// Whether it has arrived.
+        arrived: bool,
+    },
+    /// A snapshot of this node's state is saved.
+    Compact {
+        /// The last entry that it contains.
+        at: Position,
+        /// How many entries before it stay in memory.
+        retained: u64,
+    },
     /// A message to this node was dropped on the way out.
     Unreachable(NodeId),
 }
@@ -88,6 +113,12 @@ pub enum Output {
         message: Message,
         /// What must be durable first.
         after: Option<ReadyNumber>,
+    },
+    /// Send the latest snapshot to this follower: the entries that it lacks are gone. Say
+    /// [`Input::SnapshotSent`] in any case.
+    SendSnapshot {
+        /// To whom.
+        to: NodeId,
     },
     /// Apply these: they are committed, and durable here.
     Commit(Vec<Entry>),

@@ -1,25 +1,29 @@
 //! The log in memory, as raft-rs wants to read it.
 //!
-//! raft-rs's `Storage` cannot fail and is read synchronously, so the entries since the last snapshot
-//! live in memory. The disk is elsewhere: what is appended here is also put into a write batch, and
+//! raft-rs's `Storage` cannot fail and is read synchronously, so the entries since the last snapshot, and
+//! some before it, live in memory. The disk is elsewhere: what is appended here is also put into a write batch, and
 //! nothing that depends on it leaves the node before that batch is durable. So this log may be ahead
 //! of the disk, never behind it.
 
 use std::collections::VecDeque;
 
-use raft::eraftpb::{self, ConfState};
+use raft::eraftpb;
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::RecoveryError;
 use super::message::{Entry, HardState, Position, Snapshot};
+use super::snapshot::configuration;
 use crate::id::{LogIndex, NodeId, Term};
 
-/// The entries since the last snapshot, and that snapshot.
+/// The latest snapshot's place, the entries after it, and some of those before.
 ///
-/// Invariant: the first entry's index is `snapshot.at.index + 1`, and indexes have no gaps.
+/// Invariant: the first entry's index is `start.index + 1`, indexes have no gaps, and `start` is not
+/// beyond the snapshot.
 #[derive(Debug)]
 pub(super) struct Log {
-    snapshot: Snapshot,
+    start: Position,
+    snapshot_at: Position,
+    voters: Vec<NodeId>,
     hard_state: HardState,
     entries: VecDeque<eraftpb::Entry>,
 }
@@ -44,17 +48,46 @@ impl Log {
         if hard_state.term < last.term {
             return Err(RecoveryError::TermBelowLog { term: hard_state.term, last: last.term });
         }
-        let commit = hard_state.commit.max(snapshot.at.index);
+        let Snapshot { at, voters, .. } = snapshot;
+        let commit = hard_state.commit.max(at.index);
+        let hard_state = HardState { commit, ..hard_state };
         let entries = entries.into_iter().map(Entry::into_raft).collect();
-        Ok(Log { snapshot, hard_state: HardState { commit, ..hard_state }, entries })
+        Ok(Log { start: at, snapshot_at: at, voters, hard_state, entries })
     }
 
+    /// The entry before the first one that is in memory.
+    pub(super) fn start(&self) -> Position {
+        self.start
+    }
+
+    /// The last entry that the latest snapshot contains.
     pub(super) fn snapshot_at(&self) -> Position {
-        self.snapshot.at
+        self.snapshot_at
+    }
+
+    /// A later snapshot is durable.
+    pub(super) fn note_snapshot(&mut self, at: Position) {
+        assert!(at.index >= self.snapshot_at.index, "snapshots go forward");
+        self.snapshot_at = at;
+    }
+
+    /// Forgets the entries up to `end`.
+    pub(super) fn compact(&mut self, end: LogIndex) {
+        assert!(end <= self.snapshot_at.index, "a snapshot stands for what is forgotten");
+        while let Some(first) = self.entries.pop_front_if(|first| first.index <= end.value()) {
+            self.start = Position { index: LogIndex::new(first.index), term: Term::new(first.term) };
+        }
+    }
+
+    /// Replaces everything by a snapshot.
+    pub(super) fn replace(&mut self, snapshot: &Snapshot) {
+        (self.start, self.snapshot_at) = (snapshot.at, snapshot.at);
+        self.voters.clone_from(&snapshot.voters);
+        self.entries.clear();
     }
 
     pub(super) fn voters(&self) -> &[NodeId] {
-        &self.snapshot.voters
+        &self.voters
     }
 
     /// Puts entries at the end, in place of whatever stood there from the first one's index on.
@@ -76,11 +109,11 @@ impl Log {
     }
 
     fn first(&self) -> u64 {
-        self.snapshot.at.index.value() + 1
+        self.start.index.value() + 1
     }
 
     fn last(&self) -> u64 {
-        self.entries.back().map_or(self.snapshot.at.index.value(), |entry| entry.index)
+        self.entries.back().map_or(self.start.index.value(), |entry| entry.index)
     }
 
     fn offset(&self, index: u64) -> Option<usize> {
@@ -96,9 +129,7 @@ impl Storage for Log {
             commit: self.hard_state.commit.value(),
             ..eraftpb::HardState::default()
         };
-        let voters = self.snapshot.voters.iter().map(|id| id.value()).collect();
-        let configuration = ConfState { voters, ..ConfState::default() };
-        Ok(RaftState::new(hard_state, configuration))
+        Ok(RaftState::new(hard_state, configuration(&self.voters)))
     }
 
     fn entries(
@@ -117,8 +148,8 @@ impl Storage for Log {
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        if index == self.snapshot.at.index.value() {
-            return Ok(self.snapshot.at.term.value());
+        if index == self.start.index.value() {
+            return Ok(self.start.term.value());
         }
         let offset = self.offset(index).ok_or(StorageError::Compacted)?;
         let entry = self.entries.get(offset).ok_or(StorageError::Unavailable)?;
@@ -133,9 +164,17 @@ impl Storage for Log {
         Ok(self.last())
     }
 
-    /// Never needed: every voter's log begins with the same snapshot, and nothing is compacted.
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<eraftpb::Snapshot> {
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    /// Names the latest snapshot; its state goes another way.
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<eraftpb::Snapshot> {
+        if self.snapshot_at.index.value() < request_index {
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+        }
+        let mut snapshot = eraftpb::Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        metadata.index = self.snapshot_at.index.value();
+        metadata.term = self.snapshot_at.term.value();
+        metadata.set_conf_state(configuration(&self.voters));
+        Ok(snapshot)
     }
 }
 
@@ -170,6 +209,19 @@ mod tests {
         assert_eq!(log.last_index().unwrap(), 3);
         assert_eq!(log.term(3).unwrap(), 2);
         assert_eq!(log.read(LogIndex::new(2), LogIndex::new(9), 9), vec![entry(2, 1), entry(3, 2)]);
+    }
+
+    #[test]
+    fn compaction_keeps_what_is_wanted_and_knows_the_term_before_it() {
+        let entries = vec![entry(2, 1), entry(3, 2), entry(4, 2)];
+        let mut log = Log::recover(birth(), hard_state(2, 4), entries).unwrap();
+        log.note_snapshot(entry(4, 2).at);
+        log.compact(LogIndex::new(3));
+        assert_eq!((log.first_index().unwrap(), log.last_index().unwrap()), (4, 4));
+        assert_eq!(log.term(3).unwrap(), 2);
+        assert_eq!(log.term(2), Err(StorageError::Compacted.into()));
+        assert_eq!(log.snapshot(0, 2).unwrap().get_metadata().index, 4);
+        assert!(log.snapshot(5, 2).is_err());
     }
 
     #[test]

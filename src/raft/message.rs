@@ -2,8 +2,8 @@
 //!
 //! Bytes from a peer never reach the protobuf parser of `raft`: a frame is decoded into these types,
 //! judged by [`guard`](super::guard), and only then translated. What has no variant here cannot be
-//! said by a peer: forwarded proposals, reads, the messages that raft-rs sends to itself, and
-//! snapshots, which nobody needs while nothing is compacted and every log begins with the birth.
+//! said by a peer: forwarded proposals, reads, and the messages that raft-rs sends to itself. A snapshot is
+//! streamed apart, and reaches raft-rs only when it has been received and restored.
 //! A message names its addressee, because `raft` does not check it; its sender is whoever the
 //! certificate says, never a field.
 

@@ -31,6 +31,7 @@
 //! | messages that no correct peer sends never reach raft-rs | `guard` |
 //! | the same seed and inputs give the same run | `election` |
 //! | a read sees what was acknowledged before it (Raft thesis §6.4) | `read` |
+//! | a snapshot is applied before raft-rs hears of it (Raft §7) | `snapshot` |
 //! | membership is fixed at birth | no input here changes it |
 //!
 //! # What it does not do
@@ -48,6 +49,7 @@ mod message;
 mod read;
 mod ready;
 mod recovery;
+mod snapshot;
 mod timing;
 
 use core::fmt;
@@ -88,6 +90,10 @@ pub struct Raft {
     /// The last `Ready` that appended entries and is not known to be durable.
     appending: Option<ReadyNumber>,
     reads: ReadRounds,
+    /// A snapshot that raft-rs has taken and not yet handed on.
+    installing: Option<Snapshot>,
+    /// The `Ready` of a snapshot whose record is not known to be durable, and the end of the log before.
+    unrecorded: Option<(ReadyNumber, LogIndex)>,
     refusals: BTreeMap<Refusal, u64>,
 }
 
@@ -133,6 +139,8 @@ impl Raft {
             unsettled: None,
             appending: None,
             reads: ReadRounds::start(id, boot),
+            installing: None,
+            unrecorded: None,
             refusals: BTreeMap::new(),
         })
     }
@@ -149,7 +157,7 @@ impl Raft {
         let log = &self.raw.raft.raft_log;
         Indexes {
             last: LogIndex::new(log.last_index()),
-            persisted: LogIndex::new(log.persisted),
+            persisted: self.unrecorded.map_or(LogIndex::new(log.persisted), |(_, before)| before),
             commit: LogIndex::new(log.committed),
             applied: LogIndex::new(log.applied),
         }
@@ -179,8 +187,9 @@ impl Raft {
     ///
     /// If an invariant is broken: that is a bug of this crate.
     pub fn assert_invariants(&self) {
-        let Indexes { last, persisted, commit, applied } = self.indexes();
+        let Indexes { last, commit, applied, .. } = self.indexes();
         let log = &self.raw.raft.raft_log;
+        let persisted = LogIndex::new(log.persisted);
         assert!(self.raw.store().snapshot_at().index <= commit, "a snapshot holds what is committed");
         assert!(applied <= commit, "applied {applied} is past the commit index {commit}");
         assert!(applied <= persisted, "applied {applied} is past what is durable, {persisted}");
@@ -194,8 +203,7 @@ impl Raft {
 
     fn handle_message(&mut self, from: NodeId, message: Message) {
         if let Err(refusal) = guard::admit(&self.raw, self.appending.is_none(), from, &message) {
-            *self.refusals.entry(refusal).or_default() += 1;
-            self.outputs.push_back(Output::Refused { from, refusal });
+            self.count_refusal(from, refusal);
             if refusal == Refusal::TermTooFarAhead {
                 // A member cannot be left behind for ever: each such message closes a part of the gap.
                 let nearer = self.raw.raft.term.saturating_add(guard::TERM_LEAP_MAX);
@@ -205,6 +213,12 @@ impl Raft {
         }
         // raft-rs reports messages from non-members; the guard has dropped those.
         let _ = self.raw.step(message.into_raft(from));
+    }
+
+    /// Counts a message that the caller has dropped for this reason.
+    pub fn count_refusal(&mut self, from: NodeId, refusal: Refusal) {
+        *self.refusals.entry(refusal).or_default() += 1;
+        self.outputs.push_back(Output::Refused { from, refusal });
     }
 
     /// Appends all proposals in one step: each step costs an append to every follower.
@@ -235,6 +249,7 @@ impl Raft {
         self.raw.on_persist_ready(number.0);
         self.unsettled = self.unsettled.filter(|unsettled| *unsettled > number);
         self.appending = self.appending.filter(|appending| *appending > number);
+        self.unrecorded = self.unrecorded.filter(|(unrecorded, _)| *unrecorded > number);
     }
 
     fn note_time(&mut self, now: Instant) {
@@ -275,6 +290,9 @@ impl Machine for Raft {
             Input::ReadIndex(round) => self.handle_read(round),
             Input::Persisted(number) => self.handle_persisted(number),
             Input::Applied(index) => self.raw.advance_apply_to(index.value()),
+            Input::Install { from, term, snapshot } => self.handle_install(from, term, snapshot),
+            Input::SnapshotSent { to, arrived } => self.handle_snapshot_sent(to, arrived),
+            Input::Compact { at, retained } => self.handle_compact(at, retained),
             Input::Unreachable(node) => self.raw.report_unreachable(node.value()),
         }
         self.clock.settle(&mut self.raw);

@@ -31,6 +31,15 @@ impl Raft {
             let mut ready = self.raw.ready();
             let number = ReadyNumber(ready.number());
             let entries = ready.take_entries();
+            let snapshot = self.installing.take();
+            if let Some(snapshot) = &snapshot {
+                let before = self.raw.raft.raft_log.persisted.min(self.raw.store().start().index.value());
+                let before = self.unrecorded.map_or(LogIndex::new(before), |(_, before)| before);
+                self.unrecorded = Some((number, before));
+                assert_eq!(ready.snapshot().get_metadata().index, snapshot.at.index.value(), "it was taken");
+                self.raw.mut_store().replace(snapshot);
+            }
+            let installed = snapshot.as_ref().map(|snapshot| snapshot.at.index);
             self.raw.mut_store().append(&entries);
             if !entries.is_empty() {
                 self.appending = Some(number);
@@ -39,7 +48,7 @@ impl Raft {
             self.note_ballot(number, hard_state);
             self.outputs.push_back(Output::Persist(Persist {
                 number,
-                snapshot: None,
+                snapshot,
                 entries: entries.into_iter().map(Entry::from_raft).collect(),
                 hard_state,
                 must_sync: ready.must_sync(),
@@ -59,6 +68,12 @@ impl Raft {
                 self.outputs.push_back(Output::Commit(committed));
             }
             self.raw.advance_append_async(ready);
+            if let Some(index) = installed {
+                // Its state is durable and restored; only the record that names it is not. What raft-rs
+                // does with this knowledge is its own business: what leaves waits for the record.
+                self.raw.on_persist_ready(number.0);
+                self.raw.advance_apply_to(index.value());
+            }
             self.ask_read();
         }
     }
@@ -76,6 +91,11 @@ impl Raft {
     fn send_all(&mut self, mut messages: Vec<eraftpb::Message>, after: Option<ReadyNumber>) {
         messages.sort_by_key(|message| message.to);
         for message in messages {
+            if message.get_msg_type() == MessageType::MsgSnapshot {
+                let to = NodeId::new(message.to).expect("raft-rs addresses its messages");
+                self.offer_snapshot(to, after.is_none());
+                continue;
+            }
             let message = Message::from_raft(message);
             self.outputs.push_back(Output::Send { message, after });
         }

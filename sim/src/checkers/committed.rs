@@ -38,7 +38,7 @@ impl Committed {
     ) -> Verdict {
         let judged = self.judged.entry(node).or_default();
         // After a restart the commit index starts lower; what was judged before still stands.
-        let mut index = judged.next();
+        let mut index = judged.next().max(logs.start(node));
         while index <= commit {
             let Some(prefix) = logs.prefix(node, index) else { break };
             *judged = index;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use rivven_cluster::id::{LogIndex, NodeId, Term, WriteId};
 use rivven_cluster::node::{Durable, WriteBatch};
-use rivven_cluster::raft::{Body, Message};
+use rivven_cluster::raft::{BIRTH, Body, Message, Position};
 
 use super::{Rule, Verdict, broken};
 
@@ -24,6 +24,9 @@ pub struct DurablePromise {
 struct Disk {
     durable: Durable,
     in_flight: Option<WriteBatch>,
+    /// The snapshot that is being saved, and the one that was saved last.
+    saving: Option<Position>,
+    saved: Option<Position>,
 }
 
 impl DurablePromise {
@@ -31,7 +34,24 @@ impl DurablePromise {
     pub fn write(&mut self, node: u64, batch: &WriteBatch) -> Verdict {
         let disk = self.disks.entry(node).or_default();
         disk.in_flight = Some(batch.clone());
+        for snapshot in batch.snapshot.iter().chain(&batch.compact) {
+            if snapshot.at != BIRTH && disk.saved != Some(snapshot.at) {
+                let what = format!("node {node} names the snapshot at {:?}, which is not saved", snapshot.at);
+                return broken(Rule::DurablePromise, what);
+            }
+        }
         takes_nothing_back(node, &disk.durable, batch)
+    }
+
+    /// `node` hands a snapshot to its disk.
+    pub fn save(&mut self, node: u64, at: Position) {
+        self.disks.entry(node).or_default().saving = Some(at);
+    }
+
+    /// `node` is told that the snapshot is durable.
+    pub fn saved(&mut self, node: u64) {
+        let disk = self.disks.entry(node).or_default();
+        disk.saved = disk.saving.take().or(disk.saved);
     }
 
     /// `node` is told that its batch is durable. Returns the batch.
@@ -49,6 +69,7 @@ impl DurablePromise {
         if let Some(batch) = disk.in_flight.take() {
             apply(&mut with_in_flight, &batch);
         }
+        (disk.saving, disk.saved) = (None, None);
         let fits = *found == disk.durable || *found == with_in_flight;
         let expected = core::mem::replace(&mut disk.durable, found.clone());
         if fits {
@@ -69,7 +90,8 @@ impl DurablePromise {
 
     /// The disk of `node` was emptied.
     pub fn emptied(&mut self, node: u64) {
-        let Disk { mut durable, in_flight } = self.disks.insert(node, Disk::default()).unwrap_or_default();
+        let Disk { mut durable, in_flight, .. } =
+            self.disks.insert(node, Disk::default()).unwrap_or_default();
         if let Some(batch) = in_flight {
             apply(&mut durable, &batch);
         }
@@ -78,7 +100,11 @@ impl DurablePromise {
 
     /// Whether `node` holds, or held before its disk was emptied, an entry of this index and term.
     pub fn has_held(&self, node: u64, index: LogIndex, term: Term) -> bool {
-        let held = |durable: &Durable| term_at(durable, index) == Some(term);
+        // What a snapshot stands for is held, too: a snapshot is of what is committed.
+        let held = |durable: &Durable| {
+            let start = durable.snapshot.as_ref().map(|snapshot| snapshot.at.index);
+            start.is_some_and(|start| index < start) || term_at(durable, index) == Some(term)
+        };
         self.disks.get(&node).is_some_and(|disk| held(&disk.durable))
             || self.former.get(&node).is_some_and(held)
     }
@@ -170,6 +196,10 @@ pub fn apply(durable: &mut Durable, batch: &WriteBatch) {
     if let Some(snapshot) = &batch.snapshot {
         durable.snapshot = Some(snapshot.clone());
         durable.entries.clear();
+    }
+    if let Some(snapshot) = &batch.compact {
+        durable.snapshot = Some(snapshot.clone());
+        durable.entries.retain(|entry| entry.at.index > snapshot.at.index);
     }
     if let Some(first) = batch.entries.first() {
         let kept = durable.entries.partition_point(|entry| entry.at.index < first.at.index);

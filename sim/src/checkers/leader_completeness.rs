@@ -14,6 +14,10 @@ impl LeaderCompleteness {
     pub fn judge(node: u64, term: Term, logs: &LogMatching, committed: &Committed) -> Verdict {
         let Some(index) = committed.last_before(term) else { return Ok(()) };
         // By log matching, one equal prefix means that all before it is equal, too.
+        if index < logs.start(node) {
+            // A snapshot stands for it.
+            return Ok(());
+        }
         match logs.prefix(node, index) {
             Some(own) if committed.prefix(index) != Some(own) => {
                 let what = format!("node {node} leads, but has another log than was committed up to {index}");

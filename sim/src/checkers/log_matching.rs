@@ -53,7 +53,9 @@ impl LogMatching {
     fn put(&mut self, node: u64, snapshot: Option<&Snapshot>, entries: &[Entry]) -> Verdict {
         let log = self.logs.entry(node).or_default();
         if let Some(snapshot) = snapshot {
-            log.begin(snapshot);
+            // A snapshot stands for the log that somebody has written up to its place.
+            let known = self.prefixes.get(&snapshot.at).map(|(_, hash)| *hash);
+            log.begin(snapshot, known);
         }
         for entry in entries {
             let Some(hash) = log.put(entry) else {
@@ -68,6 +70,11 @@ impl LogMatching {
         Ok(())
     }
 
+    /// Where the log of `node` begins: at its birth or a snapshot.
+    pub fn start(&self, node: u64) -> LogIndex {
+        LogIndex::new(self.logs.get(&node).map_or(0, |log| log.start))
+    }
+
     /// What `node` has written up to an index.
     pub fn prefix(&self, node: u64, index: LogIndex) -> Option<Prefix> {
         let log = self.logs.get(&node)?;
@@ -76,10 +83,10 @@ impl LogMatching {
 }
 
 impl HashedLog {
-    fn begin(&mut self, snapshot: &Snapshot) {
+    fn begin(&mut self, snapshot: &Snapshot, known: Option<u64>) {
         self.start = snapshot.at.index.value();
         let term = snapshot.at.term;
-        let hash = xxh3_64_with_seed(&snapshot.state, term.value());
+        let hash = known.unwrap_or_else(|| xxh3_64_with_seed(&snapshot.state, term.value()));
         self.prefixes = vec![Prefix { term, hash }];
     }
 

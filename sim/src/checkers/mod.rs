@@ -155,10 +155,17 @@ impl Checkers {
 
     /// A node is about to be given an input.
     pub fn input(&mut self, node: u64, input: &Input) {
+        if matches!(input, Input::SnapshotSaved) {
+            self.promises.saved(node);
+        }
         let Input::Written(id) = input else { return };
         if let Some(batch) = self.promises.written(node, *id) {
             let verdict = self.logs.written(node, &batch);
             self.note(verdict);
+            if let Some(snapshot) = &batch.snapshot {
+                let verdict = self.committed.rewritten(node, snapshot.at.index.next(), &self.logs);
+                self.note(verdict);
+            }
             if let Some(first) = batch.entries.first() {
                 let verdict = self.committed.rewritten(node, first.at.index, &self.logs);
                 self.note(verdict);
@@ -188,7 +195,8 @@ impl Checkers {
                 let what = format!("node {node} refuses what node {from} says: {refusal:?}");
                 self.broken(Rule::Alarm, what);
             }
-            Output::Send { .. } | Output::Reply { .. } | Output::Event(_) => {}
+            Output::SaveSnapshot(snapshot) => self.promises.save(node, snapshot.at),
+            Output::BuildSnapshot | Output::Send { .. } | Output::Reply { .. } | Output::Event(_) => {}
         }
     }
 

@@ -4,14 +4,14 @@
 //! nothing on the disk can tell. But what it finds must once have been there, as a whole. Anything else
 //! it has to refuse.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use rivven_cluster::formation::Standing;
 use rivven_cluster::id::BootId;
 use rivven_cluster::node::{Durable, WriteBatch};
 use rivven_cluster::raft::{Entry, HardState, Snapshot};
 use rivven_cluster::wire::codec;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{Rule, Verdict, broken};
 
@@ -39,8 +39,9 @@ struct Outline {
     hard_state: HardState,
     /// Where the log begins, and the hash of what it begins with.
     start: (u64, u64),
-    /// The hash of the log up to each entry.
-    chain: Vec<u64>,
+    /// The sum of the hashes of all entries up to each, and up to where the log begins.
+    sums: VecDeque<u64>,
+    base: u64,
 }
 
 impl Stored {
@@ -93,6 +94,11 @@ impl Disk {
     }
 }
 
+/// Where a log begins with a snapshot, and the hash of that.
+fn beginning(snapshot: &Snapshot) -> (u64, u64) {
+    (snapshot.at.index.value(), xxh3_64(&codec::encode(snapshot)))
+}
+
 impl Outline {
     fn of(durable: &Durable) -> Outline {
         let mut outline = Outline {
@@ -113,26 +119,34 @@ impl Outline {
             self.standing = standing.clone();
         }
         self.begin(batch.snapshot.as_ref());
+        if let Some(snapshot) = &batch.compact {
+            while self.start.0 < snapshot.at.index.value() {
+                self.start.0 += 1;
+                self.base = self.sums.pop_front().unwrap_or(self.base);
+            }
+            self.start = beginning(snapshot);
+        }
         self.put(&batch.entries);
     }
 
     fn begin(&mut self, snapshot: Option<&Snapshot>) {
         let Some(snapshot) = snapshot else { return };
-        self.start = (snapshot.at.index.value(), xxh3_64(&codec::encode(snapshot)));
-        self.chain.clear();
+        self.start = beginning(snapshot);
+        (self.sums, self.base) = (VecDeque::new(), 0);
     }
 
     fn put(&mut self, entries: &[Entry]) {
         for entry in entries {
             let place = entry.at.index.value().saturating_sub(self.start.0 + 1);
-            self.chain.truncate(usize::try_from(place).unwrap_or(usize::MAX));
-            let before = self.chain.last().copied().unwrap_or(self.start.1);
-            self.chain.push(xxh3_64_with_seed(&codec::encode(entry), before));
+            self.sums.truncate(usize::try_from(place).unwrap_or(usize::MAX));
+            let before = self.sums.back().copied().unwrap_or(self.base);
+            self.sums.push_back(before.wrapping_add(xxh3_64(&codec::encode(entry))));
         }
     }
 
     fn hash(&self) -> u128 {
-        let log = (self.start, self.chain.len(), self.chain.last());
+        let sum = self.sums.back().map(|sum| sum.wrapping_sub(self.base));
+        let log = (self.start, self.sums.len(), sum);
         xxh3_128(&codec::encode(&(self.boot, &self.standing, self.hard_state, log)))
     }
 }

@@ -66,6 +66,11 @@ impl<M> Client<M> {
         self.number.is_multiple_of(2)
     }
 
+    /// Whether it asks one node all the time, and hardly thinks.
+    pub(super) fn is_reader(&self) -> bool {
+        self.number.is_multiple_of(3)
+    }
+
     /// Whether its present call may be sent again although it may have been carried out.
     pub(super) fn may_repeat(&self) -> bool {
         let is_query =

@@ -84,7 +84,11 @@ impl<A: Application> World<A> {
         let length = codec::encode(&request).len();
         // Any node answers a query; whoever was not answered asks where it turned to.
         let nodes = self.scenario.shape.nodes;
-        let node = if is_query && client.is_content { client.choices.below(nodes) + 1 } else { node };
+        let node = match (is_query, client.is_content) {
+            (true, true) if client.is_reader() => number % nodes + 1,
+            (true, true) => client.choices.below(nodes) + 1,
+            (_, _) => node,
+        };
         if is_query {
             let again = self.now + self.scenario.shape.patience * MILLISECOND / 6;
             let wakes = Event::ClientWakes { client: number, operation, attempt: attempt.number };
@@ -181,6 +185,7 @@ impl<A: Application> World<A> {
         let (number, operation) = (client.number, client.operation);
         let Some(under_way) = &mut client.under_way else { return };
         under_way.is_sent = false;
+        client.is_content = false;
         let attempt = under_way.attempt;
         let delay = self.pause(client_key(number), least, most);
         self.queue.push(self.now + delay, Event::ClientWakes { client: number, operation, attempt });
@@ -212,6 +217,8 @@ impl<A: Application> World<A> {
             reachable!(self.marks, ServedByQuorum);
         }
         let (least, most) = self.scenario.shape.think;
+        let (least, most) =
+            if self.clients[place].is_reader() { (least / 4, most / 4 + 1) } else { (least, most) };
         let think = self.clients[place].choices.between(least * MILLISECOND, most * MILLISECOND);
         let (client, operation) = (ticket.client, ticket.operation);
         self.queue.push(self.now + think, Event::ClientWakes { client, operation, attempt: 0 });

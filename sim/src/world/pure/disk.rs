@@ -3,6 +3,7 @@
 use rivven_cluster::driver::{Owner, RedbStorage, Storage, StorageError};
 use rivven_cluster::id::WriteId;
 use rivven_cluster::node::{Durable, WriteBatch};
+use rivven_cluster::raft::Snapshot;
 use rivven_cluster::rng::Stream;
 
 use crate::checkers::apply;
@@ -90,6 +91,24 @@ impl NodeDisk {
                 let storage = disk.storage.as_mut().expect("a running process has opened its store");
                 disk.in_flight = Some((batch.id, storage.write(&batch)));
             }
+        }
+    }
+
+    /// Saves a snapshot. A disk of batches finds it in the batch that names it.
+    pub(super) fn save(&mut self, snapshot: &Snapshot) -> Result<(), String> {
+        match self {
+            NodeDisk::Batches(_) => Ok(()),
+            NodeDisk::Redb(disk) => {
+                let storage = disk.storage.as_mut().expect("a running process has opened its store");
+                storage.save(snapshot).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// The save under way is done.
+    pub(super) fn complete_save(&mut self) {
+        if let NodeDisk::Redb(disk) = self {
+            disk.device.settle();
         }
     }
 

@@ -6,7 +6,7 @@
 
 use rivven_cluster::id::{LogIndex, NodeId, Term};
 use rivven_cluster::node::{Input, Message as NodeMessage};
-use rivven_cluster::raft::{Ballot, Body, Entry, Indexes, Message, Position, Role, Standing, Verdict};
+use rivven_cluster::raft::{BIRTH, Ballot, Body, Entry, Indexes, Message, Position, Role, Standing, Verdict};
 use rivven_cluster::rng::Stream;
 
 use super::process::node_id;
@@ -149,11 +149,11 @@ fn falling(last: LogIndex, term: Term) -> Vec<Entry> {
     vec![entry(last.value() + 1, term), entry(last.value() + 2, earlier)]
 }
 
-/// Another entry than the one that is committed, behind one that is really there: the birth.
+/// Another entry than the one that was committed last: what was committed before may be compacted.
 fn contradiction(victim: &Victim, term: Term) -> Body {
-    let birth = rivven_cluster::raft::BIRTH;
-    if victim.indexes.commit <= birth.index {
+    let commit = victim.indexes.commit.value();
+    if commit <= BIRTH.index.value() {
         return append(at(LogIndex::new(9), Term::new(0)), vec![]);
     }
-    append(birth, vec![entry(birth.index.value() + 1, term)])
+    append(at(LogIndex::new(commit - 1), BIRTH.term), vec![entry(commit, term)])
 }

@@ -267,6 +267,7 @@ impl<A: Application> World<A> {
             Event::Dial { node, process, peer } => self.dial(node, process, peer),
             Event::LinkLost { node, process, peer } => self.link_is_lost(node, process, peer),
             Event::WriteDone { node, process, id } => self.write_is_done(node, process, id),
+            Event::SnapshotDone { node, process, input } => self.snapshot_is_done(node, process, input),
             Event::Timer { node, process } => self.timer_fires(node, process),
             Event::Request { node, attempt, request } => self.request_arrives(node, attempt, request),
             Event::Answer { attempt, answer } => self.answer_arrives(attempt, answer),

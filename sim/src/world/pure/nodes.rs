@@ -6,7 +6,7 @@ use rivven_cluster::driver::Owner;
 use rivven_cluster::id::WriteId;
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{Event as NodeEvent, Input, Output, Peer, Reply, WriteBatch};
-use rivven_cluster::raft::Role;
+use rivven_cluster::raft::{Role, Snapshot};
 use rivven_cluster::state_machine::StateMachine;
 
 use super::disk::{Ended, Image, NodeDisk};
@@ -293,6 +293,11 @@ impl<A: Application> World<A> {
     fn act(&mut self, node: u64, output: Output, undelivered: &mut Vec<u64>) {
         match output {
             Output::Write(batch) => self.write(node, batch),
+            Output::BuildSnapshot => {
+                let state = self.host(node).process.as_mut().and_then(Process::build);
+                self.finish_later(node, Input::SnapshotBuilt(state.unwrap_or_default()));
+            }
+            Output::SaveSnapshot(snapshot) => self.save(node, &snapshot),
             Output::Send { to, message } => {
                 let to = match to {
                     Peer::Node(to) => to.value(),
@@ -396,6 +401,42 @@ impl<A: Application> World<A> {
         }
     }
 
+    /// Saves a snapshot, which takes as long as a write and goes on beside it.
+    fn save(&mut self, node: u64, snapshot: &Snapshot) {
+        let before = self.host(node).disk.trouble();
+        let saved = self.host(node).disk.save(snapshot);
+        self.note_misdirection(node, before);
+        let input = match saved {
+            Ok(()) => Input::SnapshotSaved,
+            Err(reason) => {
+                self.explain_failure(node, before, &reason);
+                Input::SnapshotFailed { reason }
+            }
+        };
+        self.finish_later(node, input);
+    }
+
+    fn finish_later(&mut self, node: u64, input: Input) {
+        let (least, most) = self.scenario.shape.write_micros;
+        let micros = self.choices.stream(Draw::Snapshot, node).between(least, most);
+        let process = self.host(node).started;
+        self.queue.push(self.now + micros * MICROSECOND, Event::SnapshotDone { node, process, input });
+    }
+
+    pub(super) fn snapshot_is_done(&mut self, node: u64, process: u64, input: Input) {
+        let host = self.host(node);
+        if !host.runs(process) {
+            return;
+        }
+        if let Some(waiting) = &mut host.waiting {
+            return waiting.push(Event::SnapshotDone { node, process, input });
+        }
+        if input == Input::SnapshotSaved {
+            host.disk.complete_save();
+        }
+        self.deliver(node, input);
+    }
+
     /// A write went astray if one was going to and no longer is.
     fn note_misdirection(&mut self, node: u64, before: Trouble) {
         if before.misdirects_by.is_some() && self.host(node).disk.trouble().misdirects_by.is_none() {
@@ -416,20 +457,25 @@ impl<A: Application> World<A> {
         let input = match host.disk.complete() {
             Ok(()) => Input::Written(id),
             Err(reason) => {
-                if before.is_full {
-                    self.count_struck(node, FaultKind::FullDisk);
-                } else if before.is_unreadable {
-                    self.count_struck(node, FaultKind::ReadErrors);
-                } else if before.fails_next_sync {
-                    self.count_struck(node, FaultKind::FailedSync);
-                } else if !self.checkers.suspects(node) {
-                    let what = format!("node {node} halts: a write failed on a sound disk: {reason}");
-                    self.checkers.broken(Rule::Invariant, what);
-                }
+                self.explain_failure(node, before, &reason);
                 Input::WriteFailed { id, reason }
             }
         };
         self.deliver(node, input);
+    }
+
+    /// Counts the fault because of which a write has failed; on a sound disk none does.
+    fn explain_failure(&mut self, node: u64, before: Trouble, reason: &str) {
+        if before.is_full {
+            self.count_struck(node, FaultKind::FullDisk);
+        } else if before.is_unreadable {
+            self.count_struck(node, FaultKind::ReadErrors);
+        } else if before.fails_next_sync {
+            self.count_struck(node, FaultKind::FailedSync);
+        } else if !self.checkers.suspects(node) {
+            let what = format!("node {node} halts: a write failed on a sound disk: {reason}");
+            self.checkers.broken(Rule::Invariant, what);
+        }
     }
 
     /// The fault of this kind that strikes this node just now had an effect.

@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use rivven_cluster::id::{NodeId, PeerName, RequestId};
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{Config, Durable, Input, Node, Output, StartError};
 use rivven_cluster::rng::Seed;
-use rivven_cluster::state_machine::StateMachine;
+use rivven_cluster::state_machine::{Frozen, StateMachine};
 use rivven_cluster::time::Instant;
 
 use super::queue::Attempt;
@@ -110,6 +111,11 @@ impl<M: StateMachine> Process<M> {
             self.note(now, || Step::Drain);
         }
         output
+    }
+
+    /// Does the work that a node asks for: its state, written down.
+    pub(super) fn build(&mut self) -> Option<Bytes> {
+        self.node.take_job().map(Frozen::write)
     }
 
     /// Numbers a request, and remembers who waits.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use rivven_cluster::id::WriteId;
-use rivven_cluster::node::{Message, Reply, Request};
+use rivven_cluster::node::{Input, Message, Reply, Request};
 
 /// One thing that is going to happen.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub(super) enum Event {
     LinkLost { node: u64, process: u64, peer: u64 },
     /// A node's disk has done a write.
     WriteDone { node: u64, process: u64, id: WriteId },
+    /// A snapshot of a node is built or saved; then it is told this.
+    SnapshotDone { node: u64, process: u64, input: Input },
     /// A node's deadline may have come.
     Timer { node: u64, process: u64 },
     /// A client's request arrives.

@@ -3,10 +3,11 @@
 use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
-use rivven_cluster::driver::{Disk, RedbStorage, Storage, StorageError};
-use rivven_cluster::id::WriteId;
+use rivven_cluster::driver::{Completion, Disk, RedbStorage, Storage};
 use rivven_cluster::node::WriteBatch;
+use rivven_cluster::raft::Snapshot;
 use rivven_cluster::rng::Stream;
+use rivven_cluster::state_machine::Frozen;
 use tokio::time::{Instant, sleep_until};
 
 use super::plan::Strikes;
@@ -25,7 +26,8 @@ pub(super) struct SimDisk {
     pub(super) shape: Shape,
     pub(super) strikes: Arc<Mutex<Strikes>>,
     pub(super) checkers: Arc<Mutex<Checkers>>,
-    pub(super) in_flight: Option<(WriteId, Instant, Result<(), StorageError>)>,
+    /// What is under way, and when it will be done.
+    pub(super) under_way: Vec<(Instant, Completion)>,
 }
 
 impl SimDisk {
@@ -42,23 +44,43 @@ impl SimDisk {
     }
 }
 
-impl Disk for SimDisk {
-    fn submit(&mut self, batch: WriteBatch) {
+impl SimDisk {
+    fn work<T>(&mut self, work: impl FnOnce(&mut RedbStorage) -> T) -> T {
         let was_aiming = self.device.trouble().misdirects_by.is_some();
-        let result = self.storage.write(&batch);
+        let result = work(&mut self.storage);
         if was_aiming && self.device.trouble().misdirects_by.is_none() {
             lock(&self.strikes).strike(self.node, FaultKind::Misdirection);
             lock(&self.checkers).suspect(self.node);
         }
-        let due = Instant::now() + self.draw_latency();
-        self.in_flight = Some((batch.id, due, result));
+        result
     }
 
-    async fn completed(&mut self) -> (WriteId, Result<(), StorageError>) {
-        let Some((_, due, _)) = &self.in_flight else { return core::future::pending().await };
-        sleep_until(*due).await;
+    fn finish_later(&mut self, completion: Completion) {
+        let due = Instant::now() + self.draw_latency();
+        self.under_way.push((due, completion));
+    }
+}
+
+impl Disk for SimDisk {
+    fn submit(&mut self, batch: WriteBatch) {
+        let result = self.work(|storage| storage.write(&batch));
+        self.finish_later(Completion::Written(batch.id, result));
+    }
+
+    fn save(&mut self, snapshot: Snapshot) {
+        let result = self.work(|storage| storage.save(&snapshot));
+        self.finish_later(Completion::Saved(result));
+    }
+
+    fn build(&mut self, job: Frozen) {
+        self.finish_later(Completion::Built(job.write()));
+    }
+
+    async fn completed(&mut self) -> Completion {
+        let next = (0..self.under_way.len()).min_by_key(|place| self.under_way[*place].0);
+        let Some(place) = next else { return core::future::pending().await };
+        sleep_until(self.under_way[place].0).await;
         self.device.settle();
-        let (id, _, result) = self.in_flight.take().expect("checked above");
-        (id, result)
+        self.under_way.remove(place).1
     }
 }

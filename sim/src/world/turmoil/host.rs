@@ -166,7 +166,7 @@ where
     let latency = seed.stream("disk latency", 0);
     let (strikes, checkers) = (Arc::clone(&shared.strikes), Arc::clone(&shared.checkers));
     let shape = shared.shape.clone();
-    let disk = SimDisk { node, storage, device, latency, shape, strikes, checkers, in_flight: None };
+    let disk = SimDisk { node, storage, device, latency, shape, strikes, checkers, under_way: Vec::new() };
     let recording = shared.recordings.is_some().then_some(recording);
     let probe = Probe { node, shared, outputs: 0, recording };
     let driver = Driver::new(machine, hardware.clock.clone(), transport, disk, probe, receiver);
@@ -274,7 +274,7 @@ impl<A: Application> Observer<Recorded<A::Machine>> for Probe<A> {
         self.trace(&Record::Input { node: self.node, now: now.as_nanos(), input });
         self.record(|| Step::Input(now, input.clone()));
         lock(&self.shared.checkers).input(self.node, input);
-        if let Input::WriteFailed { reason, .. } = input {
+        if let Input::WriteFailed { reason, .. } | Input::SnapshotFailed { reason } = input {
             let is_explained = lock(&self.shared.strikes).write_failed(self.node);
             let mut checkers = lock(&self.shared.checkers);
             if !is_explained && !checkers.suspects(self.node) {

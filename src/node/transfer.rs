@@ -1,0 +1,283 @@
+//! Snapshots on their way from a leader to a follower: in parts, each acknowledged, on a lane of their own.
+//!
+//! The leader keeps a few parts under way and goes on where the follower's last acknowledgement says; so
+//! a lost part, a broken connection or a new leader costs the parts under way, and not the rest. The
+//! follower takes parts only from the leader of its term, only in order, and keeps one snapshot at a
+//! time. When all is there, its checksum must be what the first part promised.
+//!
+//! What was received is gone when the follower's process ends; it is then sent again from its beginning.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Node;
+use super::gate::Departure;
+use super::io::{Message, Peer};
+use crate::id::{NodeId, Term};
+use crate::raft::{self, Position, Refusal, Snapshot};
+use crate::state_machine::StateMachine;
+use crate::time::Instant;
+
+/// The parts that are under way to one follower.
+const PARTS_UNDER_WAY: u64 = 4;
+/// Parts are sent again when nothing was acknowledged for so many of the longest election timeouts,
+const PATIENCE_FACTOR: u32 = 2;
+/// and the sending is given up after so many times in a row.
+const RETRIES_MAX: u32 = 5;
+
+/// Which snapshot a part belongs to, and what it will be as a whole.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Parcel {
+    /// The leader's term.
+    pub term: Term,
+    /// The last entry that the snapshot contains.
+    pub at: Position,
+    /// The voters at that point.
+    pub voters: Vec<NodeId>,
+    /// The length of the state in bytes.
+    pub length: u64,
+    /// The XXH3-64 of the state.
+    pub checksum: u64,
+}
+
+/// What leader and follower say about a snapshot.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Transfer {
+    /// The leader sends a part.
+    Part {
+        /// Of which snapshot.
+        parcel: Parcel,
+        /// Where it begins, in bytes.
+        offset: u64,
+        /// The part.
+        bytes: Bytes,
+    },
+    /// The follower has the beginning of a snapshot.
+    Received {
+        /// The leader's term.
+        term: Term,
+        /// Which snapshot.
+        at: Position,
+        /// Up to where, in bytes.
+        until: u64,
+        /// It has all of it, or needs it no longer.
+        is_done: bool,
+    },
+}
+
+/// A snapshot that is being sent.
+#[derive(Debug)]
+struct Outgoing {
+    parcel: Parcel,
+    state: Bytes,
+    /// What the follower has.
+    acknowledged: u64,
+    /// What was sent.
+    sent: u64,
+    /// When parts are sent again.
+    again_at: Instant,
+    retries: u32,
+}
+
+/// A snapshot that is being received.
+#[derive(Debug)]
+struct Incoming {
+    from: NodeId,
+    parcel: Parcel,
+    state: BytesMut,
+}
+
+/// The snapshots on their way from and to this node.
+#[derive(Debug, Default)]
+pub(super) struct Transfers {
+    outgoing: BTreeMap<NodeId, Outgoing>,
+    incoming: Option<Incoming>,
+}
+
+impl Transfers {
+    /// When something is sent again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.outgoing.values().map(|outgoing| outgoing.again_at).min()
+    }
+}
+
+impl<S: StateMachine> Node<S> {
+    /// Raft wants the latest snapshot sent to `to`.
+    pub(super) fn begin_transfer(&mut self, to: NodeId) {
+        let (Some(snapshot), Some(standing)) = (&self.snapshot, self.standing()) else { return };
+        let parcel = Parcel {
+            term: standing.term,
+            at: snapshot.at,
+            voters: snapshot.voters.clone(),
+            length: u64::try_from(snapshot.state.len()).unwrap_or(u64::MAX),
+            checksum: xxh3_64(&snapshot.state),
+        };
+        let state = snapshot.state.clone();
+        let again_at = self.now + self.transfer_patience();
+        let outgoing = Outgoing { parcel, state, acknowledged: 0, sent: 0, again_at, retries: 0 };
+        self.transfers.outgoing.insert(to, outgoing);
+        self.stats.snapshots_sent += 1;
+        self.send_parts(to);
+    }
+
+    fn transfer_patience(&self) -> Duration {
+        self.config.timing.election_timeout.end * PATIENCE_FACTOR
+    }
+
+    /// Sends as many parts as may be under way. An empty state is one empty part.
+    fn send_parts(&mut self, to: NodeId) {
+        let part_bytes = self.config.limits.snapshot_part_bytes.max(1);
+        let Some(outgoing) = self.transfers.outgoing.get_mut(&to) else { return };
+        let mut departures = Vec::new();
+        let window = outgoing.acknowledged + PARTS_UNDER_WAY * part_bytes;
+        let is_first = |outgoing: &Outgoing| outgoing.parcel.length == 0 && outgoing.sent == 0;
+        while outgoing.sent < outgoing.parcel.length.min(window) || is_first(outgoing) {
+            let offset = outgoing.sent;
+            let end = outgoing.parcel.length.min(offset + part_bytes);
+            let bytes = outgoing.state.slice(in_memory(offset)..in_memory(end));
+            let parcel = outgoing.parcel.clone();
+            let message = Message::Transfer(Transfer::Part { parcel, offset, bytes });
+            departures.push(Departure { to: Peer::Node(to), message });
+            outgoing.sent = end;
+            if end == offset {
+                break;
+            }
+        }
+        for departure in departures {
+            self.depart(departure, None);
+        }
+    }
+
+    pub(super) fn handle_transfer(&mut self, from: NodeId, message: Transfer) {
+        match message {
+            Transfer::Part { parcel, offset, bytes } => self.part_arrives(from, parcel, offset, &bytes),
+            Transfer::Received { term, at, until, is_done } => {
+                self.part_acknowledged(from, term, at, until, is_done);
+            }
+        }
+    }
+
+    fn part_acknowledged(&mut self, from: NodeId, term: Term, at: Position, until: u64, is_done: bool) {
+        let again_at = self.now + self.transfer_patience();
+        let Some(outgoing) = self.transfers.outgoing.get_mut(&from) else { return };
+        if (outgoing.parcel.term, outgoing.parcel.at) != (term, at) || until > outgoing.parcel.length {
+            return;
+        }
+        if is_done {
+            return self.end_transfer(from, true);
+        }
+        if until > outgoing.acknowledged {
+            outgoing.acknowledged = until;
+            outgoing.sent = outgoing.sent.max(until);
+            (outgoing.again_at, outgoing.retries) = (again_at, 0);
+        }
+        self.send_parts(from);
+    }
+
+    fn end_transfer(&mut self, to: NodeId, arrived: bool) {
+        if self.transfers.outgoing.remove(&to).is_some() {
+            self.handle_raft(raft::Input::SnapshotSent { to, arrived });
+        }
+    }
+
+    /// Sends again what was not acknowledged in time, or gives it up.
+    pub(super) fn expire_transfers(&mut self) {
+        let (now, again_at) = (self.now, self.now + self.transfer_patience());
+        let late: Vec<NodeId> = (self.transfers.outgoing.iter())
+            .filter(|(_, outgoing)| outgoing.again_at <= now)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in late {
+            let Some(outgoing) = self.transfers.outgoing.get_mut(&node) else { continue };
+            if outgoing.retries >= RETRIES_MAX {
+                self.end_transfer(node, false);
+                continue;
+            }
+            outgoing.retries += 1;
+            outgoing.again_at = again_at;
+            outgoing.sent = outgoing.acknowledged;
+            self.send_parts(node);
+        }
+    }
+
+    /// Who leads no longer sends no snapshots. What is received may be gone on with by the next leader.
+    pub(super) fn give_up_transfers(&mut self) {
+        self.transfers.outgoing.clear();
+    }
+
+    fn part_arrives(&mut self, from: NodeId, parcel: Parcel, offset: u64, bytes: &[u8]) {
+        let Some(raft) = &self.raft else { return };
+        if parcel.length > self.config.limits.snapshot_state_bytes_max {
+            return self.refuse(from, Refusal::MalformedSnapshot);
+        }
+        match raft.admit_snapshot(from, parcel.term, parcel.at, &parcel.voters) {
+            Ok(()) => {}
+            Err(Refusal::SnapshotBehind) => return self.acknowledge(from, &parcel, 0, true),
+            Err(refusal) => return self.refuse(from, refusal),
+        }
+        let same = |incoming: &mut Incoming| incoming.parcel.is_same_state(&parcel);
+        let mut incoming = self.transfers.incoming.take_if(same).unwrap_or_else(|| Incoming {
+            from,
+            parcel: parcel.clone(),
+            state: BytesMut::new(),
+        });
+        // A new leader may go on with what the one before it has begun: equal states give equal bytes.
+        (incoming.from, incoming.parcel.term) = (from, parcel.term);
+        let have = u64::try_from(incoming.state.len()).unwrap_or(u64::MAX);
+        let fits = u64::try_from(bytes.len()).unwrap_or(u64::MAX) <= parcel.length.saturating_sub(have);
+        if offset == have && fits {
+            incoming.state.extend_from_slice(bytes);
+        }
+        let have = u64::try_from(incoming.state.len()).unwrap_or(u64::MAX);
+        self.transfers.incoming = Some(incoming);
+        self.acknowledge(from, &parcel, have, false);
+        self.take_whole();
+    }
+
+    /// Hands on a snapshot that is there whole, once no other is under way.
+    pub(super) fn take_whole(&mut self) {
+        let is_whole = |incoming: &mut Incoming| {
+            u64::try_from(incoming.state.len()).unwrap_or(u64::MAX) == incoming.parcel.length
+        };
+        if self.work.is_some() {
+            return;
+        }
+        let Some(Incoming { from, parcel, state }) = self.transfers.incoming.take_if(is_whole) else {
+            return;
+        };
+        let state = state.freeze();
+        if xxh3_64(&state) != parcel.checksum {
+            return self.refuse(from, Refusal::MalformedSnapshot);
+        }
+        self.acknowledge(from, &parcel, parcel.length, true);
+        let snapshot = Snapshot { at: parcel.at, voters: parcel.voters, state };
+        self.snapshot_received(from, parcel.term, snapshot);
+    }
+
+    fn acknowledge(&mut self, to: NodeId, parcel: &Parcel, until: u64, is_done: bool) {
+        let Parcel { term, at, .. } = *parcel;
+        self.tell(to, Message::Transfer(Transfer::Received { term, at, until, is_done }));
+    }
+
+    fn refuse(&mut self, from: NodeId, refusal: Refusal) {
+        if let Some(raft) = &mut self.raft {
+            raft.count_refusal(from, refusal);
+        }
+    }
+}
+
+impl Parcel {
+    /// Whether two parcels hold the same bytes.
+    fn is_same_state(&self, other: &Parcel) -> bool {
+        (self.at, self.length, self.checksum) == (other.at, other.length, other.checksum)
+            && self.voters == other.voters
+    }
+}
+
+fn in_memory(offset: u64) -> usize {
+    usize::try_from(offset).expect("the state is in memory")
+}
