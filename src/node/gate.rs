@@ -43,6 +43,8 @@ pub(super) struct Released {
     pub(super) ready: Option<ReadyNumber>,
     /// Whether a standing was in the batch.
     pub(super) standing: bool,
+    /// Whether a record that names a snapshot was in the batch.
+    pub(super) snapshot: bool,
     /// Messages whose promises are durable now.
     pub(super) departures: Vec<Departure>,
 }
@@ -53,6 +55,7 @@ struct Waiting {
     id: WriteId,
     ready: Option<ReadyNumber>,
     standing: bool,
+    snapshot: bool,
 }
 
 /// Collects writes, and holds back what depends on them.
@@ -93,6 +96,7 @@ impl Gate {
             self.open.entries.clear();
             self.open.compact = None;
             self.open.snapshot = Some(snapshot);
+            self.open_waiting.snapshot = true;
         }
         if let Some(first) = persist.entries.first() {
             // A batch that is not yet written is rewritten like the log itself.
@@ -128,6 +132,7 @@ impl Gate {
     pub(super) fn compact(&mut self, snapshot: Snapshot) {
         self.open.entries.retain(|entry| entry.at.index > snapshot.at.index);
         self.open.compact = Some(snapshot);
+        self.open_waiting.snapshot = true;
         self.must_write = true;
     }
 
@@ -172,7 +177,8 @@ impl Gate {
         self.durable_ready = done.ready.unwrap_or(self.durable_ready).max(self.durable_ready);
         let waited = self.held.iter().take_while(|(until, _)| *until <= id).count();
         let departures = self.held.drain(..waited).map(|(_, departure)| departure).collect();
-        Released { ready: done.ready, standing: done.standing, departures }
+        let Waiting { ready, standing, snapshot, .. } = done;
+        Released { ready, standing, snapshot, departures }
     }
 
     /// Tells how many messages wait.

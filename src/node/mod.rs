@@ -105,6 +105,8 @@ pub struct Node<S> {
     work: Option<Work>,
     /// The part of that which somebody else is to do.
     job: Option<Frozen>,
+    /// Up to where state machine and sessions have got; raft-rs may learn of it a little later.
+    applied: LogIndex,
     /// Bytes of commands that were applied since the last snapshot was begun.
     applied_bytes: u64,
     transfers: Transfers,
@@ -156,6 +158,7 @@ impl<S: StateMachine> Node<S> {
             snapshot: None,
             work: None,
             job: None,
+            applied: LogIndex::default(),
             applied_bytes: 0,
             transfers: Transfers::default(),
             stats: Stats::default(),

@@ -172,7 +172,7 @@ impl<S: StateMachine> Node<S> {
         if self.reads.confirmed.is_empty() {
             return;
         }
-        let Some(applied) = self.indexes().map(|indexes| indexes.applied) else { return };
+        let applied = self.applied;
         for confirmed in self.reads.confirmed.extract_if(.., |confirmed| confirmed.index <= applied) {
             self.reads.waiting -= confirmed.reads.len();
             for (id, query) in confirmed.reads {

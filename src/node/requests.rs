@@ -73,12 +73,10 @@ impl<S: StateMachine> Node<S> {
     }
 
     fn query_stale(&mut self, query: &[u8]) -> Reply {
-        match self.indexes() {
-            Some(indexes) => {
-                Reply::Answer { applied: indexes.applied, answer: self.state_machine.query(query) }
-            }
-            None => self.reject(Rejection::NotFormed),
+        if self.raft.is_none() {
+            return self.reject(Rejection::NotFormed);
         }
+        Reply::Answer { applied: self.applied, answer: self.state_machine.query(query) }
     }
 
     fn entries(&mut self, from: LogIndex, limit: u32) -> Reply {

@@ -122,6 +122,9 @@ impl<S: StateMachine> Node<S> {
         for departure in released.departures {
             self.send(departure);
         }
+        if released.snapshot {
+            self.snapshot_recorded();
+        }
         if released.standing {
             self.formation.handle(self.now, formation::Input::Recorded);
             self.join_formed_cluster();
@@ -142,6 +145,7 @@ impl<S: StateMachine> Node<S> {
         let formation::Standing::Formed(voters) = self.formation.standing() else { return };
         let snapshot = self.birth_of(voters);
         let voters = snapshot.voters.clone();
+        self.applied = snapshot.at.index;
         self.snapshot = Some(snapshot.clone());
         let hard_state = gate::birth(snapshot.clone()).hard_state.expect("a birth has a hard state");
         let recovered = Recovered { snapshot, hard_state, entries: Vec::new() };
@@ -232,6 +236,7 @@ impl<S: StateMachine> Node<S> {
         for Entry { at, command } in entries {
             self.applied_bytes += u64::try_from(command.len()).unwrap_or(u64::MAX);
             let applied = (!command.is_empty()).then(|| self.apply(at, &command));
+            self.applied = at.index;
             let Some((term, id)) = self.appended.remove(&at.index) else { continue };
             let reply = match applied {
                 Some(applied) if term == at.term => self.reply_to(applied),

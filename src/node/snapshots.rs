@@ -26,6 +26,8 @@ pub(super) enum Work {
     Saving(Snapshot),
     /// A snapshot that this leader sent in this term is being saved.
     Receiving(NodeId, Term, Snapshot),
+    /// The record that names the last one is being written. Saving another one now could cost that one.
+    Recording,
 }
 
 impl<S: StateMachine> Node<S> {
@@ -75,7 +77,7 @@ impl<S: StateMachine> Node<S> {
         match self.work.take() {
             Some(Work::Saving(snapshot)) => self.keep_own(snapshot),
             Some(Work::Receiving(from, term, snapshot)) => self.install(from, term, snapshot),
-            unfinished @ (Some(Work::Building(_)) | None) => self.work = unfinished,
+            unfinished @ (Some(Work::Building(_) | Work::Recording) | None) => self.work = unfinished,
         }
     }
 
@@ -87,9 +89,17 @@ impl<S: StateMachine> Node<S> {
         }
         self.stats.snapshots_built += 1;
         let (at, retained) = (snapshot.at, self.config.limits.retained_entries);
+        self.work = Some(Work::Recording);
         self.gate.compact(snapshot.clone());
         self.handle_raft(raft::Input::Compact { at, retained });
         self.snapshot = Some(snapshot);
+    }
+
+    /// The record that names the last snapshot is durable.
+    pub(super) fn snapshot_recorded(&mut self) {
+        if matches!(self.work, Some(Work::Recording)) {
+            self.work = None;
+        }
     }
 
     /// The leader's replaces our state, unless we need it no longer or cannot read it.
@@ -103,6 +113,7 @@ impl<S: StateMachine> Node<S> {
             self.outputs.push_back(Output::Event(Event::SnapshotUnreadable { reason }));
             return;
         }
+        self.work = Some(Work::Recording);
         self.stats.snapshots_installed += 1;
         self.applied_bytes = 0;
         self.snapshot = Some(snapshot.clone());
@@ -114,6 +125,7 @@ impl<S: StateMachine> Node<S> {
         let (sessions, state) = Sessions::restore(&snapshot.state)?;
         self.state_machine.restore(state)?;
         self.sessions = sessions;
+        self.applied = snapshot.at.index;
         Ok(())
     }
 

@@ -46,6 +46,11 @@ fn settle(node: &mut Node<KeyValue>) -> Vec<Output> {
     while let Some(output) = node.poll() {
         match output {
             Output::Write(batch) => node.handle(node.now, Input::Written(batch.id)),
+            Output::BuildSnapshot => {
+                let state = node.take_job().unwrap().write();
+                node.handle(node.now, Input::SnapshotBuilt(state));
+            }
+            Output::SaveSnapshot(_) => node.handle(node.now, Input::SnapshotSaved),
             other @ (Output::Send { .. } | Output::Reply { .. } | Output::Event(_)) => outputs.push(other),
         }
     }
@@ -84,7 +89,11 @@ fn propose(node: &mut Node<KeyValue>, request: u64, length: usize) {
 fn replies(outputs: Vec<Output>) -> Vec<(u64, Reply)> {
     let replies = outputs.into_iter().filter_map(|output| match output {
         Output::Reply { id, reply } => Some((id.value(), reply)),
-        Output::Write(_) | Output::Send { .. } | Output::Event(_) => None,
+        Output::Write(_)
+        | Output::BuildSnapshot
+        | Output::SaveSnapshot(_)
+        | Output::Send { .. }
+        | Output::Event(_) => None,
     });
     replies.collect()
 }
@@ -177,12 +186,17 @@ fn told_by_2(node: &mut Node<KeyValue>, message: Message) -> Vec<Output> {
     settle(node)
 }
 
+/// What is said beside consensus.
 fn messages(outputs: &[Output]) -> Vec<&Message> {
-    let message = |output: &'_ Output| match output {
-        Output::Send { message, .. } if !matches!(message, Message::Raft(_)) => Some(message),
-        Output::Send { .. } | Output::Write(_) | Output::Reply { .. } | Output::Event(_) => None,
-    };
-    outputs.iter().filter_map(message).collect()
+    let mut messages = Vec::new();
+    for output in outputs {
+        if let Output::Send { message, .. } = output
+            && !matches!(message, Message::Raft(_))
+        {
+            messages.push(message);
+        }
+    }
+    messages
 }
 
 /// Node 1, which follows node 2 in term 3.
@@ -272,4 +286,167 @@ fn a_read_that_nobody_confirms_is_rejected_in_time() {
         }
     }
     panic!("it was never answered");
+}
+
+/// The follower with a snapshot at index 20 of another map, in parts of ten bytes, from node 2 in term 3.
+fn parts() -> (Vec<Message>, Snapshot) {
+    let mut map = KeyValue::default();
+    let put = crate::kv::Command::Put { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v") };
+    map.apply(LogIndex::new(20), &put.encode());
+    let state = Sessions::default().snapshot(&map.snapshot());
+    let at = raft::Position { index: LogIndex::new(20), term: Term::new(2) };
+    let snapshot = Snapshot { at, voters: vec![id(1), id(2)], state };
+    let parcel = Parcel {
+        term: Term::new(3),
+        at,
+        voters: snapshot.voters.clone(),
+        length: u64::try_from(snapshot.state.len()).unwrap(),
+        checksum: xxhash_rust::xxh3::xxh3_64(&snapshot.state),
+    };
+    let parts = snapshot.state.chunks(10).enumerate().map(|(number, bytes)| {
+        let offset = u64::try_from(number * 10).unwrap();
+        let bytes = Bytes::copy_from_slice(bytes);
+        Message::Transfer(Transfer::Part { parcel: parcel.clone(), offset, bytes })
+    });
+    (parts.collect(), snapshot)
+}
+
+fn value_of_k(node: &Node<KeyValue>) -> Bytes {
+    node.state_machine().query(b"k")
+}
+
+#[test]
+fn a_snapshot_replaces_state_and_log_when_it_is_there_whole_and_its_acknowledgement_waits_for_the_record() {
+    let mut node = follower();
+    let (parts, snapshot) = parts();
+    let before = value_of_k(&node);
+    let (last, beginning) = parts.split_last().unwrap();
+    for part in beginning {
+        told_by_2(&mut node, part.clone());
+        told_by_2(&mut node, part.clone());
+    }
+    assert_eq!(value_of_k(&node), before, "it is not whole yet");
+    node.handle(node.now, Input::Message { from: id(2), message: last.clone() });
+    let mut written = None;
+    let mut acknowledged = 0;
+    while let Some(output) = node.poll() {
+        match output {
+            Output::SaveSnapshot(saved) => {
+                assert_eq!(saved, snapshot);
+                node.handle(node.now, Input::SnapshotSaved);
+            }
+            Output::Write(batch) => written = Some(batch),
+            Output::Send {
+                message: Message::Raft(RaftMessage { body: Body::AppendAccepted { .. }, .. }),
+                ..
+            } => {
+                acknowledged += 1;
+            }
+            Output::Send { .. } | Output::Reply { .. } | Output::Event(_) | Output::BuildSnapshot => {}
+        }
+    }
+    let batch = written.expect("the record is written");
+    assert_eq!(batch.snapshot, Some(snapshot));
+    assert_eq!(acknowledged, 0, "it leaves when the record is durable");
+    assert_ne!(value_of_k(&node), before);
+    assert_eq!(node.indexes().unwrap().commit, LogIndex::new(20));
+    node.handle(node.now, Input::Written(batch.id));
+    let accepted = settle(&mut node).into_iter().any(|output| {
+        matches!(output, Output::Send { message: Message::Raft(message), .. }
+            if matches!(message.body, Body::AppendAccepted { index, .. } if index == LogIndex::new(20)))
+    });
+    assert!(accepted);
+    node.assert_invariants();
+}
+
+#[test]
+fn an_order_to_campaign_right_after_a_snapshot_does_no_harm() {
+    let mut node = follower();
+    let (parts, _) = parts();
+    for part in parts {
+        node.handle(node.now, Input::Message { from: id(2), message: part });
+    }
+    let mut write = None;
+    while let Some(output) = node.poll() {
+        match output {
+            Output::SaveSnapshot(_) => node.handle(node.now, Input::SnapshotSaved),
+            Output::Write(batch) => write = Some(batch.id),
+            Output::Send { .. } | Output::Reply { .. } | Output::Event(_) | Output::BuildSnapshot => {}
+        }
+    }
+    hear(&mut node, 3, Body::TimeoutNow);
+    while node.poll().is_some() {}
+    node.handle(node.now, Input::Written(write.expect("the record is written")));
+    settle(&mut node);
+    node.assert_invariants();
+    assert_eq!(node.indexes().unwrap().applied, LogIndex::new(20));
+}
+
+#[test]
+fn an_append_in_flight_below_a_snapshot_is_not_applied_after_it() {
+    let mut node = follower();
+    let entry = |index| {
+        let at = raft::Position { index: LogIndex::new(index), term: Term::new(2) };
+        raft::Entry { at, command: Bytes::new() }
+    };
+    let append = |entries: Vec<raft::Entry>, commit| Body::Append {
+        previous: BIRTH,
+        commit: LogIndex::new(commit),
+        entries,
+    };
+    hear(&mut node, 3, append((2..=6).map(entry).collect(), 1));
+    let mut writes = Vec::new();
+    while let Some(output) = node.poll() {
+        if let Output::Write(batch) = output {
+            writes.push(batch.id);
+        }
+    }
+    let (parts, _) = parts();
+    for part in parts {
+        node.handle(node.now, Input::Message { from: id(2), message: part });
+    }
+    while let Some(output) = node.poll() {
+        if let Output::SaveSnapshot(_) = output {
+            node.handle(node.now, Input::SnapshotSaved);
+        }
+    }
+    hear(&mut node, 3, append((2..=6).map(entry).collect(), 6));
+    node.handle(node.now, Input::Written(writes[0]));
+    settle(&mut node);
+    node.assert_invariants();
+    assert_eq!(node.indexes().unwrap().applied, LogIndex::new(20));
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_changes_nothing() {
+    let mut node = follower();
+    let (mut parts, _) = parts();
+    let Message::Transfer(Transfer::Part { parcel, offset, bytes }) = &mut parts[0] else { panic!() };
+    (*offset, *bytes) = (0, Bytes::from_static(b"\xff\xff\xff"));
+    (parcel.length, parcel.checksum) = (3, xxhash_rust::xxh3::xxh3_64(b"\xff\xff\xff"));
+    let outputs = told_by_2(&mut node, parts[0].clone());
+    let is_told = |output: &Output| matches!(output, Output::Event(Event::SnapshotUnreadable { .. }));
+    assert!(outputs.iter().any(is_told), "{outputs:?}");
+    assert_eq!(node.indexes().unwrap().commit, LogIndex::new(1));
+    node.assert_invariants();
+}
+
+#[test]
+fn a_snapshot_of_other_voters_or_from_somebody_else_is_dropped_and_counted() {
+    let mut node = follower();
+    let (parts, _) = parts();
+    let refuses = |node: &mut Node<KeyValue>, change: &dyn Fn(&mut Parcel), refusal| {
+        let Message::Transfer(Transfer::Part { mut parcel, offset, bytes }) = parts[0].clone() else {
+            panic!()
+        };
+        change(&mut parcel);
+        told_by_2(node, Message::Transfer(Transfer::Part { parcel, offset, bytes }));
+        assert_eq!(node.status().stats.refused.get(&refusal), Some(&1), "{refusal:?}");
+    };
+    refuses(&mut node, &|parcel| parcel.voters = vec![id(2)], raft::Refusal::MalformedSnapshot);
+    refuses(&mut node, &|parcel| parcel.term = Term::new(2), raft::Refusal::NotFromLeader);
+    let mut node = follower();
+    refuses(&mut node, &|parcel| parcel.at.index = LogIndex::new(1 << 61), raft::Refusal::MalformedSnapshot);
+    let mut node = follower();
+    refuses(&mut node, &|parcel| parcel.length = u64::MAX, raft::Refusal::MalformedSnapshot);
 }

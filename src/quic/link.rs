@@ -229,8 +229,9 @@ mod tests {
     fn link(capacity: usize) -> (Link, mpsc::Receiver<Bytes>) {
         let (control, receiver) = mpsc::channel(capacity);
         let (log, _) = mpsc::channel(1);
+        let (snapshot, _) = mpsc::channel(1);
         let up = Arc::new(AtomicBool::new(true));
-        (Link { up, queued_bytes: Arc::default(), lanes: [control, log] }, receiver)
+        (Link { up, queued_bytes: Arc::default(), lanes: [control, log, snapshot] }, receiver)
     }
 
     #[test]
