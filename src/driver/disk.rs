@@ -9,7 +9,7 @@ use core::future::Future;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::storage::{Storage, StorageError};
+use super::storage::{SnapshotSaver, Storage, StorageError};
 use crate::id::WriteId;
 use crate::node::WriteBatch;
 use crate::raft::Snapshot;
@@ -60,6 +60,8 @@ enum Order {
 pub struct ThreadDisk {
     /// `None` once closed.
     orders: Option<mpsc::UnboundedSender<Order>>,
+    /// To the thread that saves snapshots, if that is another one.
+    saves: Option<mpsc::UnboundedSender<Snapshot>>,
     outbox: mpsc::UnboundedSender<Completion>,
     results: mpsc::UnboundedReceiver<Completion>,
     /// Ends with the storage thread.
@@ -79,6 +81,7 @@ impl ThreadDisk {
         let (outbox, results) = mpsc::unbounded_channel();
         let (alive, gone) = oneshot::channel::<()>();
         let outbox_of_thread = outbox.clone();
+        let saves = storage.detach_saver().map(|saver| start_saver(saver, outbox.clone())).transpose()?;
         std::thread::Builder::new().name("rivven storage".to_owned()).spawn(move || {
             while let Some(order) = inbox.blocking_recv() {
                 let completion = match order {
@@ -93,7 +96,7 @@ impl ThreadDisk {
             drop(storage);
             drop(alive);
         })?;
-        Ok(ThreadDisk { orders: Some(orders), outbox, results, gone, is_gone: false, in_flight: None })
+        Ok(ThreadDisk { orders: Some(orders), saves, outbox, results, gone, is_gone: false, in_flight: None })
     }
 
     fn order(&self, order: Order) {
@@ -104,6 +107,22 @@ impl ThreadDisk {
     }
 }
 
+/// Starts the thread that saves snapshots; it ends when nobody can send it one.
+fn start_saver(
+    mut saver: Box<dyn SnapshotSaver>,
+    outbox: mpsc::UnboundedSender<Completion>,
+) -> std::io::Result<mpsc::UnboundedSender<Snapshot>> {
+    let (saves, mut inbox) = mpsc::unbounded_channel::<Snapshot>();
+    std::thread::Builder::new().name("rivven snapshots".to_owned()).spawn(move || {
+        while let Some(snapshot) = inbox.blocking_recv() {
+            if outbox.send(Completion::Saved(saver.save(&snapshot))).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(saves)
+}
+
 impl Disk for ThreadDisk {
     fn submit(&mut self, batch: WriteBatch) {
         self.in_flight = Some(batch.id);
@@ -111,7 +130,11 @@ impl Disk for ThreadDisk {
     }
 
     fn save(&mut self, snapshot: Snapshot) {
-        self.order(Order::Save(snapshot));
+        match &self.saves {
+            // If that thread is gone, no later snapshot is begun: the log grows on.
+            Some(saves) => drop(saves.send(snapshot)),
+            None => self.order(Order::Save(snapshot)),
+        }
     }
 
     fn build(&mut self, job: Frozen) {
@@ -146,7 +169,7 @@ impl Disk for ThreadDisk {
     }
 
     async fn close(&mut self) {
-        self.orders = None;
+        (self.orders, self.saves) = (None, None);
         if !self.is_gone {
             let _ = (&mut self.gone).await;
             self.is_gone = true;

@@ -17,7 +17,9 @@
 
 mod clock;
 mod disk;
+mod folder;
 mod redb_store;
+mod segments;
 mod storage;
 
 use std::collections::BTreeMap;
@@ -34,8 +36,10 @@ use crate::time::Instant;
 
 pub use self::clock::{Clock, TokioClock};
 pub use self::disk::{Completion, Disk, ThreadDisk};
+pub use self::folder::{Bytes as FileBytes, Folder, SystemFolder};
 pub use self::redb_store::RedbStorage;
-pub use self::storage::{Owner, Storage, StorageError};
+pub use self::segments::SegmentStorage;
+pub use self::storage::{Owner, SnapshotSaver, Storage, StorageError};
 
 /// The most inputs that wait for the node's task. Whoever brings more waits.
 const INBOX_CAPACITY: usize = 1024;

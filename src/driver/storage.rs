@@ -43,6 +43,22 @@ pub trait Storage: Send {
     ///
     /// As [`Storage::write`].
     fn save(&mut self, snapshot: &Snapshot) -> Result<(), StorageError>;
+
+    /// Gives out what saves snapshots, if that can be done on another thread while batches are written.
+    /// [`Storage::save`] is not called then.
+    fn detach_saver(&mut self) -> Option<Box<dyn SnapshotSaver>> {
+        None
+    }
+}
+
+/// Saves snapshots beside the batches. See [`Storage::save`].
+pub trait SnapshotSaver: Send {
+    /// Makes a snapshot durable that a later batch may name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::write`].
+    fn save(&mut self, snapshot: &Snapshot) -> Result<(), StorageError>;
 }
 
 /// What is wrong with a store.
@@ -82,6 +98,13 @@ pub enum StorageError {
         found: Owner,
         /// Who opened it.
         expected: Owner,
+    },
+    /// The store is another node's or another cluster's. Point the node at its own data folder; nothing was
+    /// changed.
+    #[error("{place} belongs to another node or another cluster: point the node at its own data folder")]
+    Foreign {
+        /// Which store.
+        place: String,
     },
     /// A record is not what was written. Restore the data folder; nothing was changed.
     #[error(

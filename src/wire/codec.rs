@@ -33,7 +33,28 @@ pub enum CodecError {
 /// If the type cannot be encoded at all (it is skipped by serde), which the type's first test shows.
 #[must_use]
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    bincode::serde::encode_to_vec(value, FORMAT).expect("the types of this crate can be encoded")
+    let mut bytes = Vec::new();
+    encode_into(value, &mut bytes);
+    bytes
+}
+
+/// Encodes a value behind what `bytes` hold.
+///
+/// # Panics
+///
+/// As [`encode`].
+pub fn encode_into<T: Serialize>(value: &T, bytes: &mut Vec<u8>) {
+    bincode::serde::encode_into_writer(value, Appender(bytes), FORMAT)
+        .expect("the types of this crate can be encoded");
+}
+
+struct Appender<'a>(&'a mut Vec<u8>);
+
+impl bincode::enc::write::Writer for Appender<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Decodes a value that takes up all of `bytes`.
