@@ -17,6 +17,8 @@
 //!     election_timeout_min_ms: 150  # default
 //!     election_timeout_max_ms: 300  # default
 //!     heartbeat_interval_ms: 50     # default
+//!     snapshot_entries: 100000      # default; the log is compacted after so many entries,
+//!     snapshot_bytes: 67108864      # default; or after so many bytes of commands
 //!   gossip:                         # checked, not used by this version
 //!     bind_port: 7946
 //!     known_peers: ["node2:7946"]
@@ -40,6 +42,7 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use crate::id::{ClusterName, NodeId, PeerName};
+use crate::node::Limits;
 use crate::raft::Timing;
 
 /// A file that was read and found to make sense as far as it goes.
@@ -63,6 +66,8 @@ pub struct Settings {
     pub peers: BTreeSet<PeerName>,
     /// Elections and heartbeats.
     pub timing: Timing,
+    /// What the node takes upon itself.
+    pub limits: Limits,
 }
 
 /// Settings from which a node can be started.
@@ -138,6 +143,8 @@ struct Raft {
     election_timeout_min_ms: Option<Spanned<u64>>,
     election_timeout_max_ms: Option<Spanned<u64>>,
     heartbeat_interval_ms: Option<Spanned<u64>>,
+    snapshot_entries: Option<Spanned<u64>>,
+    snapshot_bytes: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -166,6 +173,7 @@ impl Settings {
     pub fn parse(text: &str, folder: &Path) -> Result<Settings, ConfigError> {
         let cluster = read(text)?.cluster;
         let timing = timing(&cluster.raft)?;
+        let limits = limits(&cluster.raft)?;
         if let Some(gossip) = &cluster.gossip {
             check_gossip(gossip)?;
         }
@@ -185,7 +193,18 @@ impl Settings {
         });
         let data_dir = cluster.data_dir.map(|data_dir| folder.join(data_dir));
         let rack = cluster.rack;
-        Ok(Settings { node_id, name, bind_address, advertise_address, data_dir, rack, tls, peers, timing })
+        Ok(Settings {
+            node_id,
+            name,
+            bind_address,
+            advertise_address,
+            data_dir,
+            rack,
+            tls,
+            peers,
+            timing,
+            limits,
+        })
     }
 
     /// Takes out what a node cannot be started without.
@@ -272,6 +291,18 @@ fn timing(raft: &Raft) -> Result<Timing, ConfigError> {
         ConfigError { key: given[culprit].0.to_owned(), line, problem: error.to_string() }
     })?;
     Ok(timing)
+}
+
+fn limits(raft: &Raft) -> Result<Limits, ConfigError> {
+    positive("cluster.raft.snapshot_entries", raft.snapshot_entries.as_ref())?;
+    positive("cluster.raft.snapshot_bytes", raft.snapshot_bytes.as_ref())?;
+    let default = Limits::default();
+    let given = |value: &Option<Spanned<u64>>, default| value.as_ref().map_or(default, |value| value.value);
+    Ok(Limits {
+        snapshot_entries: given(&raft.snapshot_entries, default.snapshot_entries),
+        snapshot_bytes: given(&raft.snapshot_bytes, default.snapshot_bytes),
+        ..default
+    })
 }
 
 fn check_gossip(gossip: &Gossip) -> Result<(), ConfigError> {

@@ -7,6 +7,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::storage::StorageError;
 
 /// A folder. What is done to names is durable when [`Folder::sync`] returns, what is done to a file when
 /// [`Bytes::sync`] returns.
@@ -58,20 +61,40 @@ pub trait Bytes: Send + 'static {
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// A folder of the operating system.
+/// The file that is locked by whoever uses a folder.
+const LOCK: &str = "lock";
+
+/// A folder of the operating system, which no other process uses.
 #[derive(Clone, Debug)]
-pub struct SystemFolder(PathBuf);
+#[expect(clippy::disallowed_types, reason = "the file is locked as long as anybody holds it")]
+pub struct SystemFolder {
+    path: PathBuf,
+    _lock: Arc<fs::File>,
+}
 
 impl SystemFolder {
-    /// Names a folder, and makes it if it does not exist.
+    /// Claims a folder, and makes it if it does not exist.
     ///
     /// # Errors
     ///
-    /// What the system says.
-    #[expect(clippy::disallowed_methods, reason = "this is the folder of the system")]
-    pub fn at(path: &Path) -> io::Result<SystemFolder> {
-        fs::create_dir_all(path)?;
-        Ok(SystemFolder(path.to_owned()))
+    /// [`StorageError::InUse`] if another process has it, [`StorageError::Open`] with what the system says.
+    #[expect(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "this is the folder of the system"
+    )]
+    pub fn claim(path: &Path) -> Result<SystemFolder, StorageError> {
+        let place = || path.display().to_string();
+        let opened = fs::create_dir_all(path).and_then(|()| {
+            fs::File::options().write(true).create(true).truncate(false).open(path.join(LOCK))
+        });
+        let failed = |error: io::Error| StorageError::Open { place: place(), reason: error.to_string() };
+        let file = opened.map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(SystemFolder { path: path.to_owned(), _lock: Arc::new(file) }),
+            Err(fs::TryLockError::WouldBlock) => Err(StorageError::InUse { place: place() }),
+            Err(fs::TryLockError::Error(error)) => Err(failed(error)),
+        }
     }
 }
 
@@ -80,33 +103,34 @@ impl Folder for SystemFolder {
     type File = fs::File;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let names = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names =
+            fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         names.collect()
     }
 
     fn open(&self, name: &str) -> io::Result<fs::File> {
-        fs::File::options().read(true).write(true).open(self.0.join(name))
+        fs::File::options().read(true).write(true).open(self.path.join(name))
     }
 
     fn create(&self, name: &str) -> io::Result<fs::File> {
         let mut options = fs::File::options();
-        options.read(true).write(true).create(true).truncate(true).open(self.0.join(name))
+        options.read(true).write(true).create(true).truncate(true).open(self.path.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
+        fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        fs::remove_file(self.path.join(name))
     }
 
     fn sync(&self) -> io::Result<()> {
-        fs::File::open(&self.0)?.sync_all()
+        fs::File::open(&self.path)?.sync_all()
     }
 
     fn place(&self) -> String {
-        self.0.display().to_string()
+        self.path.display().to_string()
     }
 
     fn share(&self) -> SystemFolder {

@@ -1,24 +1,21 @@
-//! Launching: a configuration becomes a running node over QUIC and redb.
+//! Launching: a configuration becomes a running node over QUIC and a segment log.
 //!
 //! This is all the wiring that there is. Whoever needs another store, transport or loop takes the
 //! parts and writes these few lines anew.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio::task::JoinHandle;
 
 use super::{Credentials, Identity, QuicTransport, Seams, TransportError};
 use crate::driver::{
-    Clock, Driver, DriverError, Handle, Observer, Owner, RedbStorage, Storage, StorageError, ThreadDisk,
-    TokioClock, inbox,
+    Clock, Driver, DriverError, Handle, Observer, Owner, SegmentStorage, Storage, StorageError, SystemFolder,
+    ThreadDisk, TokioClock, inbox,
 };
 use crate::node::{Caller, Config, Node, StartError};
 use crate::state_machine::StateMachine;
-
-/// The name of the store in a node's data folder.
-const STORE: &str = "node.redb";
 
 /// What a node is launched with.
 #[derive(Clone, Debug)]
@@ -91,12 +88,13 @@ impl Launch {
         if identity.caller != Caller::Node(config.id) {
             return Err(LaunchError::OtherIdentity { found: identity, expected: config.id });
         }
-        create_folder(&data_dir)?;
         let owner = Owner { cluster: identity.cluster, node: config.id };
-        let mut storage = RedbStorage::open(&data_dir.join(STORE), &owner)?;
-        let durable = storage.recover()?;
+        let folder = SystemFolder::claim(&data_dir)?;
         let seams =
             Seams::system(bind).map_err(|error| system(&format!("cannot listen on {bind}"), error))?;
+        let salt = seams.entropy.stream("segment salt", 0).draw();
+        let mut storage = SegmentStorage::open(folder, &owner, salt)?;
+        let durable = storage.recover()?;
         let clock = TokioClock::start();
         let (handle, receiver) = inbox();
         let peers = config.peers.clone();
@@ -107,11 +105,6 @@ impl Launch {
         let driver = Driver::new(node, clock, transport, disk, observer, receiver);
         Ok(Running { handle, task: tokio::spawn(driver.run()) })
     }
-}
-
-fn create_folder(folder: &Path) -> Result<(), LaunchError> {
-    let what = format!("cannot make the data folder {}", folder.display());
-    std::fs::create_dir_all(folder).map_err(|error| system(&what, error))
 }
 
 pub(super) fn system(what: &str, error: io::Error) -> LaunchError {

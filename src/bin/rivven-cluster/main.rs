@@ -5,7 +5,9 @@
     reason = "the command line reads files, binds ports and starts processes"
 )]
 
+mod bench;
 mod certs;
+mod cluster;
 mod demo;
 mod run;
 mod status;
@@ -35,6 +37,8 @@ enum Command {
     Status(status::Options),
     /// Start three nodes, kill the leader under load, and check that nothing acknowledged is lost.
     Demo(demo::Options),
+    /// Measure three nodes on this machine: writes and linearizable reads, by the number of clients.
+    Bench(bench::Options),
 }
 
 /// What went wrong, in words for the terminal.
@@ -65,6 +69,7 @@ async fn main() -> ExitCode {
         Command::Run(options) => run::run(&options).await,
         Command::Status(options) => status::status(&options).await,
         Command::Demo(options) => demo::demo(&options).await,
+        Command::Bench(options) => bench::bench(&options).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rivven_cluster::config::{Runnable, Settings};
 use rivven_cluster::driver::Observer;
 use rivven_cluster::kv::KeyValue;
-use rivven_cluster::node::{Config, Event, Limits, Output};
+use rivven_cluster::node::{Config, Event, Output};
 use rivven_cluster::quic::{Credentials, Launch};
 use rivven_cluster::raft::Flow;
 use rivven_cluster::time::Instant;
@@ -31,7 +31,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         address: runnable.advertise_address,
         peers: settings.peers,
         timing: settings.timing,
-        limits: Limits::default(),
+        limits: settings.limits,
         flow: Flow::default(),
     };
     let (id, bind) = (config.id, settings.bind_address);

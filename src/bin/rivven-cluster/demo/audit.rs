@@ -8,9 +8,9 @@ use rivven_cluster::quic::Client;
 use rivven_cluster::raft::Entry;
 use rivven_cluster::session::command_in;
 
-use super::nodes::Cluster;
 use super::workload::Ledger;
 use crate::Failure;
+use crate::cluster::Cluster;
 
 /// How many entries are asked for at once.
 const ENTRIES_PER_REQUEST: u32 = 2000;

@@ -5,7 +5,6 @@
 //! held against the logs of all three nodes at the end.
 
 mod audit;
-mod nodes;
 mod workload;
 
 use std::time::Duration;
@@ -19,12 +18,14 @@ use rivven_cluster::raft::Role;
 use rivven_cluster::session::Proposal;
 use tokio::time::{Instant, timeout};
 
-use self::nodes::{Cluster, Observed};
 use self::workload::{Ledger, Workload};
 use crate::Failure;
+use crate::cluster::{Cluster, Observed};
 
 /// How long any single step may take before the demo gives up.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
+/// The audit reads the whole log, so nothing is compacted.
+const KEEP_ALL: &str = "    snapshot_entries: 1000000000\n    snapshot_bytes: 1000000000000\n";
 /// How long a client waits for one command.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -46,7 +47,7 @@ pub async fn demo(options: &Options) -> Result<(), Failure> {
     if options.commands < 2 || options.clients == 0 || options.rounds == 0 {
         return Err(Failure("the demo needs at least 2 commands, 1 client and 1 round".to_owned()));
     }
-    let mut cluster = Cluster::start().await?;
+    let mut cluster = Cluster::start(&std::env::temp_dir(), KEEP_ALL).await?;
     // Whatever happens, no process is left behind.
     let result = play(&mut cluster, options).await;
     cluster.stop().await;

@@ -1,4 +1,4 @@
-//! The three node processes of the demo, and what they print.
+//! Three node processes in a temporary folder, and what they print: for `demo` and `bench`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,8 +39,9 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub async fn start() -> Result<Cluster, Failure> {
-        let folder = tempfile::Builder::new().prefix("rivven-demo-").tempdir()?;
+    /// Starts the nodes, with their data somewhere in `place`; `more` is added to each one's configuration.
+    pub async fn start(place: &Path, more: &str) -> Result<Cluster, Failure> {
+        let folder = tempfile::Builder::new().prefix("rivven-").tempdir_in(place)?;
         let authority = Authority::generate("demo")?;
         authority.write(folder.path())?;
         let (printed, standings) = mpsc::unbounded_channel();
@@ -50,7 +51,7 @@ impl Cluster {
         for node in NODES {
             let identity = cluster.identity(Caller::Node(node_id(node)?))?;
             cluster.authority.issue_files(&identity, cluster.folder.path(), &format!("node-{node}"))?;
-            fs::write(cluster.config_path(node), cluster.config(node))?;
+            fs::write(cluster.config_path(node), cluster.config(node) + more)?;
             cluster.restart(node).await?;
         }
         Ok(cluster)
@@ -84,6 +85,11 @@ impl Cluster {
     pub async fn kill(&mut self, node: u64) -> Result<(), Failure> {
         let process = self.processes.get_mut(&node).ok_or_else(|| Failure(format!("no node {node}")))?;
         Ok(process.kill().await?)
+    }
+
+    /// The ids of the processes.
+    pub fn processes(&self) -> Vec<u32> {
+        self.processes.values().filter_map(Child::id).collect()
     }
 
     /// Ends all processes.
