@@ -75,6 +75,10 @@ pub struct Seams {
     pub entropy: Seed,
 }
 
+/// So many packets are acknowledged at once, or what came until the acknowledgement is overdue: answers
+/// carry most of them along.
+const ACK_THRESHOLD: VarInt = VarInt::from_u32(10);
+
 impl Seams {
     /// The real ones: a UDP socket bound to `bind`, tokio, the system's resolver, ring, and entropy.
     ///
@@ -198,10 +202,13 @@ fn client_config(seams: &Seams, credentials: &Credentials) -> Result<quinn::Clie
 
 fn transport_config() -> quinn::TransportConfig {
     let mut config = quinn::TransportConfig::default();
+    let mut acknowledgements = quinn::AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(ACK_THRESHOLD);
     let idle = quinn::IdleTimeout::try_from(IDLE_TIMEOUT).expect("two seconds fit");
     config
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(KEEP_ALIVE))
+        .ack_frequency_config(Some(acknowledgements))
         .initial_rtt(INITIAL_RTT)
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))

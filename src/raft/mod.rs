@@ -341,6 +341,9 @@ fn configure(id: NodeId, timing: &Timing, flow: Flow, applied: LogIndex) -> raft
         max_size_per_msg: flow.append_bytes_max,
         max_inflight_msgs: flow.appends_in_flight_max.max(1),
         max_uncommitted_size: flow.uncommitted_bytes_max,
+        // A follower learns what is committed from the next entries, or from a heartbeat, such as the one that
+        // confirms a read: one message less to each follower, and one back, for every batch.
+        skip_bcast_commit: true,
         check_quorum: true,
         pre_vote: true,
         ..raft::Config::default()

@@ -80,7 +80,9 @@ async fn measure(cluster: &Cluster, options: &Options) -> Result<Report, Failure
     let operator = cluster.client(Caller::Operator, CLIENT_TIMEOUT)?;
     let mut load = Load::new(connections)?;
     load.fill().await?;
-    let disk: Disk = machine::measure_disk(cluster.folder(), DISK_SECONDS)?;
+    let folder = cluster.folder().to_owned();
+    let disk: Disk =
+        tokio::task::spawn_blocking(move || machine::measure_disk(&folder, DISK_SECONDS)).await??;
     let mut rows = Vec::new();
     for operation in operations {
         for clients in &counts {
