@@ -17,8 +17,8 @@
 //!     election_timeout_min_ms: 150  # default
 //!     election_timeout_max_ms: 300  # default
 //!     heartbeat_interval_ms: 50     # default
-//!     snapshot_entries: 100000      # default; the log is compacted after so many entries,
-//!     snapshot_bytes: 67108864      # default; or after so many bytes of commands
+//!     snapshot_entries: 1000000     # default; the log is compacted after so many entries,
+//!     snapshot_bytes: 67108864      # default; or after so many bytes of commands (twice the state if that is more)
 //!   gossip:                         # checked, not used by this version
 //!     bind_port: 7946
 //!     known_peers: ["node2:7946"]

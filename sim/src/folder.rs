@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rivven_cluster::driver::{FileBytes, Folder};
 use rivven_cluster::rng::Stream;
 
+use crate::device::{Cut, Loss, Trouble};
 use crate::lock::lock;
 
 /// What a disk writes as one.
@@ -34,7 +35,7 @@ struct Disk {
     /// What was done since.
     journal: Vec<Change>,
     next_file: u64,
-    fails_next_sync: bool,
+    trouble: Trouble,
 }
 
 /// The files of a folder.
@@ -79,14 +80,24 @@ impl SimFolder {
         lock(&self.disk).journal.len()
     }
 
-    /// The power goes after so many of the pending changes. Of those that were not synced by then, any part
-    /// is there.
-    pub fn cut(&self, after: usize, fate: &mut Stream) {
+    /// The process ends after some of the pending changes. Tells what was lost of what it had done.
+    ///
+    /// Call it before the process is ended: what a dying process writes on its way out does not exist.
+    pub fn cut(&self, cut: Cut, fate: &mut Stream) -> Loss {
+        let after = below(fate, self.pending() + 1);
+        self.cut_after(after, cut, fate)
+    }
+
+    /// The process ends after exactly so many of the pending changes.
+    pub fn cut_after(&self, after: usize, cut: Cut, fate: &mut Stream) -> Loss {
         let mut disk = lock(&self.disk);
         disk.ended += 1;
         let journal = core::mem::take(&mut disk.journal);
-        let image = core::mem::take(&mut disk.durable).after(&journal[..after.min(journal.len())], fate);
+        let (done, never) = journal.split_at(after.min(journal.len()));
+        let (image, mut loss) = core::mem::take(&mut disk.durable).after(done, cut, fate);
+        loss.blocks += u64::try_from(never.len()).unwrap_or(u64::MAX);
         (disk.visible, disk.durable) = (image.clone(), image);
+        loss
     }
 
     /// What is durable.
@@ -101,9 +112,22 @@ impl SimFolder {
         SimFolder { disk: Arc::new(Mutex::new(disk)), attachment: 0 }
     }
 
-    /// The next sync fails.
-    pub fn fail_next_sync(&self) {
-        lock(&self.disk).fails_next_sync = true;
+    /// Puts another content in place of what is there.
+    pub fn replace(&self, image: Image) {
+        let mut disk = lock(&self.disk);
+        disk.next_file = disk.next_file.max(image.files.keys().max().map_or(0, |file| file + 1));
+        disk.journal.clear();
+        (disk.visible, disk.durable) = (image.clone(), image);
+    }
+
+    /// What is wrong with the disk just now; a fault that strikes once takes itself back.
+    pub fn trouble(&self) -> Trouble {
+        lock(&self.disk).trouble
+    }
+
+    /// Changes what is wrong with the disk.
+    pub fn set_trouble(&self, trouble: Trouble) {
+        lock(&self.disk).trouble = trouble;
     }
 
     /// Changes some bits of what is stored, for good. Returns how many.
@@ -131,8 +155,23 @@ impl SimFolder {
         if disk.ended == self.attachment { Ok(disk) } else { Err(io::Error::other("the process has ended")) }
     }
 
-    fn change(&self, change: Change) -> io::Result<()> {
+    fn readable(&self) -> io::Result<MutexGuard<'_, Disk>> {
+        let disk = self.reachable()?;
+        if disk.trouble.is_unreadable { Err(io::Error::other("the disk cannot be read")) } else { Ok(disk) }
+    }
+
+    fn change(&self, mut change: Change) -> io::Result<()> {
         let mut disk = self.reachable()?;
+        let is_sync = matches!(change, Change::SyncNames | Change::SyncFile(_));
+        if disk.trouble.is_full && !is_sync {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if let (Change::Write(file, offset, _), Some(by)) = (&mut change, disk.trouble.misdirects_by) {
+            let length = disk.visible.files.get(file).map_or(0, Vec::len);
+            let by = usize::try_from(by).unwrap_or_default() * SECTOR_BYTES;
+            *offset = (*offset + by).checked_rem(length).unwrap_or_default();
+            disk.trouble.misdirects_by = None;
+        }
         disk.visible.apply(&change);
         disk.journal.push(change);
         Ok(())
@@ -140,6 +179,11 @@ impl SimFolder {
 }
 
 impl Image {
+    /// Whether there are no files.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     fn apply(&mut self, change: &Change) {
         match change {
             Change::Name(name, file) => {
@@ -165,8 +209,8 @@ impl Image {
         }
     }
 
-    /// What is there after a crash behind these changes.
-    fn after(mut self, journal: &[Change], fate: &mut Stream) -> Image {
+    /// What is there after a process ended behind these changes, and what of them was lost.
+    fn after(mut self, journal: &[Change], cut: Cut, fate: &mut Stream) -> (Image, Loss) {
         let (mut names, mut writes): (Vec<&Change>, Vec<&Change>) = (Vec::new(), Vec::new());
         for change in journal {
             match change {
@@ -182,19 +226,34 @@ impl Image {
                 }),
             }
         }
-        let kept = below(fate, names.len() + 1);
+        let kept = match cut {
+            Cut::Killed => names.len(),
+            Cut::Lost => 0,
+            Cut::Torn | Cut::Reordered => below(fate, names.len() + 1),
+        };
         names[..kept].iter().for_each(|change| self.apply(change));
+        let (mut lost, mut written) = (0, 0);
         for write in writes {
             let Change::Write(file, offset, bytes) = write else { continue };
+            let whole = fate.chance(1, 2);
             for (number, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
-                if fate.chance(1, 2) {
+                written += 1;
+                let stays = match cut {
+                    Cut::Killed => true,
+                    Cut::Lost => false,
+                    Cut::Reordered => whole,
+                    Cut::Torn => fate.chance(1, 2),
+                };
+                if stays {
                     self.apply(&Change::Write(*file, offset + number * SECTOR_BYTES, sector.to_vec()));
+                } else {
+                    lost += 1;
                 }
             }
         }
         let named: Vec<u64> = self.names.values().copied().collect();
         self.files.retain(|file, _| named.contains(file));
-        self
+        (self, Loss { blocks: lost, is_mixed: 0 < lost && lost < written })
     }
 }
 
@@ -202,11 +261,11 @@ impl Folder for SimFolder {
     type File = SimFile;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.reachable()?.visible.names.keys().cloned().collect())
+        Ok(self.readable()?.visible.names.keys().cloned().collect())
     }
 
     fn open(&self, name: &str) -> io::Result<SimFile> {
-        let file = self.reachable()?.visible.names.get(name).copied();
+        let file = self.readable()?.visible.names.get(name).copied();
         let file = file.ok_or(io::ErrorKind::NotFound)?;
         Ok(SimFile { folder: self.clone(), file })
     }
@@ -250,7 +309,7 @@ impl FileBytes for SimFile {
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let disk = self.folder.reachable()?;
+        let disk = self.folder.readable()?;
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
         let content = disk.visible.files.get(&self.file).map(Vec::as_slice).unwrap_or_default();
         let bytes = content.get(from..).and_then(|rest| rest.get(..buffer.len()));
@@ -264,7 +323,7 @@ impl FileBytes for SimFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        if core::mem::take(&mut self.folder.reachable()?.fails_next_sync) {
+        if core::mem::take(&mut self.folder.reachable()?.trouble.fails_next_sync) {
             return Err(io::Error::other("the sync failed"));
         }
         self.folder.change(Change::SyncFile(self.file))
@@ -293,7 +352,7 @@ mod tests {
             file.write(0, b"newer!").unwrap();
             folder.create("new").unwrap();
             let mut fate = Seed::new(number).stream("fate", 0);
-            folder.cut(folder.pending(), &mut fate);
+            folder.cut_after(folder.pending(), Cut::Torn, &mut fate);
             assert!(file.write(0, b"late").is_err(), "the process has ended");
             let after = folder.attach();
             let mut content = [0; 6];

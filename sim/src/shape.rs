@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 pub enum Store {
     /// Batches, kept whole: the contract of a store, without its files.
     Batches,
-    /// The production store, on a simulated block device.
+    /// redb, on a simulated block device.
     Redb,
+    /// The segment log, in a simulated folder.
+    Segments,
 }
 
 /// The shape of a run. Times are in milliseconds unless their name says otherwise.
@@ -101,7 +103,10 @@ impl Shape {
             write_micros: (write_min, write_min + *pick(stream, &[100, 4000, 20_000])),
             slow_write_in: stream.between(2, 60),
             slow_write: *pick(stream, &[10, 100, 400]),
-            store: if stream.chance(1, 4) { Store::Redb } else { Store::Batches },
+            store: *pick(
+                stream,
+                &[Store::Batches, Store::Batches, Store::Redb, Store::Segments, Store::Segments],
+            ),
             faults_until,
             quorum_until: 0,
             work_until: 0,

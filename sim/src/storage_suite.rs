@@ -18,7 +18,7 @@ use rivven_cluster::raft::{BIRTH, Entry, HardState, Position, Snapshot};
 use rivven_cluster::rng::{Seed, Stream};
 
 use crate::checkers::apply;
-use crate::device::{Cut, Device};
+use crate::device::{Cut, Device, Trouble};
 use crate::folder::SimFolder;
 
 /// A store and the disk that it is on.
@@ -353,11 +353,11 @@ impl Rig for SegmentRig {
     }
 
     fn cut(&self, place: usize, fate: &mut Stream) {
-        self.0.cut(place, fate);
+        self.0.cut_after(place, Cut::Torn, fate);
     }
 
     fn fail_next_sync(&self) {
-        self.0.fail_next_sync();
+        self.0.set_trouble(Trouble { fails_next_sync: true, ..self.0.trouble() });
     }
 
     fn rot(&self, fate: &mut Stream) {
@@ -401,8 +401,7 @@ impl Rig for RedbRig {
     }
 
     fn fail_next_sync(&self) {
-        let trouble = crate::device::Trouble { fails_next_sync: true, ..self.0.trouble() };
-        self.0.set_trouble(trouble);
+        self.0.set_trouble(Trouble { fails_next_sync: true, ..self.0.trouble() });
     }
 
     fn rot(&self, fate: &mut Stream) {

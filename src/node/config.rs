@@ -33,7 +33,8 @@ pub struct Limits {
     pub reads_max: usize,
     /// After so many applied entries the log is compacted.
     pub snapshot_entries: u64,
-    /// After so many bytes of applied commands the log is compacted.
+    /// After so many bytes of applied commands the log is compacted, or after twice the bytes of the last
+    /// snapshot if those are more: writing the state down again and again must not cost more than the log.
     pub snapshot_bytes: u64,
     /// So many compacted entries stay in memory, for followers that are only a little behind.
     pub retained_entries: u64,
@@ -51,7 +52,7 @@ impl Default for Limits {
             command_bytes_max: 1024 * 1024,
             proposals_max: 8192,
             reads_max: 8192,
-            snapshot_entries: 100_000,
+            snapshot_entries: 1_000_000,
             snapshot_bytes: 64 * 1024 * 1024,
             retained_entries: 10_000,
             snapshot_part_bytes: 256 * 1024,

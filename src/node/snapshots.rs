@@ -37,7 +37,9 @@ impl<S: StateMachine> Node<S> {
         let (Some(raft), Some(snapshot)) = (&self.raft, &self.snapshot) else { return };
         let applied = raft.indexes().applied;
         let entries = applied.value().saturating_sub(snapshot.at.index.value());
-        let is_due = entries >= limits.snapshot_entries.max(1) || self.applied_bytes >= limits.snapshot_bytes;
+        let length = u64::try_from(snapshot.state.len()).unwrap_or(u64::MAX);
+        let bytes = limits.snapshot_bytes.max(length.saturating_mul(2));
+        let is_due = entries >= limits.snapshot_entries.max(1) || self.applied_bytes >= bytes;
         if self.work.is_some() || entries == 0 || !is_due {
             return;
         }

@@ -21,6 +21,7 @@ use crate::id::{ClusterName, NameError, NodeId, PeerName};
 use crate::kv::KeyValue;
 use crate::node::{Caller, Config, Limits, Reply, Request, Status};
 use crate::raft::{Flow, Timing, TimingError};
+use crate::state_machine::StateMachine;
 
 /// The port of node 0, if nothing else is said; node `n` listens `n` above it.
 const BASE_PORT: u16 = 9093;
@@ -152,6 +153,23 @@ impl RaftNode {
     ///
     /// [`RaftNodeError`]; nothing runs, and what is on disk is as it was.
     pub async fn new(config: RaftConfig) -> Result<RaftNode, RaftNodeError> {
+        RaftNode::with_state_machine(config, KeyValue::default()).await
+    }
+
+    /// Starts a node around a state machine of your own; all nodes of a cluster run the same. Commands go
+    /// to it through [`Client::propose`] or a [session](Client::open_session), queries through
+    /// [`Client::query`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RaftNode::new`].
+    pub async fn with_state_machine<S>(
+        config: RaftConfig,
+        state_machine: S,
+    ) -> Result<RaftNode, RaftNodeError>
+    where
+        S: StateMachine + Send + 'static,
+    {
         let (node, credentials) = plan(&config)?;
         let (data_dir, temporary) = data_folder(&config)?;
         let bind = bind_address(&node.address)?;
@@ -161,7 +179,7 @@ impl RaftNode {
         let client_config = ClientConfig { addresses, timeout: CLIENT_TIMEOUT };
         let client = Client::open(&seams, &credentials, client_config)?;
         let launch = Launch { config: node, bind, data_dir, credentials };
-        let running = launch.start(KeyValue::default(), ())?;
+        let running = launch.start(state_machine, ())?;
         Ok(RaftNode { running, client, _temporary: temporary })
     }
 

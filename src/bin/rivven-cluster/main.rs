@@ -17,6 +17,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Cluster coordination that is simulation first: consensus over QUIC.
 ///
 /// Exit codes: 0 done, 1 it failed, 2 wrong usage.

@@ -49,8 +49,9 @@ use crate::wire::codec;
 
 /// The length of a segment, unless one batch alone needs more.
 const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
-/// How many used segments wait to be used again.
-const SPARES_MAX: usize = 2;
+/// How many used segments wait to be used again: what a snapshot frees at once, or each of them would be
+/// made anew, of zeros.
+const SPARES_MAX: usize = 8;
 
 /// A [`Storage`] of plain files.
 pub struct SegmentStorage<F: Folder> {

@@ -1,21 +1,21 @@
-//! A node's disk in the pure world: batches kept whole, or the production store on simulated blocks.
+//! A node's disk in the pure world: batches kept whole, or a real store on a simulated medium.
 
-use rivven_cluster::driver::{Owner, RedbStorage, Storage, StorageError};
-use rivven_cluster::id::WriteId;
+use rivven_cluster::driver::{Owner, RedbStorage, SegmentStorage, Storage, StorageError};
 use rivven_cluster::node::{Durable, WriteBatch};
 use rivven_cluster::raft::Snapshot;
 use rivven_cluster::rng::Stream;
 
 use crate::checkers::apply;
-use crate::device::{Cut, Device, Trouble};
+use crate::device::{Cut, Device, Loss, Trouble};
+use crate::folder::{self, SimFolder};
 use crate::shape::Store;
 
 /// A disk. At most one write is under way.
 pub(super) enum NodeDisk {
     /// The contract of a store: a batch is there or not.
     Batches(Box<BatchDisk>),
-    /// redb on blocks that tear, rot and go astray.
-    Redb(Box<RedbDisk>),
+    /// A real store, on a medium that tears, rots and leads writes astray.
+    Stored(Box<dyn Stored>),
 }
 
 #[derive(Clone, Default)]
@@ -25,18 +25,219 @@ pub(super) struct BatchDisk {
     trouble: Trouble,
 }
 
-#[derive(Default)]
-pub(super) struct RedbDisk {
-    device: Device,
-    storage: Option<RedbStorage>,
-    in_flight: Option<(WriteId, Result<(), StorageError>)>,
+/// What a store is on.
+trait Medium: Default {
+    type Store: Storage;
+
+    fn open(&self, owner: &Owner) -> Result<Self::Store, StorageError>;
+    fn settle(&self);
+    fn cut(&self, cut: Cut, fate: &mut Stream) -> Loss;
+    fn image(&self) -> Image;
+    fn replace(&self, image: Image);
+    fn rot(&self, fate: &mut Stream) -> u64;
+    fn trouble(&self) -> Trouble;
+    fn set_trouble(&self, trouble: Trouble);
+}
+
+/// A store on a medium, whatever both are.
+pub(super) trait Stored {
+    fn open(&mut self, owner: &Owner) -> Result<Durable, StorageError>;
+    fn submit(&mut self, batch: &WriteBatch);
+    fn save(&mut self, snapshot: &Snapshot) -> Result<(), StorageError>;
+    fn settle(&mut self);
+    fn complete(&mut self) -> Result<(), StorageError>;
+    fn cut(&mut self, cut: Cut, fate: &mut Stream) -> Ended;
+    fn image(&self) -> Image;
+    fn replace(&mut self, image: Image);
+    fn rot(&mut self, fate: &mut Stream) -> u64;
+    fn trouble(&self) -> Trouble;
+    fn set_trouble(&mut self, trouble: Trouble);
+}
+
+struct StoredDisk<M: Medium> {
+    medium: M,
+    store: Option<M::Store>,
+    in_flight: Option<Result<(), StorageError>>,
+}
+
+impl<M: Medium> StoredDisk<M> {
+    fn empty() -> StoredDisk<M> {
+        StoredDisk { medium: M::default(), store: None, in_flight: None }
+    }
+
+    fn store(&mut self) -> &mut M::Store {
+        self.store.as_mut().expect("a running process has opened its store")
+    }
+}
+
+impl<M: Medium> Stored for StoredDisk<M> {
+    fn open(&mut self, owner: &Owner) -> Result<Durable, StorageError> {
+        let mut store = self.medium.open(owner)?;
+        let durable = store.recover()?;
+        self.medium.settle();
+        self.store = Some(store);
+        Ok(durable)
+    }
+
+    fn submit(&mut self, batch: &WriteBatch) {
+        self.in_flight = Some(self.store().write(batch));
+    }
+
+    fn save(&mut self, snapshot: &Snapshot) -> Result<(), StorageError> {
+        self.store().save(snapshot)
+    }
+
+    fn settle(&mut self) {
+        self.medium.settle();
+    }
+
+    fn complete(&mut self) -> Result<(), StorageError> {
+        self.medium.settle();
+        self.in_flight.take().unwrap_or(Ok(()))
+    }
+
+    fn cut(&mut self, cut: Cut, fate: &mut Stream) -> Ended {
+        let was_busy = self.in_flight.take().is_some();
+        // The medium goes first: what the store writes on its way out does not exist.
+        let lost = self.medium.cut(cut, fate);
+        self.store = None;
+        match (was_busy, lost.blocks) {
+            (_, 1..) => Ended::Lost { shows: lost.shows(cut) },
+            (true, 0) => Ended::Kept,
+            (false, 0) => Ended::Idle,
+        }
+    }
+
+    fn image(&self) -> Image {
+        self.medium.image()
+    }
+
+    fn replace(&mut self, image: Image) {
+        self.medium.replace(image);
+    }
+
+    fn rot(&mut self, fate: &mut Stream) -> u64 {
+        self.medium.rot(fate)
+    }
+
+    fn trouble(&self) -> Trouble {
+        self.medium.trouble()
+    }
+
+    fn set_trouble(&mut self, trouble: Trouble) {
+        self.medium.set_trouble(trouble);
+    }
+}
+
+impl Medium for Device {
+    type Store = RedbStorage;
+
+    fn open(&self, owner: &Owner) -> Result<RedbStorage, StorageError> {
+        let device = self.attach();
+        let place = format!("the disk of node {}", owner.node);
+        device.make(&place, owner)?;
+        RedbStorage::open_backend(device, &place, owner)
+    }
+
+    fn settle(&self) {
+        Device::settle(self);
+    }
+
+    fn cut(&self, cut: Cut, fate: &mut Stream) -> Loss {
+        Device::cut(self, cut, fate)
+    }
+
+    fn image(&self) -> Image {
+        Image::Blocks(Device::image(self))
+    }
+
+    fn replace(&self, image: Image) {
+        match image {
+            Image::Blocks(blocks) => Device::replace(self, blocks),
+            Image::Durable(_) | Image::Files(_) => unreachable!("an image goes back where it was taken"),
+        }
+    }
+
+    fn rot(&self, fate: &mut Stream) -> u64 {
+        Device::rot(self, fate)
+    }
+
+    fn trouble(&self) -> Trouble {
+        Device::trouble(self)
+    }
+
+    fn set_trouble(&self, trouble: Trouble) {
+        Device::set_trouble(self, trouble);
+    }
+}
+
+/// A segment of the simulated log: small, so that a run fills many.
+const SEGMENT_BYTES: u64 = 32 * 1024;
+
+impl Medium for SimFolder {
+    type Store = SegmentStorage<SimFolder>;
+
+    fn open(&self, owner: &Owner) -> Result<SegmentStorage<SimFolder>, StorageError> {
+        SegmentStorage::open_sized(self.attach(), owner, owner.node.value(), SEGMENT_BYTES)
+    }
+
+    fn settle(&self) {
+        SimFolder::settle(self);
+    }
+
+    fn cut(&self, cut: Cut, fate: &mut Stream) -> Loss {
+        SimFolder::cut(self, cut, fate)
+    }
+
+    fn image(&self) -> Image {
+        Image::Files(SimFolder::image(self))
+    }
+
+    fn replace(&self, image: Image) {
+        match image {
+            Image::Files(files) => SimFolder::replace(self, files),
+            Image::Durable(_) | Image::Blocks(_) => unreachable!("an image goes back where it was taken"),
+        }
+    }
+
+    fn rot(&self, fate: &mut Stream) -> u64 {
+        SimFolder::rot(self, fate)
+    }
+
+    fn trouble(&self) -> Trouble {
+        SimFolder::trouble(self)
+    }
+
+    fn set_trouble(&self, trouble: Trouble) {
+        SimFolder::set_trouble(self, trouble);
+    }
 }
 
 /// What a disk held at some time.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(super) enum Image {
     Durable(Box<Durable>),
     Blocks(Vec<u8>),
+    Files(folder::Image),
+}
+
+impl Image {
+    fn is_empty(&self) -> bool {
+        match self {
+            Image::Durable(durable) => **durable == Durable::default(),
+            Image::Blocks(blocks) => blocks.is_empty(),
+            Image::Files(files) => files.is_empty(),
+        }
+    }
+
+    /// What an empty disk of the same kind holds.
+    fn emptied(&self) -> Image {
+        match self {
+            Image::Durable(_) => Image::Durable(Box::default()),
+            Image::Blocks(_) => Image::Blocks(Vec::new()),
+            Image::Files(_) => Image::Files(folder::Image::default()),
+        }
+    }
 }
 
 /// What became of the write under way when a process ended.
@@ -54,15 +255,16 @@ impl NodeDisk {
     pub(super) fn new(store: Store) -> NodeDisk {
         match store {
             Store::Batches => NodeDisk::Batches(Box::default()),
-            Store::Redb => NodeDisk::Redb(Box::default()),
+            Store::Redb => NodeDisk::Stored(Box::new(StoredDisk::<Device>::empty())),
+            Store::Segments => NodeDisk::Stored(Box::new(StoredDisk::<SimFolder>::empty())),
         }
     }
 
-    /// A copy that goes its own way; the production store cannot be copied while it is open.
+    /// A copy that goes its own way; a real store cannot be copied while it is open.
     pub(super) fn fork(&self) -> Option<NodeDisk> {
         match self {
             NodeDisk::Batches(disk) => Some(NodeDisk::Batches(disk.clone())),
-            NodeDisk::Redb(_) => None,
+            NodeDisk::Stored(_) => None,
         }
     }
 
@@ -70,16 +272,7 @@ impl NodeDisk {
     pub(super) fn open(&mut self, owner: &Owner) -> Result<Durable, StorageError> {
         match self {
             NodeDisk::Batches(disk) => Ok(disk.durable.clone()),
-            NodeDisk::Redb(disk) => {
-                let device = disk.device.attach();
-                let place = format!("the disk of node {}", owner.node);
-                device.make(&place, owner)?;
-                let mut storage = RedbStorage::open_backend(device.clone(), &place, owner)?;
-                let durable = storage.recover()?;
-                device.settle();
-                disk.storage = Some(storage);
-                Ok(durable)
-            }
+            NodeDisk::Stored(disk) => disk.open(owner),
         }
     }
 
@@ -87,10 +280,7 @@ impl NodeDisk {
     pub(super) fn submit(&mut self, batch: WriteBatch) {
         match self {
             NodeDisk::Batches(disk) => disk.in_flight = Some(batch),
-            NodeDisk::Redb(disk) => {
-                let storage = disk.storage.as_mut().expect("a running process has opened its store");
-                disk.in_flight = Some((batch.id, storage.write(&batch)));
-            }
+            NodeDisk::Stored(disk) => disk.submit(&batch),
         }
     }
 
@@ -98,65 +288,30 @@ impl NodeDisk {
     pub(super) fn save(&mut self, snapshot: &Snapshot) -> Result<(), String> {
         match self {
             NodeDisk::Batches(_) => Ok(()),
-            NodeDisk::Redb(disk) => {
-                let storage = disk.storage.as_mut().expect("a running process has opened its store");
-                storage.save(snapshot).map_err(|error| error.to_string())
-            }
+            NodeDisk::Stored(disk) => disk.save(snapshot).map_err(|error| error.to_string()),
         }
     }
 
     /// The save under way is done.
     pub(super) fn complete_save(&mut self) {
-        if let NodeDisk::Redb(disk) = self {
-            disk.device.settle();
+        if let NodeDisk::Stored(disk) = self {
+            disk.settle();
         }
     }
 
     /// The write under way is done.
     pub(super) fn complete(&mut self) -> Result<(), String> {
         match self {
-            NodeDisk::Batches(disk) => {
-                let Some(batch) = disk.in_flight.take() else { return Ok(()) };
-                if disk.trouble.is_full {
-                    return Err("no space left".to_owned());
-                }
-                if core::mem::take(&mut disk.trouble.fails_next_sync) {
-                    return Err("the sync failed".to_owned());
-                }
-                apply(&mut disk.durable, &batch);
-                Ok(())
-            }
-            NodeDisk::Redb(disk) => {
-                disk.device.settle();
-                let Some((_, result)) = disk.in_flight.take() else { return Ok(()) };
-                result.map_err(|error| error.to_string())
-            }
+            NodeDisk::Batches(disk) => disk.complete(),
+            NodeDisk::Stored(disk) => disk.complete().map_err(|error| error.to_string()),
         }
     }
 
     /// The process ends.
     pub(super) fn cut(&mut self, cut: Cut, fate: &mut Stream) -> Ended {
         match self {
-            NodeDisk::Batches(disk) => {
-                let Some(batch) = disk.in_flight.take() else { return Ended::Idle };
-                let fails = disk.trouble.is_full || disk.trouble.fails_next_sync;
-                if fails || fate.chance(1, 2) {
-                    return Ended::Lost { shows: true };
-                }
-                apply(&mut disk.durable, &batch);
-                Ended::Kept
-            }
-            NodeDisk::Redb(disk) => {
-                let was_busy = disk.in_flight.take().is_some();
-                // The device goes first: what the store writes on its way out does not exist.
-                let lost = disk.device.cut(cut, fate);
-                disk.storage = None;
-                match (was_busy, lost.blocks) {
-                    (_, 1..) => Ended::Lost { shows: lost.shows(cut) },
-                    (true, 0) => Ended::Kept,
-                    (false, 0) => Ended::Idle,
-                }
-            }
+            NodeDisk::Batches(disk) => disk.cut(fate),
+            NodeDisk::Stored(disk) => disk.cut(cut, fate),
         }
     }
 
@@ -164,47 +319,36 @@ impl NodeDisk {
     pub(super) fn image(&self) -> Image {
         match self {
             NodeDisk::Batches(disk) => Image::Durable(Box::new(disk.durable.clone())),
-            NodeDisk::Redb(disk) => Image::Blocks(disk.device.image()),
+            NodeDisk::Stored(disk) => disk.image(),
         }
     }
 
     /// Puts an image in place of what is there, after the process has ended. Tells whether that changed
     /// anything.
     pub(super) fn replace(&mut self, image: Image) -> bool {
+        let changes = self.image() != image;
         match (self, image) {
-            (NodeDisk::Batches(disk), Image::Durable(durable)) => {
-                let changes = disk.durable != *durable;
-                disk.durable = *durable;
-                changes
-            }
-            (NodeDisk::Redb(disk), Image::Blocks(blocks)) => {
-                let changes = disk.device.image() != blocks;
-                disk.device.replace(blocks);
-                changes
-            }
-            (NodeDisk::Batches(_), Image::Blocks(_)) | (NodeDisk::Redb(_), Image::Durable(_)) => {
+            (NodeDisk::Batches(disk), Image::Durable(durable)) => disk.durable = *durable,
+            (NodeDisk::Stored(disk), image) => disk.replace(image),
+            (NodeDisk::Batches(_), Image::Blocks(_) | Image::Files(_)) => {
                 unreachable!("an image goes back to the disk that it was taken of")
             }
         }
+        changes
     }
 
     /// Empties the disk, after the process has ended. Tells whether there was anything on it.
     pub(super) fn empty(&mut self) -> bool {
-        match self {
-            NodeDisk::Batches(disk) => core::mem::take(&mut disk.durable) != Durable::default(),
-            NodeDisk::Redb(disk) => {
-                let held = !disk.device.image().is_empty();
-                disk.device.replace(Vec::new());
-                held
-            }
-        }
+        let held = self.image();
+        self.replace(held.emptied());
+        !held.is_empty()
     }
 
-    /// Changes bits of what is stored. Returns how many; a disk without blocks has none.
+    /// Changes bits of what is stored. Returns how many; a disk of batches has none.
     pub(super) fn rot(&mut self, fate: &mut Stream) -> u64 {
         match self {
             NodeDisk::Batches(_) => 0,
-            NodeDisk::Redb(disk) => disk.device.rot(fate),
+            NodeDisk::Stored(disk) => disk.rot(fate),
         }
     }
 
@@ -212,7 +356,7 @@ impl NodeDisk {
     pub(super) fn trouble(&self) -> Trouble {
         match self {
             NodeDisk::Batches(disk) => disk.trouble,
-            NodeDisk::Redb(disk) => disk.device.trouble(),
+            NodeDisk::Stored(disk) => disk.trouble(),
         }
     }
 
@@ -220,7 +364,31 @@ impl NodeDisk {
     pub(super) fn set_trouble(&mut self, trouble: Trouble) {
         match self {
             NodeDisk::Batches(disk) => disk.trouble = trouble,
-            NodeDisk::Redb(disk) => disk.device.set_trouble(trouble),
+            NodeDisk::Stored(disk) => disk.set_trouble(trouble),
         }
+    }
+}
+
+impl BatchDisk {
+    fn complete(&mut self) -> Result<(), String> {
+        let Some(batch) = self.in_flight.take() else { return Ok(()) };
+        if self.trouble.is_full {
+            return Err("no space left".to_owned());
+        }
+        if core::mem::take(&mut self.trouble.fails_next_sync) {
+            return Err("the sync failed".to_owned());
+        }
+        apply(&mut self.durable, &batch);
+        Ok(())
+    }
+
+    fn cut(&mut self, fate: &mut Stream) -> Ended {
+        let Some(batch) = self.in_flight.take() else { return Ended::Idle };
+        let fails = self.trouble.is_full || self.trouble.fails_next_sync;
+        if fails || fate.chance(1, 2) {
+            return Ended::Lost { shows: true };
+        }
+        apply(&mut self.durable, &batch);
+        Ended::Kept
     }
 }
