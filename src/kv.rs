@@ -121,7 +121,7 @@ impl StateMachine for KeyValue {
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
-        self.map = codec::decode(snapshot).map_err(|error| RestoreError(error.to_string()))?;
+        self.map = codec::decode_state(snapshot).map_err(|error| RestoreError(error.to_string()))?;
         Ok(())
     }
 }

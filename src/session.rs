@@ -38,8 +38,10 @@ use crate::wire::codec;
 /// The most sessions at one time. One more, and the one whose end is nearest ends.
 pub const SESSIONS_MAX: usize = 16_384;
 /// The most answers that are remembered for one session. One more, and the oldest is forgotten, so a
-/// client must not have more commands under way in one session.
+/// client must not give out a number so far beyond the oldest that it waits for.
 pub const ANSWERS_MAX: usize = 1024;
+/// The most bytes of answers that are remembered for one session, of which the last one always is.
+pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The shortest and the longest lifetime of a session; others are moved to the nearer one.
 pub const LIFETIMES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
 
@@ -168,6 +170,8 @@ struct Session {
     /// Numbers below this are answered and forgotten.
     oldest: u64,
     answers: BTreeMap<u64, (Position, Bytes)>,
+    /// The bytes of all answers.
+    bytes: usize,
 }
 
 impl Sessions {
@@ -216,12 +220,7 @@ impl Sessions {
             return Applied::Answered { at: *at, answer: answer.clone(), is_new: false };
         }
         let answer = execute();
-        session.answers.insert(ticket.number, (at, answer.clone()));
-        if session.answers.len() > ANSWERS_MAX
-            && let Some((number, _)) = session.answers.pop_first()
-        {
-            session.forget_below(number.saturating_add(1));
-        }
+        session.remember(ticket.number, at, answer.clone());
         Applied::Answered { at, answer, is_new: true }
     }
 
@@ -233,7 +232,7 @@ impl Sessions {
         }
         let ends = self.time.after(Duration::from_millis(lifetime));
         self.by_end.insert((ends, id));
-        self.open.insert(id, Session { lifetime, ends, oldest: 0, answers: BTreeMap::new() });
+        self.open.insert(id, Session { lifetime, ends, oldest: 0, answers: BTreeMap::new(), bytes: 0 });
     }
 
     /// Moves the time on, and ends the sessions whose lifetime has passed.
@@ -248,7 +247,9 @@ impl Sessions {
     /// Writes all sessions down, in front of the state of the state machine.
     #[must_use]
     pub fn snapshot(&self, state: &[u8]) -> Bytes {
-        Bytes::from(codec::encode(&(self.time, &self.open, state)))
+        let sessions = codec::encode(&(self.time, &self.open));
+        let length = u64::try_from(sessions.len()).unwrap_or(u64::MAX);
+        Bytes::from([&length.to_le_bytes()[..], &sessions, state].concat())
     }
 
     /// Reads what [`Sessions::snapshot`] wrote; the rest is the state of the state machine.
@@ -257,17 +258,33 @@ impl Sessions {
     ///
     /// [`RestoreError`] if the bytes are anything else.
     pub fn restore(snapshot: &[u8]) -> Result<(Sessions, &[u8]), RestoreError> {
-        let (time, open, state): (_, BTreeMap<LogIndex, Session>, _) =
-            codec::decode_borrowed(snapshot).map_err(|error| RestoreError(error.to_string()))?;
+        let torn = || RestoreError("it ends before its sessions do".to_owned());
+        let (length, rest) = snapshot.split_first_chunk::<8>().ok_or_else(torn)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let (sessions, state) = rest.split_at_checked(length).ok_or_else(torn)?;
+        let (time, open): (_, BTreeMap<LogIndex, Session>) =
+            codec::decode_state(sessions).map_err(|error| RestoreError(error.to_string()))?;
         let by_end = open.iter().map(|(id, session)| (session.ends, *id)).collect();
         Ok((Sessions { time, open, by_end }, state))
     }
 }
 
 impl Session {
+    fn remember(&mut self, number: u64, at: Position, answer: Bytes) {
+        self.bytes += answer.len();
+        self.answers.insert(number, (at, answer));
+        while self.answers.len() > ANSWERS_MAX || (self.bytes > ANSWER_BYTES_MAX && self.answers.len() > 1) {
+            let Some((oldest, _)) = self.answers.first_key_value() else { return };
+            self.forget_below(oldest.saturating_add(1));
+        }
+    }
+
     fn forget_below(&mut self, oldest: u64) {
         self.oldest = self.oldest.max(oldest);
-        self.answers = self.answers.split_off(&self.oldest);
+        while let Some(first) = self.answers.first_entry().filter(|first| *first.key() < self.oldest) {
+            let (_, answer) = first.remove();
+            self.bytes -= answer.len();
+        }
     }
 }
 

@@ -74,6 +74,7 @@ pub enum Step {
 }
 
 /// Draws what one node does in its life, as a node would: only what the contract allows.
+#[derive(Clone)]
 pub struct Life {
     choices: Stream,
     /// What is durable by the contract.
@@ -222,7 +223,7 @@ pub fn survives_every_cut<R: Rig>(seed: u64, steps: u64) {
             let found = store.recover().expect("it was opened");
             assert!(found == before || found == after, "cut {place} of {step:?}: {found:?}");
             copy.settle();
-            goes_on(&copy, &mut store, &step, after.clone());
+            goes_on(&copy, store, &step, after.clone(), life.clone());
             place += 1;
         }
         let mut store = rig.open().expect("a sound disk");
@@ -233,13 +234,27 @@ pub fn survives_every_cut<R: Rig>(seed: u64, steps: u64) {
     }
 }
 
-/// The step that was cut off, done again, is done.
-fn goes_on<R: Rig>(rig: &R, store: &mut R::Store, step: &Step, expected: Durable) {
-    carry_out(store, step).expect("a sound disk");
+/// The step that was cut off, done again, is done; and the store has a life after it.
+fn goes_on<R: Rig>(rig: &R, mut store: R::Store, step: &Step, expected: Durable, mut life: Life) {
+    carry_out(&mut store, step).expect("a sound disk");
     rig.settle();
-    let copy = rig.copy();
-    let mut again = copy.open().expect("a sound disk");
-    assert_eq!(again.recover().expect("it was opened"), expected, "after {step:?} was done again");
+    life.durable = expected;
+    for number in 0..25 {
+        if number % 8 == 0 {
+            let copy = rig.copy();
+            let mut again =
+                copy.open().unwrap_or_else(|error| panic!("{number} steps after {step:?}: {error}"));
+            assert_eq!(
+                again.recover().expect("it was opened"),
+                life.durable,
+                "{number} steps after {step:?}"
+            );
+        }
+        let next = life.next();
+        carry_out(&mut store, &next).expect("a sound disk");
+        rig.settle();
+        life.done(&next);
+    }
 }
 
 /// A failed sync is reported, and whoever opens the store then finds all of the batch or nothing.

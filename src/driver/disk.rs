@@ -5,6 +5,7 @@
 //! queue.
 
 use core::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -62,6 +63,8 @@ pub struct ThreadDisk {
     orders: Option<mpsc::UnboundedSender<Order>>,
     /// To the thread that saves snapshots, if that is another one.
     saves: Option<mpsc::UnboundedSender<Snapshot>>,
+    /// Ends with that thread.
+    saver_gone: Option<oneshot::Receiver<()>>,
     outbox: mpsc::UnboundedSender<Completion>,
     results: mpsc::UnboundedReceiver<Completion>,
     /// Ends with the storage thread.
@@ -81,7 +84,8 @@ impl ThreadDisk {
         let (outbox, results) = mpsc::unbounded_channel();
         let (alive, gone) = oneshot::channel::<()>();
         let outbox_of_thread = outbox.clone();
-        let saves = storage.detach_saver().map(|saver| start_saver(saver, outbox.clone())).transpose()?;
+        let saver = storage.detach_saver().map(|saver| start_saver(saver, outbox.clone())).transpose()?;
+        let (saves, saver_gone) = saver.unzip();
         std::thread::Builder::new().name("rivven storage".to_owned()).spawn(move || {
             while let Some(order) = inbox.blocking_recv() {
                 let completion = match order {
@@ -96,7 +100,16 @@ impl ThreadDisk {
             drop(storage);
             drop(alive);
         })?;
-        Ok(ThreadDisk { orders: Some(orders), saves, outbox, results, gone, is_gone: false, in_flight: None })
+        Ok(ThreadDisk {
+            orders: Some(orders),
+            saves,
+            saver_gone,
+            outbox,
+            results,
+            gone,
+            is_gone: false,
+            in_flight: None,
+        })
     }
 
     fn order(&self, order: Order) {
@@ -111,16 +124,27 @@ impl ThreadDisk {
 fn start_saver(
     mut saver: Box<dyn SnapshotSaver>,
     outbox: mpsc::UnboundedSender<Completion>,
-) -> std::io::Result<mpsc::UnboundedSender<Snapshot>> {
+) -> std::io::Result<(mpsc::UnboundedSender<Snapshot>, oneshot::Receiver<()>)> {
     let (saves, mut inbox) = mpsc::unbounded_channel::<Snapshot>();
+    let (alive, gone) = oneshot::channel::<()>();
     std::thread::Builder::new().name("rivven snapshots".to_owned()).spawn(move || {
         while let Some(snapshot) = inbox.blocking_recv() {
-            if outbox.send(Completion::Saved(saver.save(&snapshot))).is_err() {
-                return;
+            let saved = catch_unwind(AssertUnwindSafe(|| saver.save(&snapshot)));
+            let done = saved.map_or_else(|_| lost("saving a snapshot has panicked"), Completion::Saved);
+            if outbox.send(done).is_err() {
+                break;
             }
         }
+        drop(saver);
+        drop(alive);
     })?;
-    Ok(saves)
+    Ok((saves, gone))
+}
+
+/// A snapshot that will never be there: the node must not wait for it.
+fn lost(reason: &str) -> Completion {
+    let (place, reason) = ("the snapshot thread".to_owned(), reason.to_owned());
+    Completion::Saved(Err(StorageError::Failed { place, reason }))
 }
 
 impl Disk for ThreadDisk {
@@ -131,8 +155,11 @@ impl Disk for ThreadDisk {
 
     fn save(&mut self, snapshot: Snapshot) {
         match &self.saves {
-            // If that thread is gone, no later snapshot is begun: the log grows on.
-            Some(saves) => drop(saves.send(snapshot)),
+            Some(saves) => {
+                if saves.send(snapshot).is_err() {
+                    let _ = self.outbox.send(lost("the thread that saves snapshots is gone"));
+                }
+            }
             None => self.order(Order::Save(snapshot)),
         }
     }
@@ -140,10 +167,12 @@ impl Disk for ThreadDisk {
     fn build(&mut self, job: Frozen) {
         let outbox = self.outbox.clone();
         let write = move || {
-            let _ = outbox.send(Completion::Built(job.write()));
+            let built = catch_unwind(AssertUnwindSafe(|| job.write()));
+            let _ = outbox
+                .send(built.map_or_else(|_| lost("building a snapshot has panicked"), Completion::Built));
         };
         if let Err(error) = std::thread::Builder::new().name("rivven snapshot".to_owned()).spawn(write) {
-            tracing::error!("no thread to build a snapshot on, so the log grows on: {error}");
+            let _ = self.outbox.send(lost(&format!("there is no thread to build a snapshot on: {error}")));
         }
     }
 
@@ -173,6 +202,9 @@ impl Disk for ThreadDisk {
         if !self.is_gone {
             let _ = (&mut self.gone).await;
             self.is_gone = true;
+        }
+        if let Some(gone) = self.saver_gone.take() {
+            let _ = gone.await;
         }
     }
 }

@@ -5,8 +5,9 @@
 //!
 //! A message between nodes may arrive twice or late, but *rejected* must mean that the command was not
 //! appended and never will be. So a question names the term of the leader that it is for, and that leader
-//! takes each question of that term once: a second copy is dropped, and one from an earlier term is
-//! rejected, however often it comes.
+//! takes each question of that term once: a second copy is dropped. Only the first copy, and only by the
+//! leader that it is for, is ever answered with *rejected*. Whoever else it reaches cannot know what became
+//! of another copy, and says so.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Node;
 use super::io::{CallId, Message, Output, Reply};
 use crate::id::{BootId, NodeId, RequestId, Term};
-use crate::raft::Standing;
+use crate::raft::{Role, Standing};
 use crate::session::Proposal;
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
@@ -105,15 +106,18 @@ impl<S: StateMachine> Node<S> {
 
     /// Another node passes a proposal on to the leader of `term`.
     pub(super) fn forwarded_to_us(&mut self, from: NodeId, call: CallId, term: Term, proposal: Proposal) {
-        let is_ours = self.standing().is_some_and(|standing| standing.term == term);
-        if is_ours && !self.forwards.is_new(term, from, call) {
+        let leads = |standing: Standing| standing.role == Role::Leader && standing.term == term;
+        if !self.standing().is_some_and(leads) {
+            let reply = Box::new(Reply::Unknown);
+            return self.tell(from, Message::Forwarded { call, reply });
+        }
+        if !self.forwards.is_new(term, from, call) {
             return;
         }
         self.forwards.last_foreign += 1;
         let id = RequestId::new(self.forwards.last_foreign);
         self.forwards.foreign.insert(id, (from, call));
-        let admitted = if is_ours { self.admit(&proposal) } else { Err(self.not_leader()) };
-        match admitted {
+        match self.admit(&proposal) {
             Ok(()) => self.queued.push((id, proposal)),
             Err(rejection) => {
                 let reply = self.reject(rejection);

@@ -13,7 +13,7 @@ use super::Node;
 use super::gate;
 use super::io::{Event, Halt, Output};
 use crate::id::{NodeId, Term};
-use crate::raft::{self, Position, Snapshot};
+use crate::raft::{self, Position, Refusal, Snapshot};
 use crate::session::Sessions;
 use crate::state_machine::{Frozen, StateMachine};
 
@@ -107,8 +107,10 @@ impl<S: StateMachine> Node<S> {
     /// The leader's replaces our state, unless we need it no longer or cannot read it.
     fn install(&mut self, from: NodeId, term: Term, snapshot: Snapshot) {
         let Some(raft) = &self.raft else { return };
-        if raft.admit_snapshot(from, term, snapshot.at, &snapshot.voters).is_err() {
-            return;
+        match raft.admit_snapshot(from, term, snapshot.at, &snapshot.voters) {
+            Ok(()) => {}
+            Err(Refusal::SnapshotBehind) => return self.transfer_done(from, term, &snapshot),
+            Err(_) => return,
         }
         if let Err(error) = self.restore(&snapshot) {
             let reason = error.to_string();
@@ -119,6 +121,7 @@ impl<S: StateMachine> Node<S> {
         self.stats.snapshots_installed += 1;
         self.applied_bytes = 0;
         self.snapshot = Some(snapshot.clone());
+        self.transfer_done(from, term, &snapshot);
         self.handle_raft(raft::Input::Install { from, term, snapshot });
         self.serve_reads();
     }

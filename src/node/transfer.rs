@@ -5,6 +5,9 @@
 //! follower takes parts only from the leader of its term, only in order, and keeps one snapshot at a
 //! time. When all is there, its checksum must be what the first part promised.
 //!
+//! The leader is told that it is done when the state has been restored. While it is being saved, which may
+//! take long, the follower says that it has all of it and that it is not done.
+//!
 //! What was received is gone when the follower's process ends; it is then sent again from its beginning.
 
 use core::time::Duration;
@@ -17,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Node;
 use super::gate::Departure;
 use super::io::{Message, Peer};
+use super::snapshots::Work;
 use crate::id::{NodeId, Term};
 use crate::raft::{self, Position, Refusal, Snapshot};
 use crate::state_machine::StateMachine;
@@ -170,7 +174,7 @@ impl<S: StateMachine> Node<S> {
         if is_done {
             return self.end_transfer(from, true);
         }
-        if until > outgoing.acknowledged {
+        if until > outgoing.acknowledged || until == outgoing.parcel.length {
             outgoing.acknowledged = until;
             outgoing.sent = outgoing.sent.max(until);
             (outgoing.again_at, outgoing.retries) = (again_at, 0);
@@ -200,8 +204,19 @@ impl<S: StateMachine> Node<S> {
             outgoing.retries += 1;
             outgoing.again_at = again_at;
             outgoing.sent = outgoing.acknowledged;
-            self.send_parts(node);
+            if outgoing.acknowledged == outgoing.parcel.length {
+                self.ask_whether_done(node);
+            } else {
+                self.send_parts(node);
+            }
         }
+    }
+
+    /// The follower has all of it and is silent: an empty part behind the last one asks for a sign of life.
+    fn ask_whether_done(&mut self, to: NodeId) {
+        let Some(outgoing) = self.transfers.outgoing.get(&to) else { return };
+        let (parcel, offset) = (outgoing.parcel.clone(), outgoing.parcel.length);
+        self.tell(to, Message::Transfer(Transfer::Part { parcel, offset, bytes: Bytes::new() }));
     }
 
     /// Who leads no longer sends no snapshots. What is received may be gone on with by the next leader.
@@ -218,6 +233,11 @@ impl<S: StateMachine> Node<S> {
             Ok(()) => {}
             Err(Refusal::SnapshotBehind) => return self.acknowledge(from, &parcel, 0, true),
             Err(refusal) => return self.refuse(from, refusal),
+        }
+        let is_saved =
+            |work: &Work| matches!(work, Work::Receiving(_, _, snapshot) if snapshot.at == parcel.at);
+        if self.work.as_ref().is_some_and(is_saved) {
+            return self.acknowledge(from, &parcel, parcel.length, false);
         }
         let same = |incoming: &mut Incoming| incoming.parcel.is_same_state(&parcel);
         let mut incoming = self.transfers.incoming.take_if(same).unwrap_or_else(|| Incoming {
@@ -249,13 +269,28 @@ impl<S: StateMachine> Node<S> {
         let Some(Incoming { from, parcel, state }) = self.transfers.incoming.take_if(is_whole) else {
             return;
         };
+        let admitted =
+            self.raft.as_ref().map(|raft| raft.admit_snapshot(from, parcel.term, parcel.at, &parcel.voters));
+        match admitted {
+            Some(Ok(())) => {}
+            Some(Err(Refusal::SnapshotBehind)) => {
+                return self.acknowledge(from, &parcel, parcel.length, true);
+            }
+            Some(Err(_)) | None => return,
+        }
         let state = state.freeze();
         if xxh3_64(&state) != parcel.checksum {
             return self.refuse(from, Refusal::MalformedSnapshot);
         }
-        self.acknowledge(from, &parcel, parcel.length, true);
         let snapshot = Snapshot { at: parcel.at, voters: parcel.voters, state };
         self.snapshot_received(from, parcel.term, snapshot);
+    }
+
+    /// Tells the leader that its snapshot was taken, or is not needed.
+    pub(super) fn transfer_done(&mut self, to: NodeId, term: Term, snapshot: &Snapshot) {
+        let until = u64::try_from(snapshot.state.len()).unwrap_or(u64::MAX);
+        let at = snapshot.at;
+        self.tell(to, Message::Transfer(Transfer::Received { term, at, until, is_done: true }));
     }
 
     fn acknowledge(&mut self, to: NodeId, parcel: &Parcel, until: u64, is_done: bool) {

@@ -205,7 +205,11 @@ impl Client {
             let address = self.shared.choose();
             match self.shared.ask(&address, request(), deadline).await {
                 Ok(Reply::Rejected(rejection)) => {
-                    self.shared.learn_from(&rejection)?;
+                    if let Err(error) = self.shared.learn_from(&rejection) {
+                        // An attempt before may have been carried out by somebody who thought otherwise.
+                        let unknown = ClientError::Unknown(format!("{address}: {rejection}"));
+                        return Err(if may_have_happened { unknown } else { error });
+                    }
                     reason = format!("{address}: {rejection}");
                     if matches!(&rejection, Rejection::NotLeader { address: Some(_), .. }) {
                         continue;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 
 use super::client::{Client, ClientError, Committed, check_length, committed};
 use crate::id::LogIndex;
@@ -17,8 +17,8 @@ pub struct ClientSession {
     client: Client,
     id: LogIndex,
     numbers: Arc<Mutex<Numbers>>,
-    /// One permit for each command that may be under way.
-    places: Arc<Semaphore>,
+    /// Wakes those who wait for a number.
+    freed: Arc<Notify>,
 }
 
 /// Which numbers are given out.
@@ -37,7 +37,7 @@ impl Numbers {
 impl ClientSession {
     pub(super) fn new(client: Client, id: LogIndex) -> ClientSession {
         let numbers = Arc::new(Mutex::new(Numbers { next: 1, under_way: BTreeSet::new() }));
-        ClientSession { client, id, numbers, places: Arc::new(Semaphore::new(ANSWERS_MAX)) }
+        ClientSession { client, id, numbers, freed: Arc::default() }
     }
 
     /// The session's id.
@@ -47,7 +47,8 @@ impl ClientSession {
     }
 
     /// Has a command committed and executed exactly once, and sends it again, until the deadline, whenever
-    /// its answer is lost. Waits while as many commands are under way as a session remembers answers.
+    /// its answer is lost. Waits while the oldest
+    /// command under way is as many numbers behind as a session remembers answers.
     ///
     /// # Errors
     ///
@@ -55,8 +56,7 @@ impl ClientSession {
     /// came first; else as [`Client::propose`].
     pub async fn propose(&self, command: Bytes) -> Result<Committed, ClientError> {
         check_length(&command)?;
-        let _place = self.places.acquire().await;
-        let number = UnderWay::begin(&self.numbers);
+        let number = self.begin().await;
         let request = || {
             let oldest = lock(&self.numbers).oldest();
             let ticket = Ticket { session: self.id, number: number.number, oldest };
@@ -66,25 +66,41 @@ impl ClientSession {
     }
 }
 
-/// A number under way; it is given up when its caller stops waiting, whatever the outcome.
-struct UnderWay<'a> {
-    numbers: &'a Mutex<Numbers>,
-    number: u64,
+impl ClientSession {
+    /// Takes the next number, once the oldest one under way is not too far behind.
+    async fn begin(&self) -> UnderWay<'_> {
+        loop {
+            let freed = self.freed.notified();
+            if let Some(number) = self.try_begin() {
+                return UnderWay { session: self, number };
+            }
+            freed.await;
+        }
+    }
+
+    fn try_begin(&self) -> Option<u64> {
+        let span = u64::try_from(ANSWERS_MAX).unwrap_or(u64::MAX);
+        let mut numbers = lock(&self.numbers);
+        let number = numbers.next;
+        if number - numbers.oldest() >= span {
+            return None;
+        }
+        numbers.next += 1;
+        numbers.under_way.insert(number);
+        Some(number)
+    }
 }
 
-impl UnderWay<'_> {
-    fn begin(numbers: &Mutex<Numbers>) -> UnderWay<'_> {
-        let mut locked = lock(numbers);
-        let number = locked.next;
-        locked.next += 1;
-        locked.under_way.insert(number);
-        UnderWay { numbers, number }
-    }
+/// A number under way; it is given up when its caller stops waiting, whatever the outcome.
+struct UnderWay<'a> {
+    session: &'a ClientSession,
+    number: u64,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        lock(self.numbers).under_way.remove(&self.number);
+        lock(&self.session.numbers).under_way.remove(&self.number);
+        self.session.freed.notify_waiters();
     }
 }
 

@@ -150,7 +150,7 @@ impl View<'_> {
     fn admit_position(&self, at: Position) -> Result<(), Refusal> {
         let log = &self.raw.raft.raft_log;
         let index = at.index.value();
-        if index > log.committed || index < log.store.start().index.value() {
+        if index > log.committed || index + 1 < log.first_index() {
             return Ok(());
         }
         require(log.match_term(index, at.term.value()), Refusal::ContradictsCommitted)

@@ -202,7 +202,7 @@ impl Raft {
     }
 
     fn handle_message(&mut self, from: NodeId, message: Message) {
-        if let Err(refusal) = guard::admit(&self.raw, self.appending.is_none(), from, &message) {
+        if let Err(refusal) = guard::admit(&self.raw, self.is_log_durable(), from, &message) {
             self.count_refusal(from, refusal);
             if refusal == Refusal::TermTooFarAhead {
                 // A member cannot be left behind for ever: each such message closes a part of the gap.
@@ -213,6 +213,14 @@ impl Raft {
         }
         // raft-rs reports messages from non-members; the guard has dropped those.
         let _ = self.raw.step(message.into_raft(from));
+    }
+
+    /// Whether all entries that were ever appended, even those that were replaced since, are off the disk's
+    /// hands; those that have not been collected yet are not.
+    fn is_log_durable(&self) -> bool {
+        let log = &self.raw.raft.raft_log;
+        let is_collected = log.unstable_entries().is_empty() && log.unstable_snapshot().is_none();
+        self.appending.is_none() && is_collected && log.persisted == log.last_index()
     }
 
     /// Counts a message that the caller has dropped for this reason.

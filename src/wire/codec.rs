@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 /// The most bytes that a value may take, in memory and encoded.
 pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// The most bytes that a value may take which [`decode_state`] reads.
+pub const STATE_BYTES_MAX: usize = 64 * 1024 * 1024 * 1024;
+
+const STATE_FORMAT: Configuration<LittleEndian, Varint, Limit<STATE_BYTES_MAX>> =
+    bincode::config::standard().with_limit::<STATE_BYTES_MAX>();
+
 const FORMAT: Configuration<LittleEndian, Varint, Limit<VALUE_BYTES_MAX>> =
     bincode::config::standard().with_limit::<VALUE_BYTES_MAX>();
 
@@ -64,6 +70,18 @@ impl bincode::enc::write::Writer for Appender<'_> {
 /// [`CodecError`] if the bytes are anything else.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, used) = bincode::serde::decode_from_slice(bytes, FORMAT)
+        .map_err(|error| CodecError::Malformed(error.to_string()))?;
+    if used == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len() - used)) }
+}
+
+/// Decodes what this node has written itself, or a state machine's state: it may be larger than any
+/// message. Nothing is allocated that the bytes do not hold.
+///
+/// # Errors
+///
+/// [`CodecError`] if the bytes are anything else.
+pub fn decode_state<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
+    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, STATE_FORMAT)
         .map_err(|error| CodecError::Malformed(error.to_string()))?;
     if used == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len() - used)) }
 }

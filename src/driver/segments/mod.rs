@@ -31,6 +31,7 @@ mod record;
 mod recovery;
 mod snapshots;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +43,7 @@ use self::snapshots::SnapshotFiles;
 use super::folder::{Bytes as _, Folder};
 use super::storage::{Owner, SnapshotSaver, Storage, StorageError};
 use crate::formation;
-use crate::id::{BootId, NodeId};
+use crate::id::{BootId, LogIndex, NodeId};
 use crate::node::{Durable, WriteBatch};
 use crate::raft::{Entry, HardState, Position};
 use crate::wire::codec;
@@ -94,6 +95,8 @@ struct State {
     standing: formation::Standing,
     hard_state: HardState,
     snapshot: Option<Mark>,
+    /// The last entry of the log. Until a snapshot covers it, the segments before are needed.
+    last: LogIndex,
 }
 
 /// The record that names a snapshot.
@@ -107,7 +110,7 @@ struct Mark {
 #[derive(Debug, Deserialize, Serialize)]
 enum Record<'a> {
     /// What holds from here on, whatever stood before.
-    State(std::borrow::Cow<'a, State>),
+    State(Cow<'a, State>),
     /// What a batch changes.
     Batch(Change<'a>),
 }
@@ -121,7 +124,7 @@ struct Change<'a> {
     snapshot: Option<Mark>,
     /// Replaces the log up to its place.
     compact: Option<Mark>,
-    entries: std::borrow::Cow<'a, [Entry]>,
+    entries: Cow<'a, [Entry]>,
 }
 
 impl<F: Folder> SegmentStorage<F> {
@@ -180,15 +183,11 @@ impl<F: Folder> SegmentStorage<F> {
             hard_state: batch.hard_state,
             snapshot: batch.snapshot.as_ref().map(mark),
             compact: batch.compact.as_ref().map(mark),
-            entries: std::borrow::Cow::Borrowed(&batch.entries),
+            entries: Cow::Borrowed(&batch.entries),
         };
         let record = Record::Batch(change);
         self.encode(&record);
-        if self.current.end + record_bytes(self.buffer.len() - RECORD_HEADER_BYTES) > self.current.length {
-            let batch = core::mem::take(&mut self.buffer);
-            self.rotate(record_bytes(batch.len()))?;
-            self.buffer = batch;
-        }
+        self.make_room()?;
         let last = batch.entries.last().map_or(0, |entry| entry.at.index.value());
         self.current.highest = self.current.highest.max(last);
         self.current.put(&mut self.buffer)?;
@@ -204,18 +203,36 @@ impl<F: Folder> SegmentStorage<F> {
         Ok(())
     }
 
+    /// Sees to it that the record in the buffer fits, and that a segment begins with the state: one that was
+    /// made just before a crash has no record at all.
+    fn make_room(&mut self) -> io::Result<()> {
+        let is_bare = self.current.end == HEADER_BYTES && self.current.serial > 0;
+        let needed = record_bytes(self.buffer.len() - RECORD_HEADER_BYTES);
+        if !is_bare && self.current.end + needed <= self.current.length {
+            return Ok(());
+        }
+        let batch = core::mem::take(&mut self.buffer);
+        self.encode(&Record::State(Cow::Owned(self.state.clone())));
+        let both = needed + record_bytes(self.buffer.len() - RECORD_HEADER_BYTES);
+        if is_bare && self.current.end + both <= self.current.length {
+            self.current.put(&mut self.buffer)?;
+        } else {
+            self.rotate(both)?;
+        }
+        self.buffer = batch;
+        Ok(())
+    }
+
     fn encode(&mut self, record: &Record<'_>) {
         self.buffer.clear();
         self.buffer.resize(RECORD_HEADER_BYTES, 0);
         codec::encode_into(record, &mut self.buffer);
     }
 
-    /// Begins the next segment, with room for a record of `needed` bytes behind the state.
+    /// Begins the next segment with the state in the buffer, and with room for `needed` bytes.
     fn rotate(&mut self, needed: u64) -> io::Result<()> {
         let segment = Segment { number: self.current.segment.number + 1, salt: self.salt, owner: self.owner };
-        let state = Record::State(std::borrow::Cow::Owned(self.state.clone()));
-        self.encode(&state);
-        let length = self.segment_bytes.max(HEADER_BYTES + record_bytes(self.buffer.len()) + needed);
+        let length = self.segment_bytes.max(HEADER_BYTES + needed);
         let spare = if length == self.segment_bytes { self.spares.pop() } else { None };
         let next = begin(&self.folder, segment, length, spare, self.current.serial, self.current.checksum)?;
         let before = core::mem::replace(&mut self.current, next);
@@ -269,6 +286,12 @@ impl State {
         }
         for mark in change.snapshot.iter().chain(&change.compact) {
             self.snapshot = Some(mark.clone());
+        }
+        if let Some(snapshot) = &change.snapshot {
+            self.last = snapshot.at.index;
+        }
+        if let Some(last) = change.entries.last() {
+            self.last = last.at.index;
         }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!   segment:  magic 8 │ format 4 │ length 4 │ number 8 │ salt 8 │ owner 8 │ CRC32C 4 │ 0 … up to 4096
-//!   record:   length 4 │ CRC32C 4 │ serial 8 │ CRC32C of the record before 4 │ 0 4 │ body │ 0 … up to 8
+//!   record:   length 4 │ CRC32C 4 │ serial 8 │ CRC32C of the record before 4 │
+//!             CRC32C of all before and of the place 4 │ body │ 0 … up to 8
 //! ```
 //!
 //! All numbers are little-endian. A record's checksum covers its place (the segment's number and salt, and
 //! the offset), its serial number, the checksum before it, and its body. So a record is valid only where it
 //! was written, only behind the record that it was written behind, and not in a segment that is used again.
+//! The header has a checksum of its own, so that a search for records does not read bodies that are none.
 //! The salt is drawn when a segment is begun, so that nobody can put bytes into a command that pass for a
 //! record.
 
@@ -51,6 +53,7 @@ pub(super) struct Header {
     pub(super) checksum: u32,
     pub(super) serial: u64,
     pub(super) before: u32,
+    own: u32,
 }
 
 /// Names the owner in eight bytes.
@@ -88,12 +91,24 @@ impl Segment {
 
     /// The checksum of a record at `offset`.
     fn checksum(&self, offset: u64, serial: u64, before: u32, body: &[u8]) -> u32 {
-        let mut place = [0; 36];
-        for (to, from) in place.chunks_mut(8).zip([self.number, self.salt, offset, serial]) {
-            to.copy_from_slice(&from.to_le_bytes());
-        }
-        place[32..].copy_from_slice(&before.to_le_bytes());
-        crc32c_append(crc32c(&place), body)
+        crc32c_append(self.place(offset, serial, before), body)
+    }
+
+    fn place(&self, offset: u64, serial: u64, before: u32) -> u32 {
+        let numbers = [self.number, self.salt, offset, serial, u64::from(before)];
+        crc32c(numbers.map(u64::to_le_bytes).as_flattened())
+    }
+
+    /// The checksum of a header at `offset`.
+    fn header_checksum(&self, offset: u64, header: &Header) -> u32 {
+        let length = u64::try_from(header.length).unwrap_or(u64::MAX);
+        let place = self.place(offset, header.serial, header.before);
+        crc32c_append(crc32c_append(place, &length.to_le_bytes()), &header.checksum.to_le_bytes())
+    }
+
+    /// Whether a header is valid where it stands.
+    pub(super) fn begins(&self, offset: u64, header: Header) -> bool {
+        header.own == self.header_checksum(offset, &header)
     }
 
     /// Fills in the header of a record whose body stands behind [`RECORD_HEADER_BYTES`] in `record`, pads
@@ -101,11 +116,13 @@ impl Segment {
     pub(super) fn seal(&self, offset: u64, serial: u64, before: u32, record: &mut Vec<u8>) -> u32 {
         let length = record.len() - RECORD_HEADER_BYTES;
         let checksum = self.checksum(offset, serial, before, &record[RECORD_HEADER_BYTES..]);
+        let own = self.header_checksum(offset, &Header { length, checksum, serial, before, own: 0 });
         let length = u32::try_from(length).expect("a batch is smaller than 4 GiB");
         record[0..4].copy_from_slice(&length.to_le_bytes());
         record[4..8].copy_from_slice(&checksum.to_le_bytes());
         record[8..16].copy_from_slice(&serial.to_le_bytes());
         record[16..20].copy_from_slice(&before.to_le_bytes());
+        record[20..24].copy_from_slice(&own.to_le_bytes());
         let alignment = usize::try_from(ALIGNMENT).expect("a small number");
         record.resize(record.len().next_multiple_of(alignment), 0);
         checksum
@@ -124,13 +141,9 @@ impl Header {
             return None;
         }
         let length = usize::try_from(u32_at(bytes, 0)).ok()?;
-        let header = Header {
-            length,
-            checksum: u32_at(bytes, 4),
-            serial: u64_at(bytes, 8),
-            before: u32_at(bytes, 16),
-        };
-        let fits = length > 0 && length <= bytes.len() - RECORD_HEADER_BYTES && u32_at(bytes, 20) == 0;
+        let (checksum, serial) = (u32_at(bytes, 4), u64_at(bytes, 8));
+        let header = Header { length, checksum, serial, before: u32_at(bytes, 16), own: u32_at(bytes, 20) };
+        let fits = length > 0 && length <= bytes.len() - RECORD_HEADER_BYTES;
         fits.then_some(header)
     }
 }
@@ -166,7 +179,8 @@ mod tests {
 
     fn holds(segment: Segment, offset: u64, record: &[u8]) -> bool {
         let Some(header) = Header::decode(record) else { return false };
-        segment.holds(offset, header, &record[RECORD_HEADER_BYTES..][..header.length])
+        let body = &record[RECORD_HEADER_BYTES..][..header.length];
+        segment.begins(offset, header) && segment.holds(offset, header, body)
     }
 
     #[test]

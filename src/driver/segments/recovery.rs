@@ -38,6 +38,8 @@ struct Replay {
     /// The highest index of an entry in the present segment.
     highest: u64,
     is_begun: bool,
+    /// What the state says that the first segment begins with: the end of the log before it.
+    before: u64,
 }
 
 /// Reads the log in `folder`, or begins one.
@@ -75,6 +77,12 @@ pub(super) fn read<F: Folder>(
             return Err(damaged(&place, &content.segment, end));
         }
         last = Some((content, end));
+    }
+    let start = replay.state.snapshot.as_ref().map_or(0, |mark| mark.at.index.value());
+    let is_emptied = numbers.is_empty() && names.iter().any(|name| name.contains('-'));
+    if start < replay.before || is_emptied {
+        let reason = "a file of the log is missing that is still needed".to_owned();
+        return Err(StorageError::Damaged { place, record: "the first segment".to_owned(), reason });
     }
     let (serial, checksum) = (replay.serial, replay.checksum);
     let current = match last {
@@ -133,10 +141,16 @@ fn load<F: Folder>(folder: &F, number: u64, owner: &Owner) -> Result<Content, Fa
 }
 
 impl Content {
+    /// What stands before the body of a record at `offset`, if that is valid.
+    fn header(&self, offset: u64) -> Option<Header> {
+        let header = Header::decode(self.bytes.get(usize::try_from(offset).ok()?..)?)?;
+        self.segment.begins(offset, header).then_some(header)
+    }
+
     /// The record at `offset`, if a valid one stands there.
     fn record(&self, offset: u64) -> Option<(Header, &[u8])> {
+        let header = self.header(offset)?;
         let bytes = self.bytes.get(usize::try_from(offset).ok()?..)?;
-        let header = Header::decode(bytes)?;
         let body = bytes.get(RECORD_HEADER_BYTES..)?.get(..header.length)?;
         self.segment.holds(offset, header, body).then_some((header, body))
     }
@@ -146,9 +160,8 @@ impl Content {
 fn has_record_behind(content: &Content, offset: u64, serial: u64) -> bool {
     let length = u64::try_from(content.bytes.len()).unwrap_or(u64::MAX);
     let aligned = usize::try_from(super::record::ALIGNMENT).unwrap_or(1);
-    (offset..length)
-        .step_by(aligned)
-        .any(|offset| content.record(offset).is_some_and(|(header, _)| header.serial > serial))
+    let is_later = |offset: &u64| content.header(*offset).is_some_and(|header| header.serial > serial);
+    (offset..length).step_by(aligned).filter(is_later).any(|offset| content.record(offset).is_some())
 }
 
 impl Replay {
@@ -167,9 +180,12 @@ impl Replay {
             if self.is_begun && !follows {
                 break;
             }
-            let record = codec::decode_borrowed(body).map_err(|error| Fault::Body(error.to_string()))?;
+            let record = codec::decode_state(body).map_err(|error| Fault::Body(error.to_string()))?;
             if !self.is_begun && header.serial > 1 && !matches!(record, Record::State(_)) {
                 return Err(Fault::Body("what stands before its first record is missing".to_owned()));
+            }
+            if let (false, Record::State(state)) = (self.is_begun, &record) {
+                self.before = state.last.value();
             }
             self.is_begun = true;
             (self.serial, self.checksum) = (header.serial, header.checksum);

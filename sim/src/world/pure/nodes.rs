@@ -40,6 +40,8 @@ pub(super) struct Host<M> {
     pub(super) doomed: Option<usize>,
     /// What was wrong with the disk when the write under way began.
     pub(super) troubled: Trouble,
+    /// Whether a write of this process has failed.
+    pub(super) has_failed: bool,
     /// The longest that a slow sync takes, in milliseconds, and the fault that makes it so.
     pub(super) slow: Option<(u64, usize)>,
     /// The fault that lets the clock drift.
@@ -60,6 +62,7 @@ impl<M: StateMachine> Host<M> {
             waiting: None,
             doomed: None,
             troubled: Trouble::default(),
+            has_failed: false,
             slow: None,
             drifting: None,
             images: BTreeMap::new(),
@@ -81,6 +84,7 @@ impl<M: StateMachine> Host<M> {
             waiting: self.waiting.clone(),
             doomed: self.doomed,
             troubled: self.troubled,
+            has_failed: self.has_failed,
             slow: self.slow,
             drifting: self.drifting,
             images: self.images.clone(),
@@ -108,6 +112,7 @@ impl<A: Application> World<A> {
             return;
         }
         host.started += 1;
+        (host.has_failed, host.troubled) = (false, Trouble::default());
         let number = host.started;
         let cluster = "simulated".parse().expect("a sound name");
         let trouble = host.disk.trouble();
@@ -403,7 +408,9 @@ impl<A: Application> World<A> {
 
     /// Saves a snapshot, which takes as long as a write and goes on beside it.
     fn save(&mut self, node: u64, snapshot: &Snapshot) {
-        let before = self.host(node).disk.trouble();
+        // A write under way may have failed already: then the store fails everything that comes after.
+        let host = self.host(node);
+        let before = host.troubled.or(host.disk.trouble());
         let saved = self.host(node).disk.save(snapshot);
         self.note_misdirection(node, before);
         let input = match saved {
@@ -453,7 +460,7 @@ impl<A: Application> World<A> {
         if let Some(waiting) = &mut host.waiting {
             return waiting.push(Event::WriteDone { node, process, id });
         }
-        let before = host.troubled.or(host.disk.trouble());
+        let before = core::mem::take(&mut host.troubled).or(host.disk.trouble());
         let input = match host.disk.complete() {
             Ok(()) => Input::Written(id),
             Err(reason) => {
@@ -464,8 +471,12 @@ impl<A: Application> World<A> {
         self.deliver(node, input);
     }
 
-    /// Counts the fault because of which a write has failed; on a sound disk none does.
+    /// Counts the fault because of which a write has failed; on a sound disk none does. Whatever fails in the
+    /// same process after it is its echo.
     fn explain_failure(&mut self, node: u64, before: Trouble, reason: &str) {
+        if core::mem::replace(&mut self.host(node).has_failed, true) {
+            return;
+        }
         if before.is_full {
             self.count_struck(node, FaultKind::FullDisk);
         } else if before.is_unreadable {
