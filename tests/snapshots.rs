@@ -1,5 +1,7 @@
 //! Snapshots over real QUIC and real files: a follower that was away, a large state, and writes meanwhile.
 
+#![expect(clippy::disallowed_types, reason = "a free port is found by binding it")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -68,11 +68,11 @@ impl SimFolder {
         SimFolder { disk: Arc::clone(&self.disk), attachment }
     }
 
-    /// Everything that was done so far is durable now.
+    /// What was synced so far is durable now; what was not is still to be lost.
     pub fn settle(&self) {
         let mut disk = lock(&self.disk);
-        disk.durable = disk.visible.clone();
-        disk.journal.clear();
+        let journal = core::mem::take(&mut disk.journal);
+        disk.journal = disk.durable.take_synced(journal);
     }
 
     /// How many changes are not durable yet.
@@ -178,6 +178,12 @@ impl SimFolder {
     }
 }
 
+impl Change {
+    fn is_of_names(&self) -> bool {
+        matches!(self, Change::Name(..) | Change::Rename(..) | Change::Remove(_))
+    }
+}
+
 impl Image {
     /// Whether there are no files.
     pub fn is_empty(&self) -> bool {
@@ -209,23 +215,28 @@ impl Image {
         }
     }
 
-    /// What is there after a process ended behind these changes, and what of them was lost.
-    fn after(mut self, journal: &[Change], cut: Cut, fate: &mut Stream) -> (Image, Loss) {
-        let (mut names, mut writes): (Vec<&Change>, Vec<&Change>) = (Vec::new(), Vec::new());
+    /// Does what was synced, and returns what was not.
+    fn take_synced(&mut self, journal: Vec<Change>) -> Vec<Change> {
+        let mut rest: Vec<Change> = Vec::new();
         for change in journal {
-            match change {
-                Change::Name(..) | Change::Rename(..) | Change::Remove(_) => names.push(change),
-                Change::SyncNames => names.drain(..).for_each(|change| self.apply(change)),
-                Change::Write(..) => writes.push(change),
-                Change::SyncFile(synced) => writes.retain(|change| {
-                    let is_synced = matches!(change, Change::Write(file, ..) if file == synced);
-                    if is_synced {
-                        self.apply(change);
-                    }
-                    !is_synced
-                }),
+            let is_synced = |pending: &Change| match (&change, pending) {
+                (Change::SyncNames, pending) => pending.is_of_names(),
+                (Change::SyncFile(synced), Change::Write(file, ..)) => file == synced,
+                (_, _) => false,
+            };
+            let synced: Vec<Change> = rest.extract_if(.., |pending| is_synced(pending)).collect();
+            synced.iter().for_each(|change| self.apply(change));
+            if !matches!(change, Change::SyncNames | Change::SyncFile(_)) {
+                rest.push(change);
             }
         }
+        rest
+    }
+
+    /// What is there after a process ended behind these changes, and what of them was lost.
+    fn after(mut self, journal: &[Change], cut: Cut, fate: &mut Stream) -> (Image, Loss) {
+        let rest = self.take_synced(journal.to_vec());
+        let (names, writes): (Vec<Change>, Vec<Change>) = rest.into_iter().partition(Change::is_of_names);
         let kept = match cut {
             Cut::Killed => names.len(),
             Cut::Lost => 0,
@@ -234,7 +245,7 @@ impl Image {
         names[..kept].iter().for_each(|change| self.apply(change));
         let (mut lost, mut written) = (0, 0);
         for write in writes {
-            let Change::Write(file, offset, bytes) = write else { continue };
+            let Change::Write(file, offset, bytes) = &write else { continue };
             let whole = fate.chance(1, 2);
             for (number, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
                 written += 1;

@@ -42,10 +42,13 @@ pub struct Shape {
     /// The most appends under way to one follower.
     pub appends_in_flight_max: u64,
     /// After how many applied entries a log is compacted.
+    #[serde(default = "limits::snapshot_entries")]
     pub snapshot_entries: u64,
     /// How many compacted entries stay in memory.
+    #[serde(default = "limits::retained_entries")]
     pub retained_entries: u64,
     /// The bytes of one part of a snapshot.
+    #[serde(default = "limits::snapshot_part_bytes")]
     pub snapshot_part_bytes: u64,
     /// The shortest and the longest time that a client thinks before its next command.
     pub think: (u64, u64),
@@ -136,9 +139,9 @@ impl Shape {
             proposals_max: 1000,
             append_bytes_max: 512 * 1024,
             appends_in_flight_max: 128,
-            snapshot_entries: 100_000,
-            retained_entries: 10_000,
-            snapshot_part_bytes: 256 * 1024,
+            snapshot_entries: limits::snapshot_entries(),
+            retained_entries: limits::retained_entries(),
+            snapshot_part_bytes: limits::snapshot_part_bytes(),
             think: (490, 500),
             patience: 2000,
             shared_keys: 3,
@@ -186,6 +189,21 @@ impl Shape {
         // A process that pauses or restarts takes up to a second, a split vote a few timeouts, a client
         // its patience for an answer that never comes, and then once more to find the leader.
         2000 + 6 * self.election_max + 2 * self.patience
+    }
+}
+
+/// What a plan of before there were snapshots leaves out.
+mod limits {
+    pub(super) fn snapshot_entries() -> u64 {
+        100_000
+    }
+
+    pub(super) fn retained_entries() -> u64 {
+        10_000
+    }
+
+    pub(super) fn snapshot_part_bytes() -> u64 {
+        256 * 1024
     }
 }
 

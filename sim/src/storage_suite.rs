@@ -5,7 +5,7 @@
 //! of its own. Batches are drawn from a seed: births, votes, entries, tails replaced, snapshots built and
 //! received.
 //!
-//! ```ignore
+//! ```text
 //! rivven_sim::storage_suite!(my_store, MyRig::new);
 //! ```
 
@@ -91,7 +91,7 @@ impl Life {
     }
 
     /// What is done next.
-    pub fn next(&mut self) -> Step {
+    pub fn step(&mut self) -> Step {
         self.batches += 1;
         let mut batch = WriteBatch { id: WriteId::new(self.batches), ..WriteBatch::default() };
         if self.batches == 1 {
@@ -183,7 +183,7 @@ pub fn reads_back<R: Rig>(seed: u64, steps: u64) {
     let mut store = rig.open().expect("an empty disk");
     assert_eq!(store.recover(), Ok(Durable::default()));
     for number in 0..steps {
-        let step = life.next();
+        let step = life.step();
         carry_out(&mut store, &step).expect("a sound disk");
         rig.settle();
         life.done(&step);
@@ -202,7 +202,7 @@ pub fn survives_every_cut<R: Rig>(seed: u64, steps: u64) {
     let (rig, mut life) = (R::empty(), Life::new(seed));
     let mut fate = Seed::new(seed).stream("fate", 0);
     for _ in 0..steps {
-        let step = life.next();
+        let step = life.step();
         let before = life.durable.clone();
         let mut after = before.clone();
         if let Step::Write(batch) = &step {
@@ -250,7 +250,7 @@ fn goes_on<R: Rig>(rig: &R, mut store: R::Store, step: &Step, expected: Durable,
                 "{number} steps after {step:?}"
             );
         }
-        let next = life.next();
+        let next = life.step();
         carry_out(&mut store, &next).expect("a sound disk");
         rig.settle();
         life.done(&next);
@@ -262,13 +262,13 @@ pub fn reports_a_failed_sync<R: Rig>(seed: u64) {
     let (rig, mut life) = (R::empty(), Life::new(seed));
     let mut store = rig.open().expect("an empty disk");
     for _ in 0..6 {
-        let step = life.next();
+        let step = life.step();
         carry_out(&mut store, &step).expect("a sound disk");
         rig.settle();
         life.done(&step);
     }
     let step = loop {
-        let step = life.next();
+        let step = life.step();
         if matches!(step, Step::Write(_)) {
             break step;
         }
@@ -291,7 +291,7 @@ pub fn makes_nothing_up<R: Rig>(seed: u64, steps: u64, tries: u64) {
     let mut store = rig.open().expect("an empty disk");
     let mut once = vec![Durable::default()];
     for _ in 0..steps {
-        let step = life.next();
+        let step = life.step();
         carry_out(&mut store, &step).expect("a sound disk");
         rig.settle();
         life.done(&step);
@@ -324,7 +324,7 @@ pub fn agree<A: Rig, B: Rig>(seed: u64, steps: u64) {
     let (a, b, mut life) = (A::empty(), B::empty(), Life::new(seed));
     let (mut store_a, mut store_b) = (a.open().expect("empty"), b.open().expect("empty"));
     for _ in 0..steps {
-        let step = life.next();
+        let step = life.step();
         for result in [carry_out(&mut store_a, &step), carry_out(&mut store_b, &step)] {
             result.expect("a sound disk");
         }

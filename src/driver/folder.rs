@@ -98,7 +98,7 @@ impl SystemFolder {
     }
 }
 
-#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is the folder of the system")]
+#[expect(clippy::disallowed_types, reason = "this is the folder of the system")]
 impl Folder for SystemFolder {
     type File = fs::File;
 

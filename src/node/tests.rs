@@ -450,3 +450,36 @@ fn a_snapshot_of_other_voters_or_from_somebody_else_is_dropped_and_counted() {
     let mut node = follower();
     refuses(&mut node, &|parcel| parcel.length = u64::MAX, raft::Refusal::MalformedSnapshot);
 }
+
+#[test]
+fn an_answer_right_after_a_snapshot_says_how_far_the_state_is() {
+    let mut node = follower();
+    for part in parts().0 {
+        node.handle(node.now, Input::Message { from: id(2), message: part });
+    }
+    while let Some(output) = node.poll() {
+        if let Output::SaveSnapshot(_) = output {
+            break;
+        }
+    }
+    node.handle(node.now, Input::SnapshotSaved);
+    ask(&mut node, 1, Request::QueryStale { query: Bytes::from_static(b"k") });
+    let replies = replies(settle(&mut node));
+    assert!(
+        matches!(&replies[..], [(1, Reply::Answer { applied, .. })] if applied.value() == 20),
+        "{replies:?}"
+    );
+}
+
+#[test]
+fn a_vote_that_nobody_was_asked_for_yet_is_dropped_though_the_entries_were_not_collected() {
+    let mut node = follower();
+    let at = raft::Position { index: LogIndex::new(2), term: Term::new(3) };
+    let entries = vec![raft::Entry { at, command: Bytes::new() }];
+    hear(&mut node, 3, Body::Append { previous: BIRTH, commit: LogIndex::new(1), entries });
+    hear(&mut node, 3, Body::TimeoutNow);
+    hear(&mut node, 4, Body::VoteResponse(Verdict { granted: true, commit: raft::Position::default() }));
+    settle(&mut node);
+    node.assert_invariants();
+    assert_eq!(node.status().stats.refused.get(&raft::Refusal::PrematureVote), Some(&1));
+}

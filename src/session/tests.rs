@@ -1,3 +1,5 @@
+//! What sessions promise, held against a state machine that counts.
+
 use super::*;
 use crate::id::Term;
 
@@ -24,7 +26,7 @@ impl Counter {
     fn open(&mut self, millis: u64, lifetime: u64) -> LogIndex {
         match self.apply(millis, &Proposal::Open { lifetime: Duration::from_secs(lifetime) }) {
             Applied::Opened(session) => session,
-            other => panic!("{other:?}"),
+            other @ (Applied::Answered { .. } | Applied::Expired | Applied::Malformed) => panic!("{other:?}"),
         }
     }
 }

@@ -109,6 +109,7 @@ fn describe(event: &Event) -> String {
         }
         Event::Alarm { from, refusal } => format!("ALARM: node {from} broke a promise: {refusal:?}"),
         Event::Halted { reason } => format!("halted: {reason}"),
+        Event::SnapshotUnreadable { reason } => format!("the leader's snapshot cannot be read: {reason}"),
         other => format!("{other:?}"),
     }
 }

@@ -305,7 +305,7 @@ fn begin<F: Folder>(
     serial: u64,
     checksum: u32,
 ) -> io::Result<Current<F>> {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let beside = spare.clone().unwrap_or_else(|| "new".to_owned());
     let mut file = match &spare {
         Some(name) => folder.open(name)?,
