@@ -2,7 +2,7 @@
 //!
 //! A protocol here is a [`Machine`](machine::Machine): a state that is told what happened and what time
 //! it is, and that answers with what ought to be done. It never touches a socket, a clock, a disk or a
-//! random source. The same machines run in production behind tokio, quinn and redb, in a simulation
+//! random source. The same machines run in production behind tokio, quinn and a segment log, in a simulation
 //! that replays seeded network and disk faults over the production driver, and under a fuzzer.
 //!
 //! # The pieces
@@ -14,7 +14,7 @@
 //!   wire     │             └────────────▲───────────────────────────────┤
 //!            └──────────────────────────┼───────────────────────────────┘
 //!                                       │ Input / Output
-//!                    driver: one tokio task, a storage thread (redb)
+//!                    driver: one tokio task, a storage thread
 //!                                       │
 //!                    quic: quinn, mutual TLS, client, RaftNode ── config, the binary
 //! ```

@@ -18,6 +18,7 @@ use rivven_cluster::driver::{Completion, Disk, Owner, RedbStorage, Storage, Stor
 use rivven_cluster::id::{BootId, LogIndex, Term, WriteId};
 use rivven_cluster::node::{Durable, Node, StartError, WriteBatch};
 use rivven_cluster::raft::{HardState, RecoveryError, Snapshot};
+use rivven_cluster::session::{ClusterTime, Proposal};
 use rivven_cluster::time::Instant;
 use support::{config, entry, formed, node};
 
@@ -184,7 +185,7 @@ fn another_format_is_refused() {
         transaction.commit().unwrap();
     }
     let Err(error) = open(folder.path()) else { panic!("it opened") };
-    assert!(matches!(error, StorageError::Format { found: 9, supported: 1, .. }), "{error}");
+    assert!(matches!(error, StorageError::Format { found: 9, supported: 2, .. }), "{error}");
 }
 
 #[test]
@@ -328,7 +329,9 @@ fn a_formed_cluster_without_a_snapshot_stops_the_start() {
 
 #[test]
 fn a_restarted_node_applies_what_was_committed() {
-    let command = rivven_cluster::kv::Command::Put { key: "k".into(), value: "v".into() }.encode();
+    let command =
+        Proposal::Command(rivven_cluster::kv::Command::Put { key: "k".into(), value: "v".into() }.encode());
+    let command = command.seal(ClusterTime::default());
     let entries = vec![rivven_cluster::raft::Entry { at: support::at(2, 2), command }];
     let durable = Durable { hard_state: hard_state(2, 2), entries, ..formed(3) };
     let mut node = start_on(durable).unwrap();

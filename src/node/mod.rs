@@ -220,6 +220,12 @@ impl<S: StateMachine> Node<S> {
         self.raft.as_ref().map(Raft::indexes)
     }
 
+    /// The first entry of the log that is still in memory, once the cluster has formed.
+    #[must_use]
+    pub fn first_entry(&self) -> Option<LogIndex> {
+        self.raft.as_ref().map(Raft::first_entry)
+    }
+
     /// Checks what must hold after every step.
     ///
     /// # Panics

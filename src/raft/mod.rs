@@ -163,6 +163,12 @@ impl Raft {
         }
     }
 
+    /// The first entry that is in memory, or would be.
+    #[must_use]
+    pub fn first_entry(&self) -> LogIndex {
+        self.raw.store().start().index.next()
+    }
+
     /// Lists the voters, ascending.
     #[must_use]
     pub fn voters(&self) -> &[NodeId] {
