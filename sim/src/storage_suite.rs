@@ -1,7 +1,7 @@
 //! What every [`Storage`] must do, as a suite that any implementation can run.
 //!
-//! A [`Rig`] is a store together with the simulated disk below it. [`storage_suite!`] makes one test of each
-//! rule; what a store is held against is the contract itself, [`apply`](crate::checkers::apply), and nothing
+//! A [`Rig`] is a store together with the simulated disk below it. `storage_suite!` makes one test of each
+//! rule; what a store is held against is the contract itself, [`apply`], and nothing
 //! of its own. Batches are drawn from a seed: births, votes, entries, tails replaced, snapshots built and
 //! received.
 //!
