@@ -169,11 +169,14 @@ impl Workshop {
         for name in COPIED {
             copy(&self.root.join(name), &self.tree.join(name))?;
         }
-        let manifest = self.tree.join("sim/Cargo.toml");
-        let text = std::fs::read_to_string(&manifest).map_err(|error| error.to_string())?;
-        // Tests, benches and examples are not copied.
-        let text = text.split("[[bench]]").next().unwrap_or_default().to_owned();
-        write_if_new(&manifest, text.as_bytes())
+        for manifest in ["Cargo.toml", "sim/Cargo.toml"] {
+            let manifest = self.tree.join(manifest);
+            let text = std::fs::read_to_string(&manifest).map_err(|error| error.to_string())?;
+            // Tests, benches and examples are not copied.
+            let text = text.split("[[bench]]").next().unwrap_or_default().to_owned();
+            write_if_new(&manifest, text.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// The unmutated copy must pass what the mutants are hunted with, or their deaths prove nothing.
