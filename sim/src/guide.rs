@@ -23,11 +23,26 @@
 //! | what runs | the [`Node`](rivven_cluster::node::Node)s alone | driver, quinn, rustls, redb, client |
 //! | what is simulated | everything else | the UDP socket, the block device, the clock |
 //! | a message is | lost, repeated, reordered, damaged, led astray, forged | a UDP datagram under QUIC |
-//! | a disk keeps | whole batches, or redb on faulty blocks | redb on faulty blocks |
+//! | a disk keeps | whole batches, redb on faulty blocks, or the segment log in a faulty folder | redb on faulty blocks |
 //! | for | volume: find the seed | depth: what lies between machine and wire |
 //!
 //! Both play the same plans under the same checkers. That they are one world is a test: every process of
 //! a turmoil run, told the same again as a bare node, says the same (`tests/conformance.rs`).
+//!
+//! # What clients do
+//!
+//! Every second client works in a session: it sends a command again, under the same number, until it has an
+//! answer, and no command may be executed twice. Every third asks queries all the time, of one node: whoever
+//! leads no longer and does not know it would be caught by an answer that is too old. An answer to a query
+//! names the index up to which the state had come that gave it, so it is judged like a command that
+//! stands there.
+//!
+//! # Simulate your own store
+//!
+//! [`storage_suite!`](crate::storage_suite!) runs any [`Storage`](rivven_cluster::driver::Storage) through
+//! batches, crashes at every change of its medium, failed syncs and rotten bits; what it holds a store against is
+//! the contract alone. [`SimFolder`](crate::folder::SimFolder) and [`Device`](crate::device::Device) are media
+//! to put it on.
 //!
 //! # Simulate your own state machine
 //!
