@@ -51,7 +51,7 @@ fn what_was_written_reads_back_one_frame_after_the_other() {
 #[test]
 fn the_bytes_of_a_frame_are_fixed() {
     let frame = Frame::Request { id: 1, request: Request::Status };
-    assert_eq!(encoded(&frame), [1, 2, 0, 0, 2, 0, 0, 0, 7, 88, 239, 221, 1, 2]);
+    assert_eq!(encoded(&frame), [1, 2, 0, 0, 2, 0, 0, 0, 254, 200, 108, 109, 1, 3]);
 }
 
 #[test]
