@@ -290,11 +290,15 @@ fn a_read_that_nobody_confirms_is_rejected_in_time() {
 
 /// The follower with a snapshot at index 20 of another map, in parts of ten bytes, from node 2 in term 3.
 fn parts() -> (Vec<Message>, Snapshot) {
+    parts_at(20)
+}
+
+fn parts_at(index: u64) -> (Vec<Message>, Snapshot) {
     let mut map = KeyValue::default();
     let put = crate::kv::Command::Put { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v") };
-    map.apply(LogIndex::new(20), &put.encode());
+    map.apply(LogIndex::new(index), &put.encode());
     let state = Sessions::default().snapshot(&map.snapshot());
-    let at = raft::Position { index: LogIndex::new(20), term: Term::new(2) };
+    let at = raft::Position { index: LogIndex::new(index), term: Term::new(2) };
     let snapshot = Snapshot { at, voters: vec![id(1), id(2)], state };
     let parcel = Parcel {
         term: Term::new(3),
@@ -482,4 +486,27 @@ fn a_vote_that_nobody_was_asked_for_yet_is_dropped_though_the_entries_were_not_c
     settle(&mut node);
     node.assert_invariants();
     assert_eq!(node.status().stats.refused.get(&raft::Refusal::PrematureVote), Some(&1));
+}
+
+#[test]
+fn no_snapshot_is_saved_while_the_record_of_the_one_before_is_not_durable() {
+    let mut node = follower();
+    let (mut saved, mut write) = (0, None);
+    for part in parts_at(20).0.into_iter().chain(parts_at(40).0) {
+        node.handle(node.now, Input::Message { from: id(2), message: part });
+        while let Some(output) = node.poll() {
+            match output {
+                Output::SaveSnapshot(_) => {
+                    saved += 1;
+                    node.handle(node.now, Input::SnapshotSaved);
+                }
+                Output::Write(batch) => write = Some(batch.id),
+                Output::Send { .. } | Output::Reply { .. } | Output::Event(_) | Output::BuildSnapshot => {}
+            }
+        }
+    }
+    assert_eq!(saved, 1, "the batch that names it is under way");
+    node.handle(node.now, Input::Written(write.expect("it is named")));
+    let outputs: Vec<Output> = core::iter::from_fn(|| node.poll()).collect();
+    assert!(outputs.iter().any(|output| matches!(output, Output::SaveSnapshot(_))), "{outputs:?}");
 }
