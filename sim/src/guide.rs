@@ -157,7 +157,8 @@
 //!
 //! `rivven-sim mutants --ablate` hunts each mutant again with each kind of fault switched off that its
 //! shrunk plan holds (a kind that is not in that plan is not needed: the plan is the proof). Measured
-//! with 100 seeds each; the mutants are those of `sim/mutants.toml`.
+//! with 100 seeds each; the mutants are those of `sim/mutants.toml` before sessions, reads and snapshots
+//! had any.
 //!
 //! | without | escapes |
 //! |---|---|

@@ -15,8 +15,10 @@
 //!                 └──────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! `route` is the only file that turns one machine's output into another's input. Requests are
-//! collected and proposed together when the driver drains, so a burst of commands is one append.
+//! `route` is the switchboard: every output of a machine, and every message, passes through it. An edge
+//! that has to wait for something has a file of its own beside it, with what waits: `reads` (for a
+//! majority), `forward` (for the leader), `snapshots` (for building and saving), `transfer` (for the other
+//! side). `requests` says what callers may ask. Requests are collected and proposed together when the driver drains, so a burst of commands is one append.
 
 mod config;
 mod forward;

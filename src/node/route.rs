@@ -1,6 +1,7 @@
 //! Every edge between the machines of a node, one function each.
 //!
-//! No other file turns the output of one machine into the input of another.
+//! Whatever a machine puts out, and whatever a peer says, is handed on here. Edges that wait for something
+//! go on in the file that keeps what waits: `reads`, `forward`, `snapshots`, `transfer`.
 
 use super::gate::{self, Departure};
 use super::io::{Event, LinkState, Message, Output, Peer, Rejection, Reply};
@@ -88,7 +89,7 @@ impl<S: StateMachine> Node<S> {
         *last = state;
     }
 
-    /// Message -> formation or raft.
+    /// Message -> formation, raft, or what waits for it.
     pub(super) fn handle_message(&mut self, from: NodeId, message: Message) {
         match message {
             Message::Formation(message) => {

@@ -66,7 +66,7 @@ pub struct SegmentStorage<F: Folder> {
     current: Current<F>,
     state: State,
     recovered: Option<Durable>,
-    snapshots: Option<SnapshotFiles<F>>,
+    snapshots: SnapshotFiles<F>,
     named: Named,
     /// The record under construction; kept for its memory.
     buffer: Vec<u8>,
@@ -168,7 +168,7 @@ impl<F: Folder> SegmentStorage<F> {
             current: found.current,
             state: found.state,
             recovered,
-            snapshots: Some(snapshots),
+            snapshots,
             named,
             buffer: Vec::new(),
         })
@@ -337,23 +337,17 @@ impl<F: Folder> Storage for SegmentStorage<F> {
 
     fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
         // A newborn cluster's snapshot was not saved before.
-        if let (Some(snapshot), Some(files)) = (&batch.snapshot, &mut self.snapshots) {
-            files.save_unless_saved(snapshot)?;
-        } else if let Some(snapshot) = &batch.snapshot {
-            SnapshotFiles::new(self.folder.share(), Arc::clone(&self.named)).save_unless_saved(snapshot)?;
+        if let Some(snapshot) = &batch.snapshot {
+            self.snapshots.save_unless_saved(snapshot)?;
         }
         self.append(batch).map_err(|error| self.failed(&error))
     }
 
     fn save(&mut self, snapshot: &crate::raft::Snapshot) -> Result<(), StorageError> {
-        match &mut self.snapshots {
-            Some(files) => files.save(snapshot),
-            None => SnapshotFiles::new(self.folder.share(), Arc::clone(&self.named)).save(snapshot),
-        }
+        self.snapshots.save(snapshot)
     }
 
     fn detach_saver(&mut self) -> Option<Box<dyn SnapshotSaver>> {
-        let files = self.snapshots.take()?;
-        Some(Box::new(files))
+        Some(Box::new(SnapshotFiles::new(self.folder.share(), Arc::clone(&self.named))))
     }
 }
