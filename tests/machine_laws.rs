@@ -355,7 +355,13 @@ impl Subject for Formation {
 }
 
 fn any_call() -> BoxedStrategy<node::CallId> {
-    (0..3_u64, 0..4_u64).prop_map(|(boot, number)| node::CallId { boot: BootId::new(boot), number }).boxed()
+    (0..3_u64, 0..4_u64)
+        .prop_map(|(boot, number)| node::CallId {
+            node: NodeId::new(1).unwrap(),
+            boot: BootId::new(boot),
+            number,
+        })
+        .boxed()
 }
 
 fn any_proposal() -> BoxedStrategy<session::Proposal> {

@@ -30,7 +30,6 @@ const HEARD_MAX: usize = 16_384;
 /// What this node has passed on, and what others have passed on to it.
 #[derive(Debug)]
 pub(super) struct Forwards {
-    boot: BootId,
     last_call: u64,
     /// Who waits here for an answer from where, and until when.
     sent: BTreeMap<u64, (RequestId, NodeId, Instant)>,
@@ -42,9 +41,8 @@ pub(super) struct Forwards {
 }
 
 impl Forwards {
-    pub(super) fn start(boot: BootId) -> Forwards {
+    pub(super) fn start() -> Forwards {
         Forwards {
-            boot,
             last_call: 0,
             sent: BTreeMap::new(),
             last_foreign: FOREIGN,
@@ -96,7 +94,7 @@ impl<S: StateMachine> Node<S> {
         let number = self.forwards.last_call;
         let until = self.now + self.forward_patience();
         self.forwards.sent.insert(number, (id, leader, until));
-        let call = CallId { boot: self.forwards.boot, number };
+        let call = self.call_id(number);
         self.tell(leader, Message::Forward { call, term, proposal });
     }
 
@@ -128,7 +126,7 @@ impl<S: StateMachine> Node<S> {
 
     /// The leader has answered; `reply` goes to the caller who waits.
     pub(super) fn forward_answered(&mut self, from: NodeId, call: CallId, reply: Reply) {
-        if call.boot != self.forwards.boot {
+        if call != self.call_id(call.number) {
             return;
         }
         let is_asked = self.forwards.sent.get(&call.number).is_some_and(|(_, leader, _)| *leader == from);

@@ -130,6 +130,8 @@ pub enum Message {
 /// Names a question of one node to another, for ever.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct CallId {
+    /// Who asks: an answer that reaches somebody else is none.
+    pub node: NodeId,
     /// Which start of the node asks.
     pub boot: BootId,
     /// Which of its questions.

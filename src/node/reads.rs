@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::Node;
 use super::gate::Departure;
 use super::io::{CallId, Message, Output, Peer, Rejection, Reply};
-use crate::id::{BootId, LogIndex, NodeId, RequestId};
+use crate::id::{LogIndex, NodeId, RequestId};
 use crate::raft::{self, Role};
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
@@ -50,9 +50,8 @@ struct Confirmed {
 }
 
 /// The reads of one node.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Reads {
-    boot: BootId,
     last_round: u64,
     queued: Vec<Reader>,
     round: Option<Round>,
@@ -62,10 +61,6 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn start(boot: BootId) -> Reads {
-        Reads { boot, last_round: 0, queued: Vec::new(), round: None, confirmed: Vec::new(), waiting: 0 }
-    }
-
     /// How many reads wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
@@ -113,7 +108,7 @@ impl<S: StateMachine> Node<S> {
         self.refuse_reads(others);
         if !own.is_empty() {
             let number = self.open_round(own);
-            let call = CallId { boot: self.reads.boot, number };
+            let call = self.call_id(number);
             self.tell(leader, Message::ReadIndex(call));
         }
     }
@@ -130,7 +125,7 @@ impl<S: StateMachine> Node<S> {
     /// The leader's answer to a follower.
     pub(super) fn read_answered(&mut self, from: NodeId, call: CallId, index: Option<LogIndex>) {
         let leader = self.standing().and_then(|standing| standing.leader);
-        if call.boot != self.reads.boot || leader != Some(from) {
+        if call != self.call_id(call.number) || leader != Some(from) {
             return;
         }
         match index {
@@ -224,6 +219,11 @@ impl<S: StateMachine> Node<S> {
                 Reader::Node(node, call) => self.tell(node, Message::ReadIndexAt { call, index: None }),
             }
         }
+    }
+
+    /// The name of a question of this process.
+    pub(super) fn call_id(&self, number: u64) -> CallId {
+        CallId { node: self.config.id, boot: self.boot, number }
     }
 
     /// Sends what promises nothing.

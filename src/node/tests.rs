@@ -219,8 +219,11 @@ fn a_follower_passes_on_what_comes_in_a_session_and_relays_the_answer() {
     let done = Reply::Done { at, answer: Bytes::from_static(b"answer") };
     let other_boot = CallId { boot: call.boot.next(), ..*call };
     let stale = Message::Forwarded { call: other_boot, reply: Box::new(Reply::Unknown) };
+    let astray = CallId { node: id(3), ..*call };
+    let astray = Message::Forwarded { call: astray, reply: Box::new(Reply::Unknown) };
     let answer = Message::Forwarded { call: *call, reply: Box::new(done.clone()) };
     assert_eq!(replies(told_by_2(&mut node, stale)), []);
+    assert_eq!(replies(told_by_2(&mut node, astray)), [], "another node's answer");
     assert_eq!(replies(told_by_2(&mut node, answer.clone())), [(7, done)]);
     assert_eq!(replies(told_by_2(&mut node, answer)), [], "an answer that comes twice answers once");
 }
@@ -241,7 +244,7 @@ fn what_was_passed_on_is_unknown_when_the_leader_changes_or_does_not_answer() {
 #[test]
 fn a_leader_takes_each_question_once_and_none_of_another_term() {
     let mut node = leader();
-    let call = CallId { boot: BootId::new(1), number: 1 };
+    let call = CallId { node: id(2), boot: BootId::new(1), number: 1 };
     let question = |term| Message::Forward { call, term: Term::new(term), proposal: once(2, 1) };
     let outputs = told_by_2(&mut node, question(1));
     assert!(
