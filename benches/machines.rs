@@ -29,7 +29,7 @@ fn command() -> Bytes {
 /// An append of some commands of 256 bytes.
 fn append() -> Frame {
     let at = |index| Position { index: LogIndex::new(index), term: Term::new(3) };
-    let entries = (2..BATCH + 2).map(|index| Entry { at: at(index), command: command() }).collect();
+    let entries = (2..BATCH + 2).map(|index| Entry::of_command(at(index), command())).collect();
     let body = Body::Append { previous: at(1), commit: LogIndex::new(1), entries };
     Frame::Message(Message::Raft(RaftMessage { to: id(1), term: Term::new(3), body }))
 }

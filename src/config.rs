@@ -13,12 +13,14 @@
 //!     cert: "node-1.pem"
 //!     key: "node-1.key"
 //!   raft:
-//!     peers: ["node2:9093", "node3:9093"]
+//!     peers: ["node2:9093", "node3:9093"] # all other founders; of a node that joins, some members
 //!     election_timeout_min_ms: 150  # default
 //!     election_timeout_max_ms: 300  # default
 //!     heartbeat_interval_ms: 50     # default
 //!     snapshot_entries: 1000000     # default; the log is compacted after so many entries,
 //!     snapshot_bytes: 67108864      # default; or after so many bytes of commands (twice the state if that is more)
+//!     learner: false                # default; a node that joins with `true` decides nothing until it is promoted
+//!     replace_after_s: 900          # default; a voter silent for so long is replaced by a learner; 0: never
 //!   gossip:                         # checked, not used by this version
 //!     bind_port: 7946
 //!     known_peers: ["node2:7946"]
@@ -68,6 +70,8 @@ pub struct Settings {
     pub timing: Timing,
     /// What the node takes upon itself.
     pub limits: Limits,
+    /// Whether the node is to decide, if it joins a cluster.
+    pub votes: bool,
 }
 
 /// Settings from which a node can be started.
@@ -145,6 +149,9 @@ struct Raft {
     heartbeat_interval_ms: Option<Spanned<u64>>,
     snapshot_entries: Option<Spanned<u64>>,
     snapshot_bytes: Option<Spanned<u64>>,
+    #[serde(default)]
+    learner: bool,
+    replace_after_s: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -204,6 +211,7 @@ impl Settings {
             peers,
             timing,
             limits,
+            votes: !cluster.raft.learner,
         })
     }
 
@@ -301,6 +309,7 @@ fn limits(raft: &Raft) -> Result<Limits, ConfigError> {
     Ok(Limits {
         snapshot_entries: given(&raft.snapshot_entries, default.snapshot_entries),
         snapshot_bytes: given(&raft.snapshot_bytes, default.snapshot_bytes),
+        replace_after: Duration::from_secs(given(&raft.replace_after_s, default.replace_after.as_secs())),
         ..default
     })
 }

@@ -99,6 +99,12 @@ number! {
     BootId
 }
 
+number! {
+    /// Tells one disk of a node from another: drawn at random before the node joins a cluster, and kept on
+    /// the disk. Founders have none, 0, since their pledge is their proof.
+    Token
+}
+
 /// The name of a cluster: a DNS label, since certificates carry it.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "String", into = "String")]

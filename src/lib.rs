@@ -26,6 +26,7 @@
 //! | [`formation`] | how strangers become a cluster, once |
 //! | [`node`] | the machines composed; the gate that keeps messages back until writes are durable |
 //! | [`session`] | commands that are executed once, however often they are sent |
+//! | [`directory`], [`ledger`] | where members are reached; all that the log changes beside the state machine |
 //! | [`state_machine`], [`kv`] | what the log is for; the built-in key-value map |
 //! | [`wire`] | frames |
 //! | `driver` (feature) | the task that runs a node; storage |
@@ -37,9 +38,11 @@
 //! What follows is the README.
 #![doc = include_str!("../README.md")]
 
+pub mod directory;
 pub mod formation;
 pub mod id;
 pub mod kv;
+pub mod ledger;
 pub mod machine;
 pub mod node;
 pub mod raft;

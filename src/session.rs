@@ -30,9 +30,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::id::LogIndex;
+use crate::directory::Listing;
+use crate::id::{LogIndex, NodeId};
 use crate::raft::Position;
-use crate::state_machine::RestoreError;
 use crate::wire::codec;
 
 /// The most sessions at one time. One more, and the one whose end is nearest ends.
@@ -94,6 +94,7 @@ enum Record<'a> {
     Command(ClusterTime, &'a [u8]),
     Once(ClusterTime, Ticket, &'a [u8]),
     Open(ClusterTime, u64),
+    List(ClusterTime, NodeId, Listing),
 }
 
 impl Proposal {
@@ -122,13 +123,19 @@ impl Proposal {
     }
 }
 
+/// Encodes the entry with which a leader lists a member at `time`.
+#[must_use]
+pub fn seal_listing(time: ClusterTime, node: NodeId, listing: Listing) -> Bytes {
+    Bytes::from(codec::encode(&Record::List(time, node, listing)))
+}
+
 /// Finds the command that stands in an entry, if one does.
 #[must_use]
 pub fn command_in(entry: &[u8]) -> Option<(Option<Ticket>, &[u8])> {
     match codec::decode_borrowed(entry).ok()? {
         Record::Command(_, command) => Some((None, command)),
         Record::Once(_, ticket, command) => Some((Some(ticket), command)),
-        Record::Open(..) => None,
+        Record::Open(..) | Record::List(..) => None,
     }
 }
 
@@ -146,6 +153,8 @@ pub enum Applied {
     },
     /// The session of this id is open.
     Opened(LogIndex),
+    /// This is known of a member from now on.
+    Listed(NodeId, Listing),
     /// The session has ended, or the number is below what its client has answers to. Nothing was executed.
     Expired,
     /// No leader of this version writes such an entry. Nothing was executed.
@@ -162,7 +171,7 @@ pub struct Sessions {
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-struct Session {
+pub(crate) struct Session {
     /// In milliseconds.
     lifetime: u64,
     /// When it ends, unless it is used before.
@@ -204,6 +213,10 @@ impl Sessions {
                 self.open(at.index, lifetime);
                 Applied::Opened(at.index)
             }
+            Record::List(time, node, listing) => {
+                self.pass(time);
+                Applied::Listed(node, listing)
+            }
         }
     }
 
@@ -244,28 +257,15 @@ impl Sessions {
         }
     }
 
-    /// Writes all sessions down, in front of the state of the state machine.
-    #[must_use]
-    pub fn snapshot(&self, state: &[u8]) -> Bytes {
-        let sessions = codec::encode(&(self.time, &self.open));
-        let length = u64::try_from(sessions.len()).unwrap_or(u64::MAX);
-        Bytes::from([&length.to_le_bytes()[..], &sessions, state].concat())
+    /// What a snapshot holds of them.
+    pub(crate) fn table(&self) -> (ClusterTime, &BTreeMap<LogIndex, Session>) {
+        (self.time, &self.open)
     }
 
-    /// Reads what [`Sessions::snapshot`] wrote; the rest is the state of the state machine.
-    ///
-    /// # Errors
-    ///
-    /// [`RestoreError`] if the bytes are anything else.
-    pub fn restore(snapshot: &[u8]) -> Result<(Sessions, &[u8]), RestoreError> {
-        let torn = || RestoreError("it ends before its sessions do".to_owned());
-        let (length, rest) = snapshot.split_first_chunk::<8>().ok_or_else(torn)?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        let (sessions, state) = rest.split_at_checked(length).ok_or_else(torn)?;
-        let (time, open): (_, BTreeMap<LogIndex, Session>) =
-            codec::decode_state(sessions).map_err(|error| RestoreError(error.to_string()))?;
+    /// Makes them of what a snapshot holds.
+    pub(crate) fn of_table((time, open): (ClusterTime, BTreeMap<LogIndex, Session>)) -> Sessions {
         let by_end = open.iter().map(|(id, session)| (session.ends, *id)).collect();
-        Ok((Sessions { time, open, by_end }, state))
+        Sessions { time, open, by_end }
     }
 }
 

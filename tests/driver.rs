@@ -10,7 +10,7 @@ use rivven_cluster::driver::{
     Clock, Completion, Disk, Driver, DriverError, Dropped, Handle, Observer, StorageError, TokioClock,
     Transport, inbox,
 };
-use rivven_cluster::id::{LogIndex, WriteId};
+use rivven_cluster::id::{LogIndex, PeerName, WriteId};
 use rivven_cluster::kv::{Command, KeyValue};
 use rivven_cluster::node::{
     Caller, Config, Durable, Event, Halt, Message, Node, Output, Peer, Reply, Request, WriteBatch,
@@ -33,7 +33,8 @@ struct Memory {
 impl Disk for Memory {
     fn submit(&mut self, batch: WriteBatch) {
         self.written = Some(batch.id);
-        let is_it = |entry: &Entry| command_in(&entry.command).is_some_and(|(_, command)| command == b"fail");
+        let command = |entry: &Entry| command_in(entry.command()?).map(|(_, command)| command.to_vec());
+        let is_it = |entry: &Entry| command(entry).is_some_and(|command| command == b"fail");
         self.fails = batch.entries.iter().any(is_it);
     }
 
@@ -62,6 +63,10 @@ impl Transport for Nobody {
     fn send(&mut self, _to: &Peer, _message: Message) -> Result<(), Dropped> {
         Err(Dropped)
     }
+
+    fn dial(&mut self, _name: PeerName) {}
+
+    fn hang_up(&mut self, _name: &PeerName) {}
 }
 
 /// Tells when the node leads.

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use rivven_cluster::directory::Listing;
 use rivven_cluster::formation::{self, Formation, VoterSet};
-use rivven_cluster::id::{BootId, LogIndex, NodeId, RequestId, Term, WriteId};
+use rivven_cluster::id::{BootId, LogIndex, NodeId, RequestId, Term, Token, WriteId};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{self, Caller, Durable, LinkState, Node, Request};
@@ -208,7 +209,7 @@ fn any_position() -> BoxedStrategy<Position> {
 
 fn any_entry() -> BoxedStrategy<Entry> {
     (any_position(), any::<[u8; 2]>())
-        .prop_map(|(at, command)| Entry { at, command: Bytes::copy_from_slice(&command) })
+        .prop_map(|(at, command)| Entry::of_command(at, Bytes::copy_from_slice(&command)))
         .boxed()
 }
 
@@ -219,9 +220,20 @@ fn any_append() -> BoxedStrategy<Body> {
             let term = Term::new(previous.term.value().saturating_add(ahead));
             let index = |offset: u64| LogIndex::new(previous.index.value().saturating_add(offset));
             let entries = (1..=count)
-                .map(|offset| Entry {
-                    at: Position { index: index(offset), term },
-                    command: Bytes::from("c"),
+                .map(|offset| {
+                    let at = Position { index: index(offset), term };
+                    // Every fourth changes the membership.
+                    if at.index.value().is_multiple_of(4) {
+                        let node = node_id(at.index.value() % 5 + 1);
+                        let steps = [
+                            raft::Step::AddLearner(node),
+                            raft::Step::Promote(node),
+                            raft::Step::Remove(node),
+                        ];
+                        let step = steps[usize::try_from(term.value() % 3).unwrap()];
+                        return Entry { at, content: raft::Content::Change(raft::Change::one(step)) };
+                    }
+                    Entry::of_command(at, Bytes::from("c"))
                 })
                 .collect();
             Body::Append { previous, commit, entries }
@@ -309,17 +321,25 @@ fn any_standing() -> BoxedStrategy<formation::Standing> {
     prop_oneof![
         Just(formation::Standing::Fresh),
         voters.clone().prop_map(formation::Standing::Pledged),
-        voters.prop_map(formation::Standing::Formed),
+        voters.clone().prop_map(formation::Standing::Formed),
+        voters.prop_map(|cluster| formation::Standing::Joined { cluster, token: Token::new(7) }),
+        Just(formation::Standing::Damaged),
     ]
     .boxed()
 }
 
 fn any_formation_message() -> BoxedStrategy<formation::Message> {
-    prop_oneof![
-        any_standing().prop_map(formation::Message::Greeting),
-        any_standing().prop_map(formation::Message::Answer)
-    ]
-    .boxed()
+    let names = prop::option::of(prop::collection::btree_set(any_id(), 1..4))
+        .prop_map(|ids| ids.and_then(VoterSet::new));
+    (any_standing(), names, any_name(), any::<bool>())
+        .prop_map(|(standing, names, address, asks)| {
+            if asks {
+                formation::Message::Greeting { standing, names, address }
+            } else {
+                formation::Message::Answer { standing, names }
+            }
+        })
+        .boxed()
 }
 
 fn any_name() -> BoxedStrategy<rivven_cluster::id::PeerName> {
@@ -329,7 +349,8 @@ fn any_name() -> BoxedStrategy<rivven_cluster::id::PeerName> {
 impl Subject for Formation {
     fn start(seed: u64) -> Formation {
         let standing = formation::Standing::default();
-        Formation::start(node_id(1), config(1, 3).peers, standing, Seed::new(seed), Instant::ORIGIN)
+        let node::Config { id, address, peers, .. } = config(1, 3);
+        Formation::start(id, address, peers, standing, Seed::new(seed), Instant::ORIGIN)
     }
 
     fn any_input() -> BoxedStrategy<formation::Input> {
@@ -337,6 +358,8 @@ impl Subject for Formation {
             (any_name(), any_id()).prop_map(|(name, node)| formation::Input::Identified { name, node }),
             (any_id(), any_formation_message())
                 .prop_map(|(from, message)| formation::Input::Message { from, message }),
+            Just(formation::Input::TakenIn),
+            Just(formation::Input::PutOut),
         ]
         .boxed()
     }
@@ -389,6 +412,28 @@ fn any_reply() -> BoxedStrategy<node::Reply> {
     .boxed()
 }
 
+fn any_step() -> BoxedStrategy<raft::Step> {
+    (any_id(), 0..5)
+        .prop_map(|(node, kind)| match kind {
+            0 => raft::Step::AddLearner(node),
+            1 => raft::Step::Promote(node),
+            2 => raft::Step::Demote(node),
+            3 => raft::Step::Remove(node),
+            _ => raft::Step::Suspend(node),
+        })
+        .boxed()
+}
+
+fn any_listing() -> BoxedStrategy<Listing> {
+    (any_name(), 0..3_u64, any::<bool>())
+        .prop_map(|(address, token, votes)| Listing { address, token: Token::new(token), votes })
+        .boxed()
+}
+
+fn any_life() -> BoxedStrategy<node::Life> {
+    prop_oneof![Just(node::Life::Member), Just(node::Life::New), Just(node::Life::Damaged)].boxed()
+}
+
 fn any_node_input() -> BoxedStrategy<node::Input> {
     let message = prop_oneof![
         1 => any_formation_message().prop_map(node::Message::Formation),
@@ -399,6 +444,12 @@ fn any_node_input() -> BoxedStrategy<node::Input> {
         1 => any_call().prop_map(node::Message::ReadIndex),
         1 => (any_call(), prop::option::of(any_index()))
             .prop_map(|(call, index)| node::Message::ReadIndexAt { call, index }),
+        2 => (any_listing(), any_life()).prop_map(|(listing, life)| node::Message::Announce { listing, life }),
+        1 => (any_id(), any_name()).prop_map(|(leader, address)| {
+            node::Message::Notice(node::Notice::Ask { leader, address })
+        }),
+        1 => Just(node::Message::Notice(node::Notice::Noted)),
+        1 => Just(node::Message::Dismissed),
     ];
     let request = prop_oneof![
         5 => any_proposal().prop_map(Request::Propose),
@@ -406,6 +457,11 @@ fn any_node_input() -> BoxedStrategy<node::Input> {
         1 => Just(Request::QueryStale { query: Bytes::from("k") }),
         1 => Just(Request::Status),
         1 => (any_index(), any::<u32>()).prop_map(|(from, limit)| Request::Entries { from, limit }),
+        1 => Just(Request::Members),
+        1 => (any_id(), any_name(), any::<bool>())
+            .prop_map(|(node, address, votes)| Request::AddMember { node, address, votes }),
+        2 => prop::collection::vec(any_step(), 0..3).prop_map(Request::ChangeMembers),
+        1 => prop::option::of(any_id()).prop_map(|to| Request::HandOver { to }),
     ];
     let state = prop_oneof![
         any_id().prop_map(|node| LinkState::Up { node }),

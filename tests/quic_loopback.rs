@@ -164,7 +164,7 @@ async fn a_client_may_not_read_the_log_and_an_operator_may() {
     assert_eq!(refused, ClientError::Rejected(Rejection::Forbidden));
     let operator = nodes.client(&issue(&authority, "test", Caller::Operator));
     let entries = operator.entries(&nodes.addresses[&1], from, 10).await.expect("allowed");
-    assert_eq!(entries.iter().filter(|entry| !entry.command.is_empty()).count(), 1);
+    assert_eq!(entries.iter().filter(|entry| entry.command().is_some()).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

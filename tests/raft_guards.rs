@@ -90,8 +90,10 @@ fn a_message_for_another_node_is_dropped() {
 }
 
 #[test]
-fn a_stranger_and_an_impostor_are_dropped() {
-    assert_refused(follower(), 9, 3, heartbeat(2), Refusal::Stranger);
+fn a_stranger_answers_nothing_and_an_impostor_says_nothing() {
+    let accepted = Body::AppendAccepted { index: LogIndex::new(1), commit: LogIndex::new(1) };
+    assert_refused(follower(), 9, 3, accepted, Refusal::Stranger);
+    assert_refused(follower(), 9, 3, Body::TimeoutNow, Refusal::Stranger);
     assert_refused(follower(), 1, 3, heartbeat(2), Refusal::Stranger);
 }
 
@@ -319,7 +321,8 @@ fn a_lone_voter_whose_log_is_not_durable_sits_its_election_out() {
     assert_eq!(member.role(), Role::Leader);
     member.propose(1);
     assert_eq!(member.raft.indexes().commit, LogIndex::new(2), "the proposal is not durable yet");
-    let message = Message { to: node(1), term: Term::new(9), body: heartbeat(2) };
+    let body = Body::AppendAccepted { index: LogIndex::new(3), commit: LogIndex::new(2) };
+    let message = Message { to: node(1), term: Term::new(member.term()), body };
     member.handle(Input::Message { from: node(2), message });
     assert_eq!(member.raft.refusals().get(&Refusal::Stranger), Some(&1), "nobody else is a member");
 }

@@ -145,7 +145,7 @@ fn a_command_is_committed_on_every_node() {
     group.member(1).time_out();
     group.settle();
     let committed = group.member(1).committed.clone();
-    assert_eq!(committed.iter().filter(|entry| !entry.command.is_empty()).count(), 3);
+    assert_eq!(committed.iter().filter(|entry| entry.command().is_some()).count(), 3);
     for id in 2..=3 {
         assert_eq!(group.member(id).committed, committed, "node {id}");
     }

@@ -50,6 +50,7 @@ impl Cluster {
             timing: Timing { election_timeout: second..second * 2, ..Timing::default() },
             limits,
             flow: Flow::default(),
+            votes: true,
         };
         let bind = self.names[&id].as_str().parse().expect("an IP address");
         let data_dir = self.folder.path().join(id.to_string());

@@ -185,7 +185,7 @@ fn another_format_is_refused() {
         transaction.commit().unwrap();
     }
     let Err(error) = open(folder.path()) else { panic!("it opened") };
-    assert!(matches!(error, StorageError::Format { found: 9, supported: 2, .. }), "{error}");
+    assert!(matches!(error, StorageError::Format { found: 9, supported: 3, .. }), "{error}");
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn a_restarted_node_applies_what_was_committed() {
     let command =
         Proposal::Command(rivven_cluster::kv::Command::Put { key: "k".into(), value: "v".into() }.encode());
     let command = command.seal(ClusterTime::default());
-    let entries = vec![rivven_cluster::raft::Entry { at: support::at(2, 2), command }];
+    let entries = vec![rivven_cluster::raft::Entry::of_command(support::at(2, 2), command)];
     let durable = Durable { hard_state: hard_state(2, 2), entries, ..formed(3) };
     let mut node = start_on(durable).unwrap();
     support::drain(&mut node);

@@ -21,16 +21,46 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("raft", &["id", "machine", "rng", "time", "state_machine"]),
     ("wire", &["node"]),
     ("kv", &["id", "state_machine", "wire"]),
-    ("session", &["id", "raft", "state_machine", "wire"]),
-    ("node", &["formation", "id", "kv", "machine", "raft", "rng", "session", "state_machine", "time"]),
+    ("directory", &["id"]),
+    ("session", &["directory", "id", "raft", "wire"]),
+    ("ledger", &["directory", "id", "raft", "session", "state_machine", "wire"]),
+    (
+        "node",
+        &[
+            "directory",
+            "formation",
+            "id",
+            "kv",
+            "ledger",
+            "machine",
+            "raft",
+            "rng",
+            "session",
+            "state_machine",
+            "time",
+        ],
+    ),
     ("driver", &["formation", "id", "machine", "node", "raft", "state_machine", "time", "wire"]),
     ("config", &["id", "node", "raft"]),
     ("quic", &["driver", "id", "kv", "node", "raft", "rng", "session", "state_machine", "time", "wire"]),
 ];
 
 /// Parts without any side effect.
-const CORES: &[&str] =
-    &["formation", "id", "kv", "machine", "node", "raft", "rng", "session", "state_machine", "time", "wire"];
+const CORES: &[&str] = &[
+    "directory",
+    "formation",
+    "id",
+    "kv",
+    "ledger",
+    "machine",
+    "node",
+    "raft",
+    "rng",
+    "session",
+    "state_machine",
+    "time",
+    "wire",
+];
 
 /// What the cores must not contain, and what to do instead.
 const BANNED_IN_CORES: &[(&str, &str)] = &[

@@ -18,10 +18,15 @@ fn append() -> Frame {
     Frame::Message(Message::Raft(RaftMessage { to: node(2), term: Term::new(2), body }))
 }
 
+fn greeting() -> formation::Message {
+    let (names, address) = (None, "node1:9093".parse().expect("a sound name"));
+    formation::Message::Greeting { standing: formation::Standing::Fresh, names, address }
+}
+
 fn frames() -> Vec<Frame> {
     vec![
         append(),
-        Frame::Message(Message::Formation(formation::Message::Greeting(formation::Standing::Fresh))),
+        Frame::Message(Message::Formation(greeting())),
         Frame::Request { id: 7, request: Request::Propose(Proposal::Command(Bytes::from("command"))) },
         Frame::Reply { id: 7, reply: Reply::Done { at: at(9, 3), answer: Bytes::from("answer") } },
         Frame::Reply { id: 8, reply: Reply::Rejected(Rejection::Busy) },
@@ -129,10 +134,18 @@ fn a_node_id_of_zero_and_a_wrong_voter_set_cannot_be_decoded() {
     }
 }
 
-/// The corpus in git, replayed on stable Rust.
+/// The corpus in git, replayed on stable Rust. After a change of the frames, run it once with `UPDATE=1`.
 #[test]
 fn the_fuzz_corpus_holds() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/wire");
+    if std::env::var_os("UPDATE").is_some() {
+        let names = ["append", "greeting", "propose", "done", "busy"];
+        for (name, frame) in names.into_iter().zip(frames()) {
+            std::fs::write(format!("{folder}/{name}"), encoded(&frame)).expect("a file of the corpus");
+        }
+        let all: Vec<u8> = frames().iter().flat_map(encoded).collect();
+        std::fs::write(format!("{folder}/all-frames"), all).expect("a file of the corpus");
+    }
     let (mut files, mut frames) = (0, 0);
     for file in std::fs::read_dir(folder).expect("the corpus lies in git") {
         let bytes = std::fs::read(file.expect("a file").path()).expect("a readable file");

@@ -133,7 +133,7 @@ impl Marks {
                 Body::AppendRejected { .. } => reachable!(self, AppendRejected),
                 _ => {}
             },
-            Output::BuildSnapshot | Output::SaveSnapshot(_) => {}
+            Output::BuildSnapshot | Output::SaveSnapshot(_) | Output::Dial(_) | Output::HangUp(_) => {}
             Output::Send { message: Message::Transfer(Transfer::Part { .. }), .. } => {
                 reachable!(self, SnapshotSent);
             }
@@ -144,6 +144,9 @@ impl Marks {
                     Message::Formation(_)
                     | Message::Forwarded { .. }
                     | Message::ReadIndexAt { .. }
+                    | Message::Announce { .. }
+                    | Message::Notice(_)
+                    | Message::Dismissed
                     | Message::Transfer(Transfer::Received { .. }),
                 ..
             } => {}
@@ -182,6 +185,8 @@ impl Marks {
             | Reply::Opened { .. }
             | Reply::Expired
             | Reply::Status(_)
+            | Reply::Members(_)
+            | Reply::HandedOver { .. }
             | Reply::Entries(_) => {}
         }
     }

@@ -14,7 +14,7 @@ use rivven_cluster::driver::{Owner, RedbStorage, SegmentStorage, Storage, Storag
 use rivven_cluster::formation::{Standing, VoterSet};
 use rivven_cluster::id::{LogIndex, NodeId, Term, WriteId};
 use rivven_cluster::node::{Durable, WriteBatch};
-use rivven_cluster::raft::{BIRTH, Entry, HardState, Position, Snapshot};
+use rivven_cluster::raft::{BIRTH, Entry, HardState, Membership, Position, Snapshot};
 use rivven_cluster::rng::{Seed, Stream};
 
 use crate::checkers::apply;
@@ -101,7 +101,11 @@ impl Life {
         if self.durable.snapshot.is_none() {
             let voters = VoterSet::new([node(1), node(2)].into()).expect("two");
             let state = self.bytes(900);
-            batch.snapshot = Some(Snapshot { at: BIRTH, voters: voters.voters().to_vec(), state });
+            batch.snapshot = Some(Snapshot {
+                at: BIRTH,
+                membership: Membership::of_voters(voters.voters().iter().copied()),
+                state,
+            });
             batch.standing = Some(Standing::Formed(voters));
             batch.hard_state = Some(HardState { term: BIRTH.term, vote: None, commit: BIRTH.index });
             return Step::Write(batch);
@@ -147,7 +151,7 @@ impl Life {
         let term = self.durable.hard_state.term;
         for index in first..first + self.choices.between(1, 6) {
             let command = self.bytes(600);
-            batch.entries.push(Entry { at: Position { index: LogIndex::new(index), term }, command });
+            batch.entries.push(Entry::of_command(Position { index: LogIndex::new(index), term }, command));
         }
     }
 
@@ -156,8 +160,8 @@ impl Life {
         let (start, last) = (self.start().index.value(), self.last().index.value());
         let index = LogIndex::new(self.choices.between(start + 1, last + 4));
         let term = self.durable.hard_state.term.max(Term::new(1));
-        let voters = vec![node(1), node(2)];
-        let snapshot = Snapshot { at: Position { index, term }, voters, state: self.bytes(5000) };
+        let membership = Membership::of_voters([node(1), node(2)]);
+        let snapshot = Snapshot { at: Position { index, term }, membership, state: self.bytes(5000) };
         self.saved = Some(snapshot.clone());
         Step::Save(snapshot)
     }

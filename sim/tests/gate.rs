@@ -109,6 +109,7 @@ impl World {
             timing: Timing::default(),
             limits,
             flow: Flow::default(),
+            votes: true,
         };
         let seed = Seed::new(self.seed).child("boot", node * 1000 + durable.boot.value());
         let state_machine = Recorded::new(KeyValue::default(), true);
@@ -158,7 +159,7 @@ impl World {
                     let outcome = Outcome::Failed { reason: reason.to_string() };
                     self.history.end(ticket(id), self.last_request, outcome);
                 }
-                Output::Reply { .. } | Output::Event(_) => {}
+                Output::Dial(_) | Output::HangUp(_) | Output::Reply { .. } | Output::Event(_) => {}
             }
         }
         slot.node.assert_invariants();

@@ -28,7 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
-use crate::id::{NodeId, RequestId};
+use crate::id::{NodeId, PeerName, RequestId};
 use crate::machine::Machine;
 use crate::node::{Caller, Event, Halt, Input, Message, Node, Output, Peer, Reply, Request};
 use crate::state_machine::StateMachine;
@@ -54,6 +54,12 @@ pub trait Transport {
     ///
     /// [`Dropped`] if it is certain that the message will not arrive.
     fn send(&mut self, to: &Peer, message: Message) -> Result<(), Dropped>;
+
+    /// Keeps a connection to this address, and says [`Input::Link`] whenever it comes up or goes down.
+    fn dial(&mut self, name: PeerName);
+
+    /// Gives up the connection to this address.
+    fn hang_up(&mut self, name: &PeerName);
 
     /// Says goodbye and gives back what the system lent, such as a port. Called once, at the end.
     fn close(&mut self) -> impl Future<Output = ()> + Send {
@@ -293,6 +299,8 @@ where
                         undelivered.push(node);
                     }
                 }
+                Output::Dial(name) => self.transport.dial(name),
+                Output::HangUp(name) => self.transport.hang_up(&name),
                 Output::Reply { id, reply } => {
                     if let Some(reply_to) = self.callers.remove(&id) {
                         reply_to(reply);
@@ -336,6 +344,8 @@ fn log_event(event: &Event) {
             );
         }
         Event::Halted { reason } => tracing::error!("the node has halted: {reason}"),
-        Event::Formed { .. } | Event::Standing(_) => tracing::debug!(?event),
+        Event::Formed { .. } | Event::Standing(_) | Event::Membership(_) | Event::TakenIn => {
+            tracing::debug!(?event);
+        }
     }
 }

@@ -21,13 +21,13 @@ use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::storage::{Owner, Storage, StorageError};
-use crate::id::{LogIndex, NodeId};
+use crate::id::LogIndex;
 use crate::node::{Durable, WriteBatch};
-use crate::raft::{Entry, Position, Snapshot};
+use crate::raft::{Entry, Membership, Position, Snapshot};
 use crate::wire::codec;
 
 /// The format that this build writes and reads.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// The memory that redb may use as a cache. The log is in memory anyway, so little is needed.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -41,7 +41,7 @@ const PART_BYTES: usize = 256 * 1024;
 #[derive(serde::Deserialize, serde::Serialize)]
 struct Named {
     at: Position,
-    voters: Vec<NodeId>,
+    membership: Membership,
     length: u64,
     checksum: u64,
 }
@@ -50,7 +50,7 @@ impl Named {
     fn of(snapshot: &Snapshot) -> Named {
         let length = u64::try_from(snapshot.state.len()).unwrap_or(u64::MAX);
         let checksum = xxh3_64(&snapshot.state);
-        Named { at: snapshot.at, voters: snapshot.voters.clone(), length, checksum }
+        Named { at: snapshot.at, membership: snapshot.membership.clone(), length, checksum }
     }
 }
 
@@ -329,7 +329,7 @@ impl RedbStorage {
             let (_, part) = part.map_err(|error| self.failed(error))?;
             state.extend_from_slice(part.value());
         }
-        let snapshot = Snapshot { at: named.at, voters: named.voters.clone(), state: state.freeze() };
+        let snapshot = Snapshot { at: named.at, membership: named.membership.clone(), state: state.freeze() };
         let found = Named::of(&snapshot);
         if (found.length, found.checksum) != (named.length, named.checksum) {
             let reason = format!(

@@ -14,11 +14,14 @@
 //! # The idea
 //!
 //! A node's id comes from its certificate, so a node knows the whole voter set when every listed
-//! address has been identified. Then three standings, each durable before anybody hears of it:
+//! address has been identified. Nodes tell each other which set that gives, and each step is durable before
+//! anybody hears of it:
 //!
 //! ```text
-//!   Fresh ──all peers heard, none formed──► Pledged(voters) ──all pledged the same──► Formed(voters)
-//!                                               └─────────one peer Formed the same──────┘
+//!   Fresh ──all peers name the same voters──► Pledged(voters) ──all pledged the same──► Formed(voters)
+//!     │                                           └─────────one peer Formed the same──────┘
+//!     └──a peer belongs to a cluster without us──► Joining ──taken in, and a snapshot saved──► Joined
+//!   Damaged ──a peer belongs to a cluster─────────────┘
 //! ```
 //!
 //! A node forms only when all voters have pledged the same set, so whoever is *formed* knows that
@@ -30,93 +33,49 @@
 //!
 //! # Reading
 //!
-//! The rules are in `Formation::assess`, one `match`. What it does not do: a node that is *not* among
-//! the voters of the cluster it meets is told so; joining an existing cluster is another protocol.
+//! The rules are in `Formation::assess`, one `match`. What it does not do: how a cluster takes in a node that is
+//! `Joining` is told in `node/join.rs`; this machine only keeps its standing.
+
+mod refusal;
+mod standing;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{NodeId, PeerName};
+use crate::id::{NodeId, PeerName, Token};
 use crate::machine::Machine;
 use crate::rng::{Seed, Stream};
 use crate::time::Instant;
+
+pub use self::refusal::Refusal;
+pub use self::standing::{Standing, VoterSet};
 
 /// The shortest time between two greetings to a peer.
 const GREETING_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// The longest time between two greetings to a peer.
 const GREETING_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
-/// The founding members of a cluster: not empty, ascending, without duplicates.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(try_from = "Vec<NodeId>", into = "Vec<NodeId>")]
-pub struct VoterSet(Vec<NodeId>);
-
-impl VoterSet {
-    /// Makes a voter set; `None` if there are no voters.
-    #[must_use]
-    pub fn new(voters: BTreeSet<NodeId>) -> Option<VoterSet> {
-        if voters.is_empty() { None } else { Some(VoterSet(voters.into_iter().collect())) }
-    }
-
-    /// Tells whether `node` is one of the voters.
-    #[must_use]
-    pub fn contains(&self, node: NodeId) -> bool {
-        self.0.binary_search(&node).is_ok()
-    }
-
-    /// Lists the voters, ascending.
-    #[must_use]
-    pub fn voters(&self) -> &[NodeId] {
-        &self.0
-    }
-}
-
-impl TryFrom<Vec<NodeId>> for VoterSet {
-    type Error = &'static str;
-
-    fn try_from(voters: Vec<NodeId>) -> Result<VoterSet, &'static str> {
-        let ascending = voters.windows(2).all(|pair| pair[0] < pair[1]);
-        if voters.is_empty() || !ascending {
-            return Err("a voter set is ascending and not empty");
-        }
-        Ok(VoterSet(voters))
-    }
-}
-
-impl From<VoterSet> for Vec<NodeId> {
-    fn from(set: VoterSet) -> Vec<NodeId> {
-        set.0
-    }
-}
-
-impl core::fmt::Display for VoterSet {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let voters: Vec<String> = self.0.iter().map(NodeId::to_string).collect();
-        write!(f, "{{{}}}", voters.join(", "))
-    }
-}
-
-/// How far a node has come. Durable before it is told to anybody.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Standing {
-    /// It belongs to no cluster, and never promised to.
-    #[default]
-    Fresh,
-    /// It will belong to this cluster or to none.
-    Pledged(VoterSet),
-    /// It belongs to this cluster.
-    Formed(VoterSet),
-}
-
 /// What nodes say to each other before they are a cluster, and to latecomers after.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Message {
-    /// "This is how far I am. And you?"
-    Greeting(Standing),
+    /// "This is how far I am, and where you reach me. And you?"
+    Greeting {
+        /// How far.
+        standing: Standing,
+        /// The voters that its list of peers gives, once it knows all of them.
+        names: Option<VoterSet>,
+        /// Where to answer.
+        address: PeerName,
+    },
     /// "This is how far I am."
-    Answer(Standing),
+    Answer {
+        /// How far.
+        standing: Standing,
+        /// The voters that its list of peers gives, once it knows all of them.
+        names: Option<VoterSet>,
+    },
 }
 
 /// Whom a message is for.
@@ -126,71 +85,6 @@ pub enum Addressee {
     Address(PeerName),
     /// A node that spoke to us.
     Node(NodeId),
-}
-
-/// Why a node cannot become part of a cluster as things are. It keeps trying: an operator can repair
-/// the other side while this one runs, but this side needs a restart with what is right.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// Two of the listed addresses lead to the same node; list each peer once.
-    #[error("the peers {first} and {second} are the same node, {node}: list each peer once")]
-    SamePeerTwice {
-        /// One address.
-        first: PeerName,
-        /// The other.
-        second: PeerName,
-        /// The node that answers at both.
-        node: NodeId,
-    },
-    /// One of the listed addresses is our own; list the other nodes only.
-    #[error("the peer {name} is this node itself, {node}: list the other nodes only")]
-    PeerIsSelf {
-        /// The address.
-        name: PeerName,
-        /// This node.
-        node: NodeId,
-    },
-    /// A peer's file lists other nodes than ours.
-    #[error(
-        "node {peer} would form a cluster of the voters {theirs}, this node one of {ours}: make the lists of peers the same on all nodes"
-    )]
-    OtherVoters {
-        /// Who disagrees.
-        peer: NodeId,
-        /// What it pledged or formed.
-        theirs: VoterSet,
-        /// What this node's file says.
-        ours: VoterSet,
-    },
-    /// The list of peers changed after the pledge; put it back, or empty the data folder.
-    #[error(
-        "this node pledged itself to the voters {pledged}, but its peers are now {found}: restore the list of peers, or start with an empty data folder"
-    )]
-    PledgedToOthers {
-        /// The durable pledge.
-        pledged: VoterSet,
-        /// What the list of peers gives now.
-        found: VoterSet,
-    },
-    /// This node's disk was emptied. Under its old id it could break promises that it has forgotten.
-    #[error(
-        "node {peer} belongs to a formed cluster of {theirs} which counts this node as a voter, but this node's data folder is empty: restore the folder, or give the node a new id"
-    )]
-    DiskWiped {
-        /// Who says so.
-        peer: NodeId,
-        /// The cluster.
-        theirs: VoterSet,
-    },
-    /// The cluster exists without this node.
-    #[error("node {peer} belongs to a formed cluster of {theirs}, of which this node is no voter")]
-    NotAVoter {
-        /// Who says so.
-        peer: NodeId,
-        /// The cluster.
-        theirs: VoterSet,
-    },
 }
 
 /// What the machine is told.
@@ -212,6 +106,12 @@ pub enum Input {
     },
     /// The last [`Output::Record`] is durable.
     Recorded,
+    /// The cluster that this node was `Joining` has taken it in.
+    TakenIn,
+    /// Its cluster has put this node out.
+    PutOut,
+    /// The cluster that this node was `Joining` says why it does not take it in.
+    Refused(Refusal),
 }
 
 /// What the machine asks for.
@@ -234,27 +134,31 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Formation {
     id: NodeId,
+    address: PeerName,
     peers: BTreeSet<PeerName>,
     /// Durable.
     standing: Standing,
     /// On its way to the disk.
     recording: Option<Standing>,
     identified: BTreeMap<PeerName, NodeId>,
-    /// What the identified peers said last.
-    heard: BTreeMap<NodeId, Standing>,
+    /// What the identified peers said last: how far they are, and which voters they name.
+    heard: BTreeMap<NodeId, (Standing, Option<VoterSet>)>,
     refusal: Option<Refusal>,
     now: Instant,
     greet_at: Instant,
     greeting_interval: Duration,
     jitter: Stream,
+    tokens: Stream,
     outputs: VecDeque<Output>,
 }
 
 impl Formation {
-    /// Starts from the durable `standing`; `peers` are the addresses of all other founding members.
+    /// Starts from the durable `standing`; `address` is where others reach this node, and `peers` are the
+    /// addresses of all other founding members, or of some members of a cluster that exists.
     #[must_use]
     pub fn start(
         id: NodeId,
+        address: PeerName,
         peers: BTreeSet<PeerName>,
         standing: Standing,
         seed: Seed,
@@ -262,6 +166,7 @@ impl Formation {
     ) -> Formation {
         let mut formation = Formation {
             id,
+            address,
             peers,
             standing,
             recording: None,
@@ -272,6 +177,7 @@ impl Formation {
             greet_at: now,
             greeting_interval: GREETING_INTERVAL_MIN,
             jitter: seed.stream("formation greeting", 0),
+            tokens: seed.stream("formation token", 0),
             outputs: VecDeque::new(),
         };
         formation.advance();
@@ -299,7 +205,8 @@ impl Formation {
         assert!(self.identified.keys().all(|name| self.peers.contains(name)), "only listed peers count");
         if let Some(recording) = &self.recording {
             assert_ne!(recording, &Standing::Fresh, "a pledge is never taken back");
-            assert!(!matches!(self.standing, Standing::Formed(_)), "a formed cluster stays as it is");
+            let stays = self.standing.cluster().is_none() || *recording == Standing::Removed;
+            assert!(stays, "a cluster is left only for good");
         }
     }
 
@@ -309,28 +216,49 @@ impl Formation {
             return;
         }
         match self.assess() {
-            Ok(Some(next)) => {
-                self.recording = Some(next.clone());
-                self.outputs.push_back(Output::Record(next));
-                self.refusal = None;
-            }
+            Ok(Some(next)) => self.record(next),
+            // What a cluster says to whom it does not take in stands until it says something else.
+            Ok(None) if matches!(self.standing, Standing::Joining { .. }) => {}
             Ok(None) => self.refusal = None,
-            Err(refusal) => {
-                if self.refusal.as_ref() != Some(&refusal) {
-                    self.refusal = Some(refusal.clone());
-                    self.outputs.push_back(Output::Refused(refusal));
-                }
-            }
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    fn record(&mut self, next: Standing) {
+        self.recording = Some(next.clone());
+        self.outputs.push_back(Output::Record(next));
+        self.refusal = None;
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        if self.refusal.as_ref() != Some(&refusal) {
+            self.refusal = Some(refusal.clone());
+            self.outputs.push_back(Output::Refused(refusal));
         }
     }
 
     /// The rules: what the next standing is, if there is one yet.
-    fn assess(&self) -> Result<Option<Standing>, Refusal> {
+    fn assess(&mut self) -> Result<Option<Standing>, Refusal> {
+        if self.standing.cluster().is_some()
+            || matches!(self.standing, Standing::Joining { .. } | Standing::Removed)
+        {
+            return Ok(None);
+        }
         let founders = self.founders()?;
         match (&self.standing, founders) {
-            (Standing::Formed(_), _) => Ok(None),
+            (Standing::Damaged, _) => {
+                let cluster = self.cluster_of_peers().map(|(_, cluster)| cluster);
+                let cluster = cluster.ok_or(Refusal::Damaged)?;
+                Ok(Some(Standing::Joining { cluster, token: self.draw_token(), repairs: true }))
+            }
             (Standing::Fresh, founders) => {
-                self.refuse_if_wiped()?;
+                if let Some((peer, cluster)) = self.cluster_of_peers() {
+                    // It knows that each of its founders once had a durable pledge; we have none.
+                    if cluster.contains(self.id) {
+                        return Err(Refusal::DiskWiped { peer, theirs: cluster });
+                    }
+                    return Ok(Some(Standing::Joining { cluster, token: self.draw_token(), repairs: false }));
+                }
                 let Some(founders) = founders else { return Ok(None) };
                 let agreed = self.is_unopposed(&founders)?;
                 Ok(agreed.then_some(Standing::Pledged(founders)))
@@ -341,6 +269,10 @@ impl Formation {
             (Standing::Pledged(pledged), _) => {
                 Ok(self.is_agreed(pledged)?.then(|| Standing::Formed(pledged.clone())))
             }
+            (
+                Standing::Formed(_) | Standing::Joined { .. } | Standing::Joining { .. } | Standing::Removed,
+                _,
+            ) => Ok(None),
         }
     }
 
@@ -365,71 +297,91 @@ impl Formation {
         Ok(VoterSet::new(names.into_keys().chain([self.id]).collect()))
     }
 
-    /// A formed cluster knows that each of its voters once had a durable pledge; we have none.
-    fn refuse_if_wiped(&self) -> Result<(), Refusal> {
-        for (peer, standing) in &self.heard {
-            let Standing::Formed(theirs) = standing else { continue };
-            let (peer, theirs) = (*peer, theirs.clone());
-            return Err(if theirs.contains(self.id) {
-                Refusal::DiskWiped { peer, theirs }
-            } else {
-                Refusal::NotAVoter { peer, theirs }
-            });
-        }
-        Ok(())
+    /// A listed peer that belongs to a cluster, and that cluster.
+    fn cluster_of_peers(&self) -> Option<(NodeId, VoterSet)> {
+        let mut peers = self.heard.iter();
+        peers.find_map(|(peer, (standing, _))| Some((*peer, standing.cluster()?.clone())))
     }
 
-    /// Tells whether all other founders have been heard, and none has pledged itself to others.
+    /// Never 0, which is the founders'.
+    fn draw_token(&mut self) -> Token {
+        Token::new(self.tokens.draw() | 1)
+    }
+
+    /// Tells whether all other founders name the same voters, or have pledged themselves to them.
     fn is_unopposed(&self, ours: &VoterSet) -> Result<bool, Refusal> {
-        for (peer, standing) in &self.heard {
-            match standing {
-                Standing::Pledged(theirs) | Standing::Formed(theirs) if theirs != ours => {
+        let mut agreed = BTreeSet::from([self.id]);
+        for (peer, (standing, names)) in &self.heard {
+            let theirs = match standing {
+                Standing::Pledged(theirs) => Some(theirs),
+                Standing::Fresh => names.as_ref(),
+                // It has a past, and founds nothing.
+                Standing::Formed(_)
+                | Standing::Joining { .. }
+                | Standing::Joined { .. }
+                | Standing::Damaged
+                | Standing::Removed => None,
+            };
+            match theirs {
+                Some(theirs) if theirs == ours => {
+                    agreed.insert(*peer);
+                }
+                Some(theirs) => {
                     let (theirs, ours) = (theirs.clone(), ours.clone());
                     return Err(Refusal::OtherVoters { peer: *peer, theirs, ours });
                 }
-                Standing::Fresh | Standing::Pledged(_) | Standing::Formed(_) => {}
+                None => {}
             }
         }
-        Ok(ours.voters().iter().all(|voter| *voter == self.id || self.heard.contains_key(voter)))
+        Ok(ours.voters().iter().all(|voter| agreed.contains(voter)))
     }
 
     /// Tells whether all founders are known to have pledged the same set as we.
     fn is_agreed(&self, ours: &VoterSet) -> Result<bool, Refusal> {
         let mut pledged = BTreeSet::from([self.id]);
-        for (peer, standing) in &self.heard {
+        for (peer, (standing, _)) in &self.heard {
             match standing {
-                Standing::Formed(theirs) if theirs == ours => return Ok(true),
+                Standing::Formed(theirs) | Standing::Joined { cluster: theirs, .. } if theirs == ours => {
+                    return Ok(true);
+                }
                 Standing::Pledged(theirs) if theirs == ours => {
                     pledged.insert(*peer);
                 }
-                Standing::Formed(theirs) | Standing::Pledged(theirs) => {
+                Standing::Formed(theirs)
+                | Standing::Joined { cluster: theirs, .. }
+                | Standing::Pledged(theirs) => {
                     let (theirs, ours) = (theirs.clone(), ours.clone());
                     return Err(Refusal::OtherVoters { peer: *peer, theirs, ours });
                 }
-                Standing::Fresh => {}
+                Standing::Fresh | Standing::Joining { .. } | Standing::Damaged | Standing::Removed => {}
             }
         }
         Ok(ours.voters().iter().all(|voter| pledged.contains(voter)))
     }
 
     fn handle_message(&mut self, from: NodeId, message: Message) {
-        let standing = match message {
-            Message::Greeting(standing) => {
-                let answer = Message::Answer(self.standing.clone());
+        let said = match message {
+            Message::Greeting { standing, names, .. } => {
+                let answer = Message::Answer { standing: self.standing.clone(), names: self.names() };
                 self.outputs.push_back(Output::Send { to: Addressee::Node(from), message: answer });
-                standing
+                (standing, names)
             }
-            Message::Answer(standing) => standing,
+            Message::Answer { standing, names } => (standing, names),
         };
         // Only those whom the list names have a say, so `heard` is bounded by that list.
         if self.identified.values().any(|node| *node == from) {
-            self.heard.insert(from, standing);
+            self.heard.insert(from, said);
         }
+    }
+
+    fn names(&self) -> Option<VoterSet> {
+        self.founders().ok().flatten()
     }
 
     fn greet(&mut self) {
         for name in &self.peers {
-            let message = Message::Greeting(self.standing.clone());
+            let (standing, names, address) = (self.standing.clone(), self.names(), self.address.clone());
+            let message = Message::Greeting { standing, names, address };
             self.outputs.push_back(Output::Send { to: Addressee::Address(name.clone()), message });
         }
         let interval = u64::try_from(self.greeting_interval.as_nanos()).unwrap_or(u64::MAX);
@@ -459,6 +411,22 @@ impl Machine for Formation {
                 }
             }
             Input::Message { from, message } => self.handle_message(from, message),
+            Input::TakenIn => {
+                if let (None, Standing::Joining { cluster, token, .. }) = (&self.recording, &self.standing) {
+                    let (cluster, token) = (cluster.clone(), *token);
+                    self.record(Standing::Joined { cluster, token });
+                }
+            }
+            Input::PutOut => {
+                if self.recording.is_none() && self.standing.cluster().is_some() {
+                    self.record(Standing::Removed);
+                }
+            }
+            Input::Refused(refusal) => {
+                if matches!(self.standing, Standing::Joining { .. }) {
+                    self.refuse(refusal);
+                }
+            }
             Input::Recorded => {
                 if let Some(recorded) = self.recording.take() {
                     self.standing = recorded;
@@ -482,7 +450,9 @@ impl Machine for Formation {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let is_done = matches!(self.standing, Standing::Formed(_)) || self.peers.is_empty();
+        let is_done = self.standing.cluster().is_some()
+            || matches!(self.standing, Standing::Joining { .. } | Standing::Removed)
+            || self.peers.is_empty();
         if is_done { None } else { Some(self.greet_at) }
     }
 }

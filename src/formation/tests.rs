@@ -15,7 +15,14 @@ fn set(ids: &[u64]) -> VoterSet {
 }
 
 fn start(standing: Standing) -> Formation {
-    Formation::start(node(1), BTreeSet::from([peer(2), peer(3)]), standing, Seed::new(1), Instant::ORIGIN)
+    Formation::start(
+        node(1),
+        peer(1),
+        BTreeSet::from([peer(2), peer(3)]),
+        standing,
+        Seed::new(1),
+        Instant::ORIGIN,
+    )
 }
 
 fn handle(machine: &mut Formation, input: Input) -> Vec<Output> {
@@ -28,8 +35,10 @@ fn identify(machine: &mut Formation, at: u64, id: u64) -> Vec<Output> {
     handle(machine, Input::Identified { name: peer(at), node: node(id) })
 }
 
+/// A fresh peer names the voters 1, 2 and 3.
 fn hear(machine: &mut Formation, from: u64, standing: Standing) -> Vec<Output> {
-    handle(machine, Input::Message { from: node(from), message: Message::Answer(standing) })
+    let names = (standing == Standing::Fresh).then(|| set(&[1, 2, 3]));
+    handle(machine, Input::Message { from: node(from), message: Message::Answer { standing, names } })
 }
 
 #[test]
@@ -71,8 +80,13 @@ fn a_pledge_is_told_only_when_it_is_durable() {
     identify(&mut machine, 3, 3);
     hear(&mut machine, 2, Standing::Fresh);
     hear(&mut machine, 3, Standing::Fresh);
-    let greeting = Input::Message { from: node(2), message: Message::Greeting(Standing::Fresh) };
-    let answer = |standing| Output::Send { to: Addressee::Node(node(2)), message: Message::Answer(standing) };
+    let names = Some(set(&[1, 2, 3]));
+    let message = Message::Greeting { standing: Standing::Fresh, names: names.clone(), address: peer(2) };
+    let greeting = Input::Message { from: node(2), message };
+    let answer = |standing| {
+        let message = Message::Answer { standing, names: names.clone() };
+        Output::Send { to: Addressee::Node(node(2)), message }
+    };
     assert_eq!(handle(&mut machine, greeting.clone()), [answer(Standing::Fresh)]);
     assert_eq!(handle(&mut machine, Input::Recorded), []);
     assert_eq!(handle(&mut machine, greeting), [answer(Standing::Pledged(set(&[1, 2, 3])))]);
@@ -122,12 +136,78 @@ fn a_fresh_node_that_a_formed_cluster_counts_as_voter_was_wiped() {
 }
 
 #[test]
-fn a_fresh_node_outside_a_formed_cluster_is_told_so() {
+fn a_node_does_not_pledge_before_every_peer_names_the_same_voters() {
     let mut machine = start(Standing::Fresh);
     identify(&mut machine, 2, 2);
-    let theirs = set(&[2, 3, 4]);
-    let refused = hear(&mut machine, 2, Standing::Formed(theirs.clone()));
-    assert_eq!(refused, [Output::Refused(Refusal::NotAVoter { peer: node(2), theirs })]);
+    identify(&mut machine, 3, 3);
+    hear(&mut machine, 2, Standing::Fresh);
+    let say = |names| Input::Message {
+        from: node(3),
+        message: Message::Answer { standing: Standing::Fresh, names },
+    };
+    assert_eq!(handle(&mut machine, say(None)), [], "it does not know its peers yet");
+    let (theirs, ours) = (set(&[3, 4]), set(&[1, 2, 3]));
+    let refusal = Refusal::OtherVoters { peer: node(3), theirs: theirs.clone(), ours };
+    assert_eq!(handle(&mut machine, say(Some(theirs))), [Output::Refused(refusal)]);
+    let pledge = Output::Record(Standing::Pledged(set(&[1, 2, 3])));
+    assert_eq!(hear(&mut machine, 3, Standing::Fresh), [pledge]);
+}
+
+/// The one record among the outputs, and the token in it.
+fn joining(outputs: &[Output]) -> (Standing, Token) {
+    let [Output::Record(standing @ Standing::Joining { token, .. })] = outputs else { panic!("{outputs:?}") };
+    (standing.clone(), *token)
+}
+
+#[test]
+fn a_fresh_node_that_meets_a_cluster_joins_it_under_a_token_of_its_own() {
+    let mut machine = start(Standing::Fresh);
+    identify(&mut machine, 2, 2);
+    let cluster = set(&[2, 3, 4]);
+    let (standing, token) = joining(&hear(&mut machine, 2, Standing::Formed(cluster.clone())));
+    assert_eq!(standing, Standing::Joining { cluster: cluster.clone(), token, repairs: false });
+    assert_ne!(token, Token::default(), "that one is the founders'");
+    assert_eq!(handle(&mut machine, Input::Recorded), []);
+    assert_eq!(machine.deadline(), None, "joining is another protocol");
+    let joined = Output::Record(Standing::Joined { cluster, token });
+    assert_eq!(handle(&mut machine, Input::TakenIn), [joined]);
+    handle(&mut machine, Input::Recorded);
+    assert_eq!(handle(&mut machine, Input::PutOut), [Output::Record(Standing::Removed)]);
+}
+
+#[test]
+fn a_damaged_node_founds_nothing_and_may_only_be_taken_in_again() {
+    let mut machine = start(Standing::Damaged);
+    assert_eq!(machine.poll(), Some(Output::Refused(Refusal::Damaged)));
+    identify(&mut machine, 2, 2);
+    identify(&mut machine, 3, 3);
+    hear(&mut machine, 2, Standing::Fresh);
+    assert_eq!(hear(&mut machine, 3, Standing::Damaged), []);
+    let cluster = set(&[1, 2, 3]);
+    let (standing, token) = joining(&hear(&mut machine, 2, Standing::Formed(cluster.clone())));
+    assert_eq!(standing, Standing::Joining { cluster, token, repairs: true });
+}
+
+#[test]
+fn a_peer_with_a_past_is_no_founder() {
+    for past in [Standing::Damaged, Standing::Removed] {
+        let mut machine = start(Standing::Fresh);
+        identify(&mut machine, 2, 2);
+        identify(&mut machine, 3, 3);
+        hear(&mut machine, 2, Standing::Fresh);
+        assert_eq!(hear(&mut machine, 3, past), []);
+    }
+}
+
+#[test]
+fn why_a_cluster_takes_nobody_in_is_said_once() {
+    let standing = Standing::Joining { cluster: set(&[2, 3]), token: Token::new(7), repairs: false };
+    let mut machine = start(standing);
+    let refusal = Refusal::WasRemoved { peer: node(2) };
+    let refused = Input::Refused(refusal.clone());
+    assert_eq!(handle(&mut machine, refused.clone()), [Output::Refused(refusal.clone())]);
+    assert_eq!(handle(&mut machine, refused), []);
+    assert_eq!(machine.refusal(), Some(&refusal));
 }
 
 #[test]
@@ -159,7 +239,7 @@ fn strangers_have_no_say() {
 #[test]
 fn a_node_without_peers_forms_alone() {
     let mut machine =
-        Formation::start(node(1), BTreeSet::new(), Standing::Fresh, Seed::new(1), Instant::ORIGIN);
+        Formation::start(node(1), peer(1), BTreeSet::new(), Standing::Fresh, Seed::new(1), Instant::ORIGIN);
     assert_eq!(machine.poll(), Some(Output::Record(Standing::Pledged(set(&[1])))));
     assert_eq!(handle(&mut machine, Input::Recorded), [Output::Record(Standing::Formed(set(&[1])))]);
     assert_eq!(handle(&mut machine, Input::Recorded), []);

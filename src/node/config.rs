@@ -1,5 +1,6 @@
 //! What a node must know before it starts.
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 
 use crate::id::{NodeId, PeerName};
@@ -12,7 +13,7 @@ pub struct Config {
     pub id: NodeId,
     /// Where others reach it.
     pub address: PeerName,
-    /// The addresses of all other founding members.
+    /// The addresses of all other founding members; of a node that joins, those of some members.
     pub peers: BTreeSet<PeerName>,
     /// Elections and heartbeats.
     pub timing: Timing,
@@ -20,6 +21,9 @@ pub struct Config {
     pub limits: Limits,
     /// What it sends at a time while it leads.
     pub flow: Flow,
+    /// Whether a node that joins is to decide as soon as it has caught up. One that is not stands by: an operator
+    /// can promote it, and so does the leader when a voter was silent for [`Limits::replace_after`].
+    pub votes: bool,
 }
 
 /// Bounds on what one node takes upon itself.
@@ -44,6 +48,8 @@ pub struct Limits {
     pub snapshot_state_bytes_max: u64,
     /// The most bytes of committed entries in one reply. Beyond it, the reply holds fewer.
     pub entries_bytes_max: usize,
+    /// A voter that was silent for so long is replaced by a standby, if there is one. Zero: never.
+    pub replace_after: Duration,
 }
 
 impl Default for Limits {
@@ -58,6 +64,7 @@ impl Default for Limits {
             snapshot_part_bytes: 256 * 1024,
             snapshot_state_bytes_max: 4 * 1024 * 1024 * 1024,
             entries_bytes_max: 4 * 1024 * 1024,
+            replace_after: Duration::from_secs(15 * 60),
         }
     }
 }

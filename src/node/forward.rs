@@ -137,7 +137,11 @@ impl<S: StateMachine> Node<S> {
             | Reply::Expired
             | Reply::Rejected(_)
             | Reply::Unknown) => reply,
-            Reply::Answer { .. } | Reply::Status(_) | Reply::Entries(_) => self.unknown(),
+            Reply::Answer { .. }
+            | Reply::Status(_)
+            | Reply::Entries(_)
+            | Reply::Members(_)
+            | Reply::HandedOver { .. } => self.unknown(),
         };
         self.outputs.push_back(Output::Reply { id, reply });
     }

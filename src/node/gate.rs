@@ -116,13 +116,19 @@ impl Gate {
         None
     }
 
-    /// Puts a new standing into the open batch and, when the cluster forms, its birth.
+    /// Puts the standing that a node starts with into its first batch; nobody waits for it.
+    pub(super) fn begin_with(&mut self, standing: formation::Standing) {
+        self.open.standing = Some(standing);
+    }
+
+    /// Puts a new standing into the open batch and, when the node becomes a member, its first state.
     pub(super) fn record(&mut self, standing: formation::Standing, birth: Option<Persist>) {
         self.open.standing = Some(standing);
         self.open_waiting.standing = true;
         self.must_write = true;
         if let Some(birth) = birth {
             self.open.snapshot = birth.snapshot;
+            self.open_waiting.snapshot = true;
             self.open.hard_state = birth.hard_state;
         }
     }
@@ -198,6 +204,12 @@ impl Gate {
 pub(super) fn birth(snapshot: Snapshot) -> Persist {
     let hard_state = crate::raft::HardState { term: snapshot.at.term, vote: None, commit: snapshot.at.index };
     Persist { snapshot: Some(snapshot), hard_state: Some(hard_state), must_sync: true, ..Persist::default() }
+}
+
+/// Makes the first durable state of a node that is taken in.
+pub(super) fn first_of(first: &crate::raft::Recovered) -> Persist {
+    let (snapshot, hard_state) = (Some(first.snapshot.clone()), Some(first.hard_state));
+    Persist { snapshot, hard_state, must_sync: true, ..Persist::default() }
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::stats::Stats;
+use super::status::{Members, Status};
 use super::transfer::Transfer;
+use crate::directory::Listing;
 use crate::formation;
 use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term, WriteId};
-use crate::raft::{self, Entry, HardState, Indexes, Position, Refusal, Snapshot};
+use crate::raft::{self, ChangeError, Entry, HardState, Position, Refusal, Snapshot, Step};
 use crate::session::Proposal;
 
 /// What the node is told.
@@ -80,6 +81,10 @@ pub enum Output {
         /// What.
         message: Message,
     },
+    /// Keep a connection to this address, and say [`Input::Link`] whenever it comes up or goes down.
+    Dial(PeerName),
+    /// Give up the connection to this address.
+    HangUp(PeerName),
     /// Answer a request.
     Reply {
         /// Which one.
@@ -125,6 +130,44 @@ pub enum Message {
         /// The index; `None` if the node that was asked cannot say.
         index: Option<LogIndex>,
     },
+    /// Somebody says where and what it is, and wants to be where it belongs.
+    Announce {
+        /// Where it is, and which disk it has.
+        listing: Listing,
+        /// What it has of the cluster.
+        life: Life,
+    },
+    /// The answer to an `Announce`.
+    Notice(Notice),
+    /// "You were put out of the cluster."
+    Dismissed,
+}
+
+/// What a node that announces itself has of its cluster.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Life {
+    /// Its part of the log.
+    Member,
+    /// Nothing yet.
+    New,
+    /// Nothing any more: its disk was damaged.
+    Damaged,
+}
+
+/// What becomes of an announcement.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Notice {
+    /// Ask the leader.
+    Ask {
+        /// Who leads.
+        leader: NodeId,
+        /// Where to reach it.
+        address: PeerName,
+    },
+    /// The leader sees to it.
+    Noted,
+    /// The leader does not, and this is why.
+    Refused(formation::Refusal),
 }
 
 /// Names a question of one node to another, for ever.
@@ -158,9 +201,12 @@ impl Message {
             Message::Raft(message) => message,
             Message::Forward { .. } | Message::Forwarded { .. } => return Lane::Log,
             Message::Transfer(_) => return Lane::Snapshot,
-            Message::Formation(_) | Message::ReadIndex(_) | Message::ReadIndexAt { .. } => {
-                return Lane::Control;
-            }
+            Message::Formation(_)
+            | Message::ReadIndex(_)
+            | Message::ReadIndexAt { .. }
+            | Message::Announce { .. }
+            | Message::Notice(_)
+            | Message::Dismissed => return Lane::Control,
         };
         match &message.body {
             raft::Body::Append { .. }
@@ -238,6 +284,25 @@ pub enum Request {
         /// The most entries wanted.
         limit: u32,
     },
+    /// Who belongs to the cluster?
+    Members,
+    /// Add a node as a learner. Its disk must be empty, or still become so. For operators.
+    AddMember {
+        /// Its id; never used before.
+        node: NodeId,
+        /// Where others reach it.
+        address: PeerName,
+        /// Whether it is to decide as soon as it has caught up.
+        votes: bool,
+    },
+    /// Promote, demote or remove members, all at once; answered when it is committed. For operators; a node
+    /// may remove itself.
+    ChangeMembers(Vec<Step>),
+    /// Let another voter lead: this one, or the one that has most of the log. For operators.
+    HandOver {
+        /// Who is to lead.
+        to: Option<NodeId>,
+    },
 }
 
 /// The answer to a [`Request`].
@@ -274,6 +339,13 @@ pub enum Reply {
     Status(Box<Status>),
     /// Committed entries, without a gap; fewer than asked for if there are no more yet.
     Entries(Vec<Entry>),
+    /// The members.
+    Members(Box<Members>),
+    /// This node does not lead any more.
+    HandedOver {
+        /// Who does, if known already.
+        leader: Option<NodeId>,
+    },
 }
 
 /// Why a request was not carried out. Nothing was changed.
@@ -312,8 +384,23 @@ pub enum Rejection {
     #[error("no majority has confirmed the read in time")]
     Unconfirmed,
     /// Ask with an operator's certificate.
-    #[error("a client's certificate does not allow this; use an operator's")]
+    #[error("this certificate does not allow that; use an operator's")]
     Forbidden,
+    /// The membership cannot be changed like this.
+    #[error("{0}")]
+    Change(#[from] ChangeError),
+    /// Repair or start members first: with those that are up the cluster could not go on.
+    #[error("the members that are up are no majority before or after the change")]
+    NoMajority,
+    /// The leader hands over to another voter first; try again in a moment.
+    #[error("the node that is to go leads, and hands over first")]
+    HandingOver,
+    /// No other voter is up.
+    #[error("no other voter is up that could lead")]
+    NoSuccessor,
+    /// The other voter did not take over in time; this node leads on.
+    #[error("the other voter did not take over in time")]
+    StillLeads,
 }
 
 fn leader_hint(leader: &Option<NodeId>, address: &Option<PeerName>) -> String {
@@ -372,6 +459,10 @@ pub enum Event {
     FormationRefused(formation::Refusal),
     /// The node's part in consensus changed.
     Standing(raft::Standing),
+    /// The members changed.
+    Membership(raft::Membership),
+    /// The cluster has taken this node in.
+    TakenIn,
     /// A peer said what no correct peer can say: a promise has been broken somewhere.
     Alarm {
         /// Who said it.
@@ -395,6 +486,9 @@ pub enum Event {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Halt {
+    /// The cluster goes on without this node, for good. Its id is never used again.
+    #[error("this node was removed from its cluster; its id must not be used again")]
+    Removed,
     /// A snapshot could not be saved. Repair the disk, then start the node again.
     #[error("a snapshot could not be saved: {reason}")]
     SnapshotFailed {
@@ -409,53 +503,4 @@ pub enum Halt {
         /// What the disk said.
         reason: String,
     },
-}
-
-/// How a node is.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Status {
-    /// Its id.
-    pub node: NodeId,
-    /// Where others reach it.
-    pub address: PeerName,
-    /// How often it was started on this data folder.
-    pub boot: BootId,
-    /// How far it has come in forming its cluster.
-    pub formation: formation::Standing,
-    /// What stands in the way of that, if anything does.
-    pub refusal: Option<formation::Refusal>,
-    /// Its part in consensus, once the cluster has formed.
-    pub raft: Option<RaftStatus>,
-    /// Its listed peers.
-    pub peers: Vec<PeerStatus>,
-    /// What it has counted since it started.
-    pub stats: Stats,
-    /// Why it stopped, if it did.
-    pub halted: Option<Halt>,
-}
-
-/// A node's part in consensus.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct RaftStatus {
-    /// Its role.
-    pub role: raft::Role,
-    /// Its term.
-    pub term: Term,
-    /// The leader that it follows or is, if known.
-    pub leader: Option<NodeId>,
-    /// How far it has got.
-    pub indexes: Indexes,
-    /// The voters, ascending.
-    pub voters: Vec<NodeId>,
-}
-
-/// A listed peer, as this node sees it.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct PeerStatus {
-    /// The address in the list.
-    pub name: PeerName,
-    /// Who answered there last.
-    pub node: Option<NodeId>,
-    /// Whether it is connected, or why not.
-    pub state: LinkState,
 }

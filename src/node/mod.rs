@@ -18,17 +18,21 @@
 //! `route` is the switchboard: every output of a machine, and every message, passes through it. An edge
 //! that has to wait for something has a file of its own beside it, with what waits: `reads` (for a
 //! majority), `forward` (for the leader), `snapshots` (for building and saving), `transfer` (for the other
-//! side). `requests` says what callers may ask. Requests are collected and proposed together when the driver drains, so a burst of commands is one append.
+//! side), `join` (for a cluster), `members` (for learners to catch up). `links` says who is dialled, `requests` what callers may ask. Requests are collected and proposed together when the driver drains, so a burst of commands is one append.
 
 mod config;
 mod forward;
 mod gate;
 mod io;
+mod join;
+mod links;
+mod members;
 mod reads;
 mod requests;
 mod route;
 mod snapshots;
 mod stats;
+mod status;
 mod transfer;
 
 use core::fmt;
@@ -36,24 +40,29 @@ use std::collections::{BTreeMap, VecDeque};
 
 use self::forward::Forwards;
 use self::gate::Gate;
+use self::join::Presence;
+use self::links::Links;
+use self::members::Care;
 use self::reads::Reads;
 use self::snapshots::Work;
 use self::transfer::Transfers;
 use crate::formation::{self, Formation};
 use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term};
+use crate::ledger::Ledger;
 use crate::machine::Machine;
 use crate::raft::{self, Raft, Recovered, RecoveryError, Snapshot, TimingError};
 use crate::rng::Seed;
-use crate::session::{ClusterTime, Proposal, Sessions};
+use crate::session::{ClusterTime, Proposal};
 use crate::state_machine::{Frozen, RestoreError, StateMachine};
 use crate::time::Instant;
 
 pub use self::config::{Config, Limits};
 pub use self::io::{
-    CallId, Caller, Durable, Event, Halt, Input, Lane, LinkState, Message, Output, Peer, PeerStatus,
-    RaftStatus, Rejection, Reply, Request, Status, WriteBatch,
+    CallId, Caller, Durable, Event, Halt, Input, Lane, Life, LinkState, Message, Notice, Output, Peer,
+    Rejection, Reply, Request, WriteBatch,
 };
 pub use self::stats::Stats;
+pub use self::status::{MemberStatus, Members, Part, PeerStatus, RaftStatus, Status};
 pub use self::transfer::{Parcel, Transfer};
 
 /// Why a node does not start. Nothing was changed.
@@ -69,6 +78,11 @@ pub enum StartError {
         "the data folder contradicts itself: {0}; it has lost or changed what was synced: restore it from before the damage, or give this node a new id and an empty folder"
     )]
     Recovery(#[from] RecoveryError),
+    /// The cluster has put this node out; its folder is of no use any more.
+    #[error(
+        "this node was removed from its cluster: give it a new id, with a certificate for it, and an empty data folder"
+    )]
+    Removed,
     /// A formed cluster has no snapshot: part of the data folder is missing.
     #[error("the data folder says that the cluster has formed, but holds no snapshot: restore the folder")]
     SnapshotMissing,
@@ -86,15 +100,16 @@ pub struct Node<S> {
     formation: Formation,
     raft: Option<Raft>,
     state_machine: S,
-    /// Who may send what again; replicated like the state machine.
-    sessions: Sessions,
+    /// What is replicated beside the state machine.
+    ledger: Ledger,
     /// Since when this node leads, and what time it was in the log then.
     leads_since: Option<(Instant, ClusterTime)>,
     gate: Gate,
     /// When the write in flight was handed to the disk.
     write_began: Option<Instant>,
-    /// What the links to the listed peers last said.
-    links: BTreeMap<PeerName, (Option<NodeId>, LinkState)>,
+    links: Links,
+    presence: Presence,
+    care: Care,
     /// Proposals that wait for the next drain.
     queued: Vec<(RequestId, Proposal)>,
     /// Appended proposals by index, with the term they were appended in.
@@ -103,6 +118,10 @@ pub struct Node<S> {
     forwards: Forwards,
     /// The latest snapshot, once there is a cluster.
     snapshot: Option<Snapshot>,
+    /// Whether somebody needs a later one than that.
+    is_snapshot_wanted: bool,
+    /// What a node that is taken in begins with.
+    first: Option<Recovered>,
     /// The snapshot under way.
     work: Option<Work>,
     /// The part of that which somebody else is to do.
@@ -134,12 +153,16 @@ impl<S: StateMachine> Node<S> {
         now: Instant,
     ) -> Result<Node<S>, StartError> {
         config.timing.validate()?;
-        let boot = durable.boot.next();
-        let formed = matches!(durable.standing, formation::Standing::Formed(_));
+        let is_damaged = durable.standing == formation::Standing::Damaged;
+        let boot = if is_damaged { boot_after_damage(seed) } else { durable.boot.next() };
+        let is_member = durable.standing.cluster().is_some();
+        if durable.standing == formation::Standing::Removed {
+            return Err(StartError::Removed);
+        }
         let peers = config.peers.clone();
-        let formation = Formation::start(config.id, peers, durable.standing, seed, now);
-        let unseen = LinkState::Down { reason: "not yet connected".to_owned() };
-        let links = config.peers.iter().map(|name| (name.clone(), (None, unseen.clone()))).collect();
+        let formation =
+            Formation::start(config.id, config.address.clone(), peers, durable.standing, seed, now);
+        let links = Links::start(&config.peers);
         let mut node = Node {
             config,
             seed,
@@ -148,16 +171,20 @@ impl<S: StateMachine> Node<S> {
             formation,
             raft: None,
             state_machine,
-            sessions: Sessions::default(),
+            ledger: Ledger::default(),
             leads_since: None,
             gate: Gate::start(boot),
             write_began: None,
             links,
+            presence: Presence::default(),
+            care: Care::default(),
             queued: Vec::new(),
             appended: BTreeMap::new(),
             reads: Reads::default(),
             forwards: Forwards::start(),
             snapshot: None,
+            is_snapshot_wanted: false,
+            first: None,
             work: None,
             job: None,
             applied: LogIndex::default(),
@@ -167,12 +194,16 @@ impl<S: StateMachine> Node<S> {
             halted: None,
             outputs: VecDeque::new(),
         };
-        if formed {
+        if is_damaged {
+            node.gate.begin_with(formation::Standing::Damaged);
+        }
+        if is_member {
             let snapshot = durable.snapshot.ok_or(StartError::SnapshotMissing)?;
             node.resume(snapshot.clone())?;
             let (hard_state, entries) = (durable.hard_state, durable.entries);
             node.start_raft(Recovered { snapshot, hard_state, entries })?;
         }
+        node.place_has_changed();
         Ok(node)
     }
 
@@ -191,11 +222,6 @@ impl<S: StateMachine> Node<S> {
     /// Tells how the node is.
     #[must_use]
     pub fn status(&self) -> Status {
-        let peers = self.links.iter().map(|(name, (node, state))| PeerStatus {
-            name: name.clone(),
-            node: *node,
-            state: state.clone(),
-        });
         let refused = self.raft.as_ref().map(|raft| raft.refusals().clone()).unwrap_or_default();
         Status {
             node: self.config.id,
@@ -204,7 +230,7 @@ impl<S: StateMachine> Node<S> {
             formation: self.formation.standing().clone(),
             refusal: self.formation.refusal().cloned(),
             raft: self.raft.as_ref().map(raft_status),
-            peers: peers.collect(),
+            peers: self.links.status(),
             stats: Stats { refused, ..self.stats.clone() },
             halted: self.halted.clone(),
         }
@@ -238,7 +264,7 @@ impl<S: StateMachine> Node<S> {
         if let Some(raft) = &self.raft {
             raft.assert_invariants();
         }
-        let under_way = self.queued.len() + self.appended.len();
+        let under_way = self.proposals_under_way();
         assert!(under_way <= self.config.limits.proposals_max, "{under_way} proposals are under way");
     }
 
@@ -312,6 +338,9 @@ impl<S: StateMachine> Machine for Node<S> {
         self.expire_reads();
         self.expire_forwards();
         self.expire_transfers();
+        self.expire_guests();
+        self.announce_if_due();
+        self.care_if_due();
     }
 
     fn poll(&mut self) -> Option<Output> {
@@ -326,7 +355,14 @@ impl<S: StateMachine> Machine for Node<S> {
             return None;
         }
         let raft = self.raft.as_ref().and_then(Raft::deadline);
-        let waiting = [self.reads.deadline(), self.forwards.deadline(), self.transfers.deadline()];
+        let waiting = [
+            self.reads.deadline(),
+            self.forwards.deadline(),
+            self.transfers.deadline(),
+            self.links.deadline(),
+            self.presence.deadline(),
+            self.care.deadline(),
+        ];
         [self.formation.deadline(), raft].into_iter().chain(waiting).flatten().min()
     }
 }
@@ -339,9 +375,18 @@ impl<S> fmt::Debug for Node<S> {
     }
 }
 
+/// A node that has forgotten its boot numbers takes one that none of its lives before can have had: they name its
+/// reads and questions, for ever.
+fn boot_after_damage(seed: Seed) -> BootId {
+    BootId::new((seed.stream("boot after damage", 0).draw() >> 2) | (1 << 61))
+}
+
 fn raft_status(raft: &Raft) -> RaftStatus {
     let raft::Standing { role, term, leader } = raft.standing();
-    RaftStatus { role, term, leader, indexes: raft.indexes(), voters: raft.voters().to_vec() }
+    let membership = raft.membership();
+    let voters = membership.members().filter(|node| membership.is_voter(*node)).collect();
+    let learners = membership.learners().iter().copied().collect();
+    RaftStatus { role, term, leader, indexes: raft.indexes(), voters, learners }
 }
 
 #[cfg(test)]

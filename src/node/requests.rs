@@ -15,6 +15,16 @@ impl<S: StateMachine> Node<S> {
             Request::Propose(proposal) => return self.handle_proposal(id, proposal),
             Request::Query { query } => return self.handle_query(id, query),
             Request::QueryStale { query } => self.query_stale(&query),
+            Request::Members => match self.members() {
+                Some(members) => Reply::Members(Box::new(members)),
+                None => self.reject(Rejection::NotFormed),
+            },
+            Request::AddMember { .. } | Request::HandOver { .. } if from != Caller::Operator => {
+                self.reject(Rejection::Forbidden)
+            }
+            Request::AddMember { node, address, votes } => return self.add_member(id, node, address, votes),
+            Request::ChangeMembers(steps) => return self.change_members(id, from, steps),
+            Request::HandOver { to } => return self.request_hand_over(id, to),
             Request::Status => Reply::Status(Box::new(self.status())),
             Request::Entries { .. } if from == Caller::Client => self.reject(Rejection::Forbidden),
             Request::Entries { from, limit } => self.entries(from, limit),
@@ -54,10 +64,14 @@ impl<S: StateMachine> Node<S> {
         if standing.role != Role::Leader {
             return Err(self.not_leader());
         }
-        if self.queued.len() + self.appended.len() >= limits.proposals_max {
+        if self.proposals_under_way() >= limits.proposals_max {
             return Err(Rejection::Busy);
         }
         Ok(())
+    }
+
+    pub(super) fn proposals_under_way(&self) -> usize {
+        self.queued.len() + self.appended.len()
     }
 
     fn handle_query(&mut self, id: RequestId, query: Bytes) {
@@ -85,7 +99,7 @@ impl<S: StateMachine> Node<S> {
         let mut entries = raft.committed_entries(from, limit);
         let mut bytes = 0_usize;
         let fits = entries.iter().take_while(|entry| {
-            bytes = bytes.saturating_add(entry.command.len());
+            bytes = bytes.saturating_add(entry.length());
             bytes <= self.config.limits.entries_bytes_max
         });
         // At least one, or a reader would never get past a large entry.
@@ -110,11 +124,11 @@ impl<S: StateMachine> Node<S> {
         Rejection::NotLeader { leader, address }
     }
 
-    fn address_of(&self, wanted: NodeId) -> Option<PeerName> {
+    pub(super) fn address_of(&self, wanted: NodeId) -> Option<PeerName> {
         if wanted == self.config.id {
             return Some(self.config.address.clone());
         }
-        let mut links = self.links.iter();
-        links.find(|(_, (node, _))| *node == Some(wanted)).map(|(name, _)| name.clone())
+        let listed = self.ledger.directory().find(wanted).map(|listing| listing.address.clone());
+        listed.or_else(|| self.links.address_of(wanted).cloned())
     }
 }

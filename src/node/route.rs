@@ -4,12 +4,12 @@
 //! go on in the file that keeps what waits: `reads`, `forward`, `snapshots`, `transfer`.
 
 use super::gate::{self, Departure};
-use super::io::{Event, LinkState, Message, Output, Peer, Rejection, Reply};
+use super::io::{Event, Halt, LinkState, Message, Output, Peer, Rejection, Reply};
 use super::{Node, NodeId, PeerName};
 use crate::formation::{self, Addressee};
 use crate::id::{RequestId, WriteId};
 use crate::machine::Machine;
-use crate::raft::{self, Decline, Entry, Position, Recovered, Role};
+use crate::raft::{self, Content, Decline, Entry, Membership, Position, Recovered, Refusal, Role};
 use crate::session::{Applied, ClusterTime};
 use crate::state_machine::StateMachine;
 
@@ -70,9 +70,13 @@ impl<S: StateMachine> Node<S> {
             raft::Output::ReadAt { round, index } => self.confirm_reads(round, index),
             raft::Output::ReadLost { round } => self.lose_reads(round),
             raft::Output::Standing(standing) => self.note_standing(standing),
+            raft::Output::Membership(membership) => self.note_membership(membership),
             raft::Output::Refused { from, refusal } => {
                 if refusal.is_alarming() {
                     self.event(Event::Alarm { from, refusal });
+                }
+                if refusal == Refusal::Departed {
+                    self.dismiss(from);
                 }
             }
         }
@@ -80,24 +84,34 @@ impl<S: StateMachine> Node<S> {
 
     /// Link -> formation: a certificate tells who answers at an address.
     pub(super) fn handle_link(&mut self, name: PeerName, state: LinkState) {
-        let Some((node, last)) = self.links.get_mut(&name) else { return };
-        if let LinkState::Up { node: identified } = &state {
-            *node = Some(*identified);
-            let input = formation::Input::Identified { name, node: *identified };
-            self.formation.handle(self.now, input);
+        if !self.links.note(&name, state.clone()) {
+            return;
         }
-        *last = state;
+        if let LinkState::Up { node } = state {
+            self.formation.handle(self.now, formation::Input::Identified { name, node });
+            // Whoever answers there need not be dialled by another address.
+            self.update_links();
+        }
     }
 
     /// Message -> formation, raft, or what waits for it.
     pub(super) fn handle_message(&mut self, from: NodeId, message: Message) {
         match message {
             Message::Formation(message) => {
+                if let formation::Message::Greeting { address, .. } = &message {
+                    self.receive_guest(from, address);
+                }
                 self.formation.handle(self.now, formation::Input::Message { from, message });
             }
             Message::Raft(_) if self.raft.is_none() => self.stats.early += 1,
             Message::Raft(_) if self.is_stalled() => self.stats.stalled += 1,
-            Message::Raft(message) => self.handle_raft(raft::Input::Message { from, message }),
+            Message::Raft(message) => {
+                self.care.hear(from, self.now);
+                self.handle_raft(raft::Input::Message { from, message });
+            }
+            Message::Announce { listing, life } => self.handle_announce(from, listing, life),
+            Message::Notice(notice) => self.handle_notice(from, notice),
+            Message::Dismissed => self.handle_dismissed(from),
             Message::Forward { call, term, proposal } => self.forwarded_to_us(from, call, term, proposal),
             Message::Forwarded { call, reply } => self.forward_answered(from, call, *reply),
             Message::Transfer(message) => self.handle_transfer(from, message),
@@ -128,7 +142,7 @@ impl<S: StateMachine> Node<S> {
         }
         if released.standing {
             self.formation.handle(self.now, formation::Input::Recorded);
-            self.join_formed_cluster();
+            self.begin_membership();
         }
     }
 
@@ -136,22 +150,45 @@ impl<S: StateMachine> Node<S> {
     fn record_standing(&mut self, standing: formation::Standing) {
         let birth = match &standing {
             formation::Standing::Formed(voters) => Some(self.birth_record(voters)),
-            formation::Standing::Fresh | formation::Standing::Pledged(_) => None,
+            formation::Standing::Joined { .. } => self.first.as_ref().map(gate::first_of),
+            formation::Standing::Fresh
+            | formation::Standing::Pledged(_)
+            | formation::Standing::Joining { .. }
+            | formation::Standing::Damaged
+            | formation::Standing::Removed => None,
         };
         self.gate.record(standing, birth);
     }
 
-    /// Formation -> raft: the cluster exists durably, so consensus starts.
-    fn join_formed_cluster(&mut self) {
-        let formation::Standing::Formed(voters) = self.formation.standing() else { return };
-        let snapshot = self.birth_of(voters);
-        let voters = snapshot.voters.clone();
+    /// Formation -> raft: the node is a member, durably, so its part in consensus begins; or ends.
+    fn begin_membership(&mut self) {
+        match self.formation.standing() {
+            formation::Standing::Formed(voters) => {
+                let voters = voters.clone();
+                self.begin_consensus(self.birth_of(&voters));
+                self.event(Event::Formed { voters: voters.voters().to_vec() });
+            }
+            formation::Standing::Joined { .. } => {
+                if let Some(first) = self.first.take() {
+                    self.start_raft(first).expect("what a leader sent contradicts nothing");
+                    self.event(Event::TakenIn);
+                }
+            }
+            formation::Standing::Removed => self.halt(Halt::Removed),
+            formation::Standing::Fresh
+            | formation::Standing::Pledged(_)
+            | formation::Standing::Joining { .. }
+            | formation::Standing::Damaged => {}
+        }
+        self.place_has_changed();
+    }
+
+    fn begin_consensus(&mut self, snapshot: raft::Snapshot) {
         self.applied = snapshot.at.index;
         self.snapshot = Some(snapshot.clone());
         let hard_state = gate::birth(snapshot.clone()).hard_state.expect("a birth has a hard state");
         let recovered = Recovered { snapshot, hard_state, entries: Vec::new() };
         self.start_raft(recovered).expect("a newborn log contradicts nothing");
-        self.event(Event::Formed { voters });
     }
 
     /// Formation -> gate -> peers.
@@ -198,9 +235,9 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// What time it is in the log, by this leader's clock.
-    fn cluster_time(&self) -> ClusterTime {
+    pub(super) fn cluster_time(&self) -> ClusterTime {
         self.leads_since
-            .map_or(self.sessions.time(), |(since, time)| time.after(self.now.saturating_since(since)))
+            .map_or(self.ledger.time(), |(since, time)| time.after(self.now.saturating_since(since)))
     }
 
     /// Tells whether the disk has not answered for longer than any voter waits for a leader. Such a node
@@ -225,6 +262,7 @@ impl<S: StateMachine> Node<S> {
             let rejection = match reason {
                 Decline::NotLeader => self.not_leader(),
                 Decline::Busy => Rejection::Busy,
+                Decline::Change(error) => Rejection::Change(error),
             };
             let reply = self.reject(rejection);
             self.answer(*id, reply);
@@ -234,9 +272,10 @@ impl<S: StateMachine> Node<S> {
     /// Raft -> sessions -> state machine -> callers. An empty entry is a leader's own (Raft §8).
     fn apply_committed(&mut self, entries: Vec<Entry>) {
         let Some(last) = entries.last().map(|entry| entry.at.index) else { return };
-        for Entry { at, command } in entries {
-            self.applied_bytes += u64::try_from(command.len()).unwrap_or(u64::MAX);
-            let applied = (!command.is_empty()).then(|| self.apply(at, &command));
+        for entry in entries {
+            self.applied_bytes += u64::try_from(entry.length()).unwrap_or(u64::MAX);
+            let applied = self.apply_entry(&entry);
+            let at = entry.at;
             self.applied = at.index;
             let Some((term, id)) = self.appended.remove(&at.index) else { continue };
             let reply = match applied {
@@ -251,12 +290,23 @@ impl<S: StateMachine> Node<S> {
         self.consider_snapshot();
     }
 
+    fn apply_entry(&mut self, entry: &Entry) -> Option<Applied> {
+        match &entry.content {
+            Content::Change(change) => {
+                self.ledger.apply_change(change);
+                Some(Applied::Answered { at: entry.at, answer: bytes::Bytes::new(), is_new: false })
+            }
+            Content::Command(command) => (!command.is_empty()).then(|| self.apply(entry.at, command)),
+        }
+    }
+
     fn apply(&mut self, at: Position, entry: &[u8]) -> Applied {
         let state_machine = &mut self.state_machine;
-        let applied = self.sessions.apply(at, entry, |command| state_machine.apply(at.index, command));
+        let applied = self.ledger.apply(at, entry, |command| state_machine.apply(at.index, command));
         match &applied {
             Applied::Answered { is_new: true, .. } => self.stats.applied += 1,
             Applied::Answered { is_new: false, .. } => self.stats.repeated += 1,
+            Applied::Listed(..) => self.place_has_changed(),
             Applied::Opened(_) | Applied::Expired | Applied::Malformed => {}
         }
         applied
@@ -267,7 +317,7 @@ impl<S: StateMachine> Node<S> {
             Applied::Answered { at, answer, .. } => Reply::Done { at, answer },
             Applied::Opened(session) => Reply::Opened { session },
             Applied::Expired => Reply::Expired,
-            Applied::Malformed => self.unknown(),
+            Applied::Listed(..) | Applied::Malformed => self.unknown(),
         }
     }
 
@@ -277,13 +327,40 @@ impl<S: StateMachine> Node<S> {
         self.give_up_forwards();
         if standing.role == Role::Leader {
             self.stats.elections_won += 1;
-            self.leads_since = Some((self.now, self.sessions.time()));
+            self.leads_since = Some((self.now, self.ledger.time()));
         } else {
             self.leads_since = None;
             self.give_up_transfers();
             self.give_up_requests();
         }
+        self.begin_care();
+        self.note_new_leader();
+        self.consider_announcing();
         self.event(Event::Standing(standing));
+    }
+
+    /// Raft -> everything that depends on who is a member.
+    fn note_membership(&mut self, membership: Membership) {
+        let own = self.config.id;
+        if membership.removed().contains(&own) && !membership.contains(own) {
+            self.formation.handle(self.now, formation::Input::PutOut);
+        }
+        for node in membership.removed().iter().copied().filter(|node| !membership.contains(*node)) {
+            if self.links.address_of(node).is_some() {
+                self.tell(node, Message::Dismissed);
+            }
+        }
+        self.adjust_care();
+        self.place_has_changed();
+        self.event(Event::Membership(membership));
+    }
+
+    /// A node that was put out does not know it.
+    fn dismiss(&mut self, node: NodeId) {
+        let is_removed = |raft: &raft::Raft| raft.membership().removed().contains(&node);
+        if self.raft.as_ref().is_some_and(is_removed) {
+            self.tell(node, Message::Dismissed);
+        }
     }
 
     pub(super) fn give_up_requests(&mut self) {

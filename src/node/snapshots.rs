@@ -3,6 +3,7 @@
 //! ```text
 //!  applied far enough ─► BuildSnapshot ─► SnapshotBuilt ─► SaveSnapshot ─► SnapshotSaved ─► record, compact
 //!  received from the leader (transfer) ────────────────► SaveSnapshot ─► SnapshotSaved ─► restore, record
+//!  received before there is a membership (join) ───────► SaveSnapshot ─► SnapshotSaved ─► restore, TakenIn
 //! ```
 //!
 //! Building and saving go on beside everything else; one snapshot is under way at a time. The *record* in
@@ -12,16 +13,18 @@
 use super::Node;
 use super::gate;
 use super::io::{Event, Halt, Output};
+use crate::formation;
 use crate::id::{NodeId, Term};
-use crate::raft::{self, Position, Refusal, Snapshot};
-use crate::session::Sessions;
+use crate::ledger::Ledger;
+use crate::machine::Machine;
+use crate::raft::{self, HardState, Membership, Position, Recovered, Refusal, Snapshot};
 use crate::state_machine::{Frozen, StateMachine};
 
 /// The snapshot under way.
 #[derive(Debug)]
 pub(super) enum Work {
     /// The state at this place is being written down.
-    Building(Position),
+    Building(Position, Membership),
     /// A snapshot of our own is being saved.
     Saving(Snapshot),
     /// A snapshot that this leader sent in this term is being saved.
@@ -31,7 +34,7 @@ pub(super) enum Work {
 }
 
 impl<S: StateMachine> Node<S> {
-    /// Begins a snapshot once enough has been applied since the last one.
+    /// Begins a snapshot once enough has been applied since the last one, or somebody needs a later one.
     pub(super) fn consider_snapshot(&mut self) {
         let limits = self.config.limits;
         let (Some(raft), Some(snapshot)) = (&self.raft, &self.snapshot) else { return };
@@ -39,16 +42,17 @@ impl<S: StateMachine> Node<S> {
         let entries = applied.value().saturating_sub(snapshot.at.index.value());
         let length = u64::try_from(snapshot.state.len()).unwrap_or(u64::MAX);
         let bytes = limits.snapshot_bytes.max(length.saturating_mul(2));
-        let is_due = entries >= limits.snapshot_entries.max(1) || self.applied_bytes >= bytes;
+        let is_long = entries >= limits.snapshot_entries.max(1) || self.applied_bytes >= bytes;
+        let is_due = is_long || self.is_snapshot_wanted;
         if self.work.is_some() || entries == 0 || !is_due {
             return;
         }
-        let at = raft.applied_position();
-        let sessions = self.sessions.clone();
+        let (at, membership) = (raft.applied_position(), raft.membership().clone());
+        let ledger = self.ledger.clone();
         let state = self.state_machine.freeze();
-        self.job = Some(Frozen::new(move || sessions.snapshot(&state.write())));
-        self.applied_bytes = 0;
-        self.work = Some(Work::Building(at));
+        self.job = Some(Frozen::new(move || ledger.snapshot(&state.write())));
+        (self.applied_bytes, self.is_snapshot_wanted) = (0, false);
+        self.work = Some(Work::Building(at, membership));
         self.outputs.push_back(Output::BuildSnapshot);
     }
 
@@ -59,9 +63,12 @@ impl<S: StateMachine> Node<S> {
 
     /// The state is written down.
     pub(super) fn snapshot_built(&mut self, state: bytes::Bytes) {
-        let Some(Work::Building(at)) = self.work else { return };
-        let voters = self.raft.as_ref().map(|raft| raft.voters().to_vec()).unwrap_or_default();
-        self.save(Snapshot { at, voters, state }, Work::Saving);
+        let membership = match &self.work {
+            Some(Work::Building(_, membership)) => membership.clone(),
+            Some(Work::Saving(_) | Work::Receiving(..) | Work::Recording) | None => return,
+        };
+        let Some(Work::Building(at, _)) = self.work else { return };
+        self.save(Snapshot { at, membership, state }, Work::Saving);
     }
 
     /// A snapshot was received whole.
@@ -78,8 +85,11 @@ impl<S: StateMachine> Node<S> {
     pub(super) fn snapshot_saved(&mut self) {
         match self.work.take() {
             Some(Work::Saving(snapshot)) => self.keep_own(snapshot),
+            Some(Work::Receiving(_, term, snapshot)) if self.raft.is_none() => {
+                self.begin_with(term, snapshot)
+            }
             Some(Work::Receiving(from, term, snapshot)) => self.install(from, term, snapshot),
-            unfinished @ (Some(Work::Building(_) | Work::Recording) | None) => self.work = unfinished,
+            unfinished @ (Some(Work::Building(..) | Work::Recording) | None) => self.work = unfinished,
         }
     }
 
@@ -90,10 +100,11 @@ impl<S: StateMachine> Node<S> {
             return;
         }
         self.stats.snapshots_built += 1;
-        let (at, retained) = (snapshot.at, self.config.limits.retained_entries);
+        let (at, membership) = (snapshot.at, snapshot.membership.clone());
+        let retained = self.config.limits.retained_entries;
         self.work = Some(Work::Recording);
         self.gate.compact(snapshot.clone());
-        self.handle_raft(raft::Input::Compact { at, retained });
+        self.handle_raft(raft::Input::Compact { at, membership, retained });
         self.snapshot = Some(snapshot);
     }
 
@@ -107,7 +118,7 @@ impl<S: StateMachine> Node<S> {
     /// The leader's replaces our state, unless we need it no longer or cannot read it.
     fn install(&mut self, from: NodeId, term: Term, snapshot: Snapshot) {
         let Some(raft) = &self.raft else { return };
-        match raft.admit_snapshot(from, term, snapshot.at, &snapshot.voters) {
+        match raft.admit_snapshot(from, term, snapshot.at, &snapshot.membership) {
             Ok(()) => {}
             Err(Refusal::SnapshotBehind) => return self.transfer_done(from, term, &snapshot),
             Err(_) => return,
@@ -126,10 +137,25 @@ impl<S: StateMachine> Node<S> {
         self.serve_reads();
     }
 
+    /// A node that is taken in begins with the snapshot of its host. Consensus begins when that is on record.
+    fn begin_with(&mut self, term: Term, snapshot: Snapshot) {
+        if let Err(error) = self.restore(&snapshot) {
+            let reason = error.to_string();
+            self.outputs.push_back(Output::Event(Event::SnapshotUnreadable { reason }));
+            return;
+        }
+        let hard_state = HardState { term, vote: None, commit: snapshot.at.index };
+        self.work = Some(Work::Recording);
+        self.stats.snapshots_installed += 1;
+        self.snapshot = Some(snapshot.clone());
+        self.first = Some(Recovered { snapshot, hard_state, entries: Vec::new() });
+        self.formation.handle(self.now, formation::Input::TakenIn);
+    }
+
     fn restore(&mut self, snapshot: &Snapshot) -> Result<(), crate::state_machine::RestoreError> {
-        let (sessions, state) = Sessions::restore(&snapshot.state)?;
+        let (ledger, state) = Ledger::restore(&snapshot.state)?;
         self.state_machine.restore(state)?;
-        self.sessions = sessions;
+        self.ledger = ledger;
         self.applied = snapshot.at.index;
         Ok(())
     }
@@ -147,13 +173,14 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// The newborn cluster's state.
-    pub(super) fn birth_of(&self, voters: &crate::formation::VoterSet) -> Snapshot {
-        let state = self.sessions.snapshot(&self.state_machine.snapshot());
-        Snapshot { at: raft::BIRTH, voters: voters.voters().to_vec(), state }
+    pub(super) fn birth_of(&self, voters: &formation::VoterSet) -> Snapshot {
+        let state = self.ledger.snapshot(&self.state_machine.snapshot());
+        let membership = Membership::of_voters(voters.voters().iter().copied());
+        Snapshot { at: raft::BIRTH, membership, state }
     }
 
     /// The newborn cluster's durable state.
-    pub(super) fn birth_record(&self, voters: &crate::formation::VoterSet) -> raft::Persist {
+    pub(super) fn birth_record(&self, voters: &formation::VoterSet) -> raft::Persist {
         gate::birth(self.birth_of(voters))
     }
 }

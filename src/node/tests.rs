@@ -19,8 +19,8 @@ pub(super) fn formed() -> Durable {
     let voters = BTreeSet::from([id(1), id(2)]);
     let snapshot = Snapshot {
         at: BIRTH,
-        voters: voters.iter().copied().collect(),
-        state: Sessions::default().snapshot(&KeyValue::default().snapshot()),
+        membership: raft::Membership::of_voters(voters.iter().copied()),
+        state: Ledger::default().snapshot(&KeyValue::default().snapshot()),
     };
     Durable {
         standing: formation::Standing::Formed(VoterSet::new(voters).unwrap()),
@@ -35,8 +35,15 @@ pub(super) fn start(durable: Durable, now: Instant) -> Node<KeyValue> {
     let peers = BTreeSet::from(["node2:9093".parse().unwrap()]);
     let address = "node1:9093".parse().unwrap();
     let limits = Limits { proposals_max: 5, ..Limits::default() };
-    let config =
-        Config { id: id(1), address, peers, timing: Timing::default(), limits, flow: Flow::default() };
+    let config = Config {
+        id: id(1),
+        address,
+        peers,
+        timing: Timing::default(),
+        limits,
+        flow: Flow::default(),
+        votes: true,
+    };
     Node::start(config, Seed::new(1), durable, KeyValue::default(), now).unwrap()
 }
 
@@ -51,7 +58,11 @@ fn settle(node: &mut Node<KeyValue>) -> Vec<Output> {
                 node.handle(node.now, Input::SnapshotBuilt(state));
             }
             Output::SaveSnapshot(_) => node.handle(node.now, Input::SnapshotSaved),
-            other @ (Output::Send { .. } | Output::Reply { .. } | Output::Event(_)) => outputs.push(other),
+            other @ (Output::Send { .. }
+            | Output::Dial(_)
+            | Output::HangUp(_)
+            | Output::Reply { .. }
+            | Output::Event(_)) => outputs.push(other),
         }
     }
     outputs
@@ -93,6 +104,8 @@ fn replies(outputs: Vec<Output>) -> Vec<(u64, Reply)> {
         | Output::BuildSnapshot
         | Output::SaveSnapshot(_)
         | Output::Send { .. }
+        | Output::Dial(_)
+        | Output::HangUp(_)
         | Output::Event(_) => None,
     });
     replies.collect()
@@ -267,7 +280,7 @@ fn a_follower_asks_for_an_index_once_for_all_queued_reads_and_answers_when_it_ha
     let answer = Message::ReadIndexAt { call: *call, index: Some(LogIndex::new(2)) };
     assert_eq!(replies(told_by_2(&mut node, answer)), [], "it has applied only the birth");
     let at = raft::Position { index: LogIndex::new(2), term: Term::new(3) };
-    let entries = vec![raft::Entry { at, command: Bytes::new() }];
+    let entries = vec![raft::Entry::of_command(at, Bytes::new())];
     hear(&mut node, 3, Body::Append { previous: BIRTH, commit: LogIndex::new(2), entries });
     let answered: Vec<u64> = replies(settle(&mut node)).into_iter().map(|(id, _)| id).collect();
     assert_eq!(answered, [1, 2]);
@@ -300,13 +313,13 @@ fn parts_at(index: u64) -> (Vec<Message>, Snapshot) {
     let mut map = KeyValue::default();
     let put = crate::kv::Command::Put { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v") };
     map.apply(LogIndex::new(index), &put.encode());
-    let state = Sessions::default().snapshot(&map.snapshot());
+    let state = Ledger::default().snapshot(&map.snapshot());
     let at = raft::Position { index: LogIndex::new(index), term: Term::new(2) };
-    let snapshot = Snapshot { at, voters: vec![id(1), id(2)], state };
+    let snapshot = Snapshot { at, membership: raft::Membership::of_voters([id(1), id(2)]), state };
     let parcel = Parcel {
         term: Term::new(3),
         at,
-        voters: snapshot.voters.clone(),
+        membership: snapshot.membership.clone(),
         length: u64::try_from(snapshot.state.len()).unwrap(),
         checksum: xxhash_rust::xxh3::xxh3_64(&snapshot.state),
     };
@@ -349,7 +362,12 @@ fn a_snapshot_replaces_state_and_log_when_it_is_there_whole_and_its_acknowledgem
             } => {
                 acknowledged += 1;
             }
-            Output::Send { .. } | Output::Reply { .. } | Output::Event(_) | Output::BuildSnapshot => {}
+            Output::Send { .. }
+            | Output::Dial(_)
+            | Output::HangUp(_)
+            | Output::Reply { .. }
+            | Output::Event(_)
+            | Output::BuildSnapshot => {}
         }
     }
     let batch = written.expect("the record is written");
@@ -378,7 +396,12 @@ fn an_order_to_campaign_right_after_a_snapshot_does_no_harm() {
         match output {
             Output::SaveSnapshot(_) => node.handle(node.now, Input::SnapshotSaved),
             Output::Write(batch) => write = Some(batch.id),
-            Output::Send { .. } | Output::Reply { .. } | Output::Event(_) | Output::BuildSnapshot => {}
+            Output::Send { .. }
+            | Output::Dial(_)
+            | Output::HangUp(_)
+            | Output::Reply { .. }
+            | Output::Event(_)
+            | Output::BuildSnapshot => {}
         }
     }
     hear(&mut node, 3, Body::TimeoutNow);
@@ -394,7 +417,7 @@ fn an_append_in_flight_below_a_snapshot_is_not_applied_after_it() {
     let mut node = follower();
     let entry = |index| {
         let at = raft::Position { index: LogIndex::new(index), term: Term::new(2) };
-        raft::Entry { at, command: Bytes::new() }
+        raft::Entry::of_command(at, Bytes::new())
     };
     let append = |entries: Vec<raft::Entry>, commit| Body::Append {
         previous: BIRTH,
@@ -439,7 +462,7 @@ fn a_snapshot_that_cannot_be_read_changes_nothing() {
 }
 
 #[test]
-fn a_snapshot_of_other_voters_or_from_somebody_else_is_dropped_and_counted() {
+fn a_snapshot_in_which_the_node_has_no_part_or_from_somebody_else_is_dropped_and_counted() {
     let mut node = follower();
     let (parts, _) = parts();
     let refuses = |node: &mut Node<KeyValue>, change: &dyn Fn(&mut Parcel), refusal| {
@@ -450,7 +473,8 @@ fn a_snapshot_of_other_voters_or_from_somebody_else_is_dropped_and_counted() {
         told_by_2(node, Message::Transfer(Transfer::Part { parcel, offset, bytes }));
         assert_eq!(node.status().stats.refused.get(&refusal), Some(&1), "{refusal:?}");
     };
-    refuses(&mut node, &|parcel| parcel.voters = vec![id(2)], raft::Refusal::MalformedSnapshot);
+    let without_us = || raft::Membership::of_voters([id(2)]);
+    refuses(&mut node, &|parcel| parcel.membership = without_us(), raft::Refusal::MalformedSnapshot);
     refuses(&mut node, &|parcel| parcel.term = Term::new(2), raft::Refusal::NotFromLeader);
     let mut node = follower();
     refuses(&mut node, &|parcel| parcel.at.index = LogIndex::new(1 << 61), raft::Refusal::MalformedSnapshot);
@@ -482,7 +506,7 @@ fn an_answer_right_after_a_snapshot_says_how_far_the_state_is() {
 fn a_vote_that_nobody_was_asked_for_yet_is_dropped_though_the_entries_were_not_collected() {
     let mut node = follower();
     let at = raft::Position { index: LogIndex::new(2), term: Term::new(3) };
-    let entries = vec![raft::Entry { at, command: Bytes::new() }];
+    let entries = vec![raft::Entry::of_command(at, Bytes::new())];
     hear(&mut node, 3, Body::Append { previous: BIRTH, commit: LogIndex::new(1), entries });
     hear(&mut node, 3, Body::TimeoutNow);
     hear(&mut node, 4, Body::VoteResponse(Verdict { granted: true, commit: raft::Position::default() }));
@@ -504,7 +528,12 @@ fn no_snapshot_is_saved_while_the_record_of_the_one_before_is_not_durable() {
                     node.handle(node.now, Input::SnapshotSaved);
                 }
                 Output::Write(batch) => write = Some(batch.id),
-                Output::Send { .. } | Output::Reply { .. } | Output::Event(_) | Output::BuildSnapshot => {}
+                Output::Send { .. }
+                | Output::Dial(_)
+                | Output::HangUp(_)
+                | Output::Reply { .. }
+                | Output::Event(_)
+                | Output::BuildSnapshot => {}
             }
         }
     }

@@ -8,6 +8,9 @@
 //! The leader is told that it is done when the state has been restored. While it is being saved, which may
 //! take long, the follower says that it has all of it and that it is not done.
 //!
+//! Nobody is sent a snapshot in which it has no part, for raft-rs would throw it away: if the latest one is older
+//! than the member, a new one is made first.
+//!
 //! What was received is gone when the follower's process ends; it is then sent again from its beginning.
 
 use core::time::Duration;
@@ -21,8 +24,9 @@ use super::Node;
 use super::gate::Departure;
 use super::io::{Message, Peer};
 use super::snapshots::Work;
+use crate::formation::Standing;
 use crate::id::{NodeId, Term};
-use crate::raft::{self, Position, Refusal, Snapshot};
+use crate::raft::{self, Membership, Position, Refusal, Snapshot};
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
 
@@ -40,8 +44,8 @@ pub struct Parcel {
     pub term: Term,
     /// The last entry that the snapshot contains.
     pub at: Position,
-    /// The voters at that point.
-    pub voters: Vec<NodeId>,
+    /// The members at that point.
+    pub membership: Membership,
     /// The length of the state in bytes.
     pub length: u64,
     /// The XXH3-64 of the state.
@@ -112,11 +116,39 @@ impl Transfers {
 impl<S: StateMachine> Node<S> {
     /// Raft wants the latest snapshot sent to `to`.
     pub(super) fn begin_transfer(&mut self, to: NodeId) {
+        if self.is_in_snapshot(to) {
+            return self.transfer(to);
+        }
+        self.handle_raft(raft::Input::SnapshotSent { to, arrived: false });
+        self.want_snapshot();
+    }
+
+    /// A newcomer has no part in consensus yet, so Raft cannot know what it lacks.
+    pub(super) fn begin_first_transfer(&mut self, to: NodeId) {
+        if self.transfers.outgoing.contains_key(&to) {
+            return;
+        }
+        if self.is_in_snapshot(to) {
+            return self.transfer(to);
+        }
+        self.want_snapshot();
+    }
+
+    fn is_in_snapshot(&self, node: NodeId) -> bool {
+        self.snapshot.as_ref().is_some_and(|snapshot| snapshot.membership.contains(node))
+    }
+
+    fn want_snapshot(&mut self) {
+        self.is_snapshot_wanted = true;
+        self.consider_snapshot();
+    }
+
+    fn transfer(&mut self, to: NodeId) {
         let (Some(snapshot), Some(standing)) = (&self.snapshot, self.standing()) else { return };
         let parcel = Parcel {
             term: standing.term,
             at: snapshot.at,
-            voters: snapshot.voters.clone(),
+            membership: snapshot.membership.clone(),
             length: u64::try_from(snapshot.state.len()).unwrap_or(u64::MAX),
             checksum: xxh3_64(&snapshot.state),
         };
@@ -225,11 +257,10 @@ impl<S: StateMachine> Node<S> {
     }
 
     fn part_arrives(&mut self, from: NodeId, parcel: Parcel, offset: u64, bytes: &[u8]) {
-        let Some(raft) = &self.raft else { return };
         if parcel.length > self.config.limits.snapshot_state_bytes_max {
             return self.refuse(from, Refusal::MalformedSnapshot);
         }
-        match raft.admit_snapshot(from, parcel.term, parcel.at, &parcel.voters) {
+        match self.admit_parcel(from, &parcel) {
             Ok(()) => {}
             Err(Refusal::SnapshotBehind) => return self.acknowledge(from, &parcel, 0, true),
             Err(refusal) => return self.refuse(from, refusal),
@@ -258,6 +289,19 @@ impl<S: StateMachine> Node<S> {
         self.take_whole();
     }
 
+    /// Whether a snapshot would be taken: by consensus, or by a node that is about to have a part in it.
+    fn admit_parcel(&self, from: NodeId, parcel: &Parcel) -> Result<(), Refusal> {
+        let Parcel { term, at, membership, .. } = parcel;
+        if let Some(raft) = &self.raft {
+            return raft.admit_snapshot(from, *term, *at, membership);
+        }
+        let is_joining = matches!(self.formation.standing(), Standing::Joining { .. });
+        if !is_joining || !self.presence.is_host(from) || self.first.is_some() {
+            return Err(Refusal::NotFromLeader);
+        }
+        raft::admit_first_snapshot(self.config.id, *term, *at, membership)
+    }
+
     /// Hands on a snapshot that is there whole, once no other is under way.
     pub(super) fn take_whole(&mut self) {
         let is_whole = |incoming: &mut Incoming| {
@@ -269,20 +313,16 @@ impl<S: StateMachine> Node<S> {
         let Some(Incoming { from, parcel, state }) = self.transfers.incoming.take_if(is_whole) else {
             return;
         };
-        let admitted =
-            self.raft.as_ref().map(|raft| raft.admit_snapshot(from, parcel.term, parcel.at, &parcel.voters));
-        match admitted {
-            Some(Ok(())) => {}
-            Some(Err(Refusal::SnapshotBehind)) => {
-                return self.acknowledge(from, &parcel, parcel.length, true);
-            }
-            Some(Err(_)) | None => return,
+        match self.admit_parcel(from, &parcel) {
+            Ok(()) => {}
+            Err(Refusal::SnapshotBehind) => return self.acknowledge(from, &parcel, parcel.length, true),
+            Err(_) => return,
         }
         let state = state.freeze();
         if xxh3_64(&state) != parcel.checksum {
             return self.refuse(from, Refusal::MalformedSnapshot);
         }
-        let snapshot = Snapshot { at: parcel.at, voters: parcel.voters, state };
+        let snapshot = Snapshot { at: parcel.at, membership: parcel.membership, state };
         self.snapshot_received(from, parcel.term, snapshot);
     }
 
@@ -309,7 +349,7 @@ impl Parcel {
     /// Whether two parcels hold the same bytes.
     fn is_same_state(&self, other: &Parcel) -> bool {
         (self.at, self.length, self.checksum) == (other.at, other.length, other.checksum)
-            && self.voters == other.voters
+            && self.membership == other.membership
     }
 }
 

@@ -332,6 +332,16 @@ impl Client {
         })
     }
 
+    /// How long one request may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.shared.config.timeout
+    }
+
+    /// The next request goes there first, if it is known.
+    pub(super) fn prefer(&self, address: Option<PeerName>) {
+        self.shared.target().leader = address;
+    }
+
     /// Closes all connections. Requests under way end as unknown.
     pub fn close(&self) {
         self.shared.endpoint.close(VarInt::from_u32(0), b"the client is done");
@@ -384,8 +394,14 @@ impl Shared {
         match rejection {
             Rejection::NotLeader { address, .. } => self.target().leader = address.clone(),
             Rejection::NotFormed | Rejection::Halted => self.target().leader = None,
-            Rejection::Busy | Rejection::Unconfirmed => {}
-            Rejection::TooLarge { .. } | Rejection::Empty | Rejection::Forbidden => {
+            Rejection::Busy | Rejection::Unconfirmed | Rejection::HandingOver => {}
+            Rejection::TooLarge { .. }
+            | Rejection::Empty
+            | Rejection::Forbidden
+            | Rejection::Change(_)
+            | Rejection::NoMajority
+            | Rejection::NoSuccessor
+            | Rejection::StillLeads => {
                 return Err(rejection.clone().into());
             }
         }

@@ -1,7 +1,7 @@
 //! QUIC: how nodes and clients reach each other, and know who they are talking to.
 //!
 //! ```text
-//!   driver ─► QuicTransport ─► Link (one a listed peer) ─► control and log lanes ─► peer
+//!   driver ─► QuicTransport ─► Link (one an address) ─► control and log lanes ─► peer
 //!   driver ◄─ inbox ◄──────── Server ◄─ message streams of nodes, request streams of anybody ◄─ peer
 //! ```
 //!
@@ -22,6 +22,7 @@ mod exchange;
 mod identity;
 mod launch;
 mod link;
+mod members;
 mod raft_node;
 mod server;
 mod session;
@@ -31,14 +32,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use quinn::{AsyncUdpSocket, Endpoint, VarInt};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use self::link::{Dialer, Link};
 use self::server::Server;
 use crate::driver::{Dropped, Handle, Transport};
-use crate::id::{NodeId, PeerName};
+use crate::id::{ClusterName, NodeId, PeerName};
 use crate::node::{Caller, Message, Peer};
+use crate::rng::Seed;
 use crate::wire::Frame;
 
 pub use self::authority::{Authority, Credentials, CredentialsError};
@@ -54,15 +56,27 @@ pub use self::session::ClientSession;
 pub struct QuicTransport {
     /// `None` once closed.
     endpoint: Option<Endpoint>,
-    links: BTreeMap<PeerName, Link>,
+    links: BTreeMap<PeerName, (Link, AbortHandle)>,
     /// Which link leads to a node, as far as certificates have told.
     routes: Routes,
+    seams: Way,
     tasks: JoinSet<()>,
     socket: Weak<dyn AsyncUdpSocket>,
 }
 
 /// How long a transport waits for its socket when it is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What it takes to dial.
+struct Way {
+    resolver: Arc<dyn Resolver>,
+    cluster: ClusterName,
+    own_id: NodeId,
+    node: Handle,
+    entropy: Seed,
+    /// How many links were begun.
+    begun: u64,
+}
 
 type Routes = Arc<Mutex<BTreeMap<NodeId, PeerName>>>;
 
@@ -96,31 +110,21 @@ impl QuicTransport {
         };
         let cluster = identity.cluster.clone();
         let endpoint = endpoint::open(seams, credentials, true)?;
+        let socket = Arc::downgrade(&seams.socket);
         let mut tasks = JoinSet::new();
         let server = Server::new(cluster.clone(), own_id, node.clone());
         tasks.spawn(server.run(endpoint.clone()));
-        let mut links = BTreeMap::new();
-        let routes = Routes::default();
-        for (number, name) in (0..).zip(peers) {
-            let dialer = Dialer {
-                name: name.clone(),
-                endpoint: endpoint.clone(),
-                resolver: seams.resolver.clone(),
-                cluster: cluster.clone(),
-                own_id,
-                node: node.clone(),
-                routes: routes.clone(),
-                jitter: seams.entropy.stream("link backoff", number),
-            };
-            let (link, task) = dialer.start();
-            tasks.spawn(task);
-            links.insert(name, link);
+        let (resolver, entropy) = (seams.resolver.clone(), seams.entropy);
+        let seams = Way { resolver, cluster, own_id, node: node.clone(), entropy, begun: 0 };
+        let (links, routes) = (BTreeMap::new(), Routes::default());
+        let mut transport = QuicTransport { endpoint: Some(endpoint), links, routes, seams, tasks, socket };
+        for name in peers {
+            transport.dial(name);
         }
-        let socket = Arc::downgrade(&seams.socket);
-        Ok(QuicTransport { endpoint: Some(endpoint), links, routes, tasks, socket })
+        Ok(transport)
     }
 
-    fn hang_up(&self) {
+    fn say_goodbye(&self) {
         if let Some(endpoint) = &self.endpoint {
             endpoint.close(VarInt::from_u32(0), HangUp::Shutdown.to_string().as_bytes());
         }
@@ -128,10 +132,10 @@ impl QuicTransport {
 
     fn link(&self, to: &Peer) -> Option<&Link> {
         match to {
-            Peer::Address(name) => self.links.get(name),
+            Peer::Address(name) => self.links.get(name).map(|(link, _)| link),
             Peer::Node(node) => {
                 let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-                self.links.get(routes.get(node)?)
+                self.links.get(routes.get(node)?).map(|(link, _)| link)
             }
         }
     }
@@ -151,9 +155,39 @@ impl Transport for QuicTransport {
         link.send(lane, frame)
     }
 
+    fn dial(&mut self, name: PeerName) {
+        let Some(endpoint) = self.endpoint.clone() else { return };
+        let Way { resolver, cluster, own_id, node, entropy, begun } = &mut self.seams;
+        let dialer = Dialer {
+            name: name.clone(),
+            endpoint,
+            resolver: Arc::clone(resolver),
+            cluster: cluster.clone(),
+            own_id: *own_id,
+            node: node.clone(),
+            routes: Arc::clone(&self.routes),
+            jitter: entropy.stream("link backoff", *begun),
+        };
+        *begun += 1;
+        let (link, task) = dialer.start();
+        while self.tasks.try_join_next().is_some() {}
+        let task = self.tasks.spawn(task);
+        if let Some((_, before)) = self.links.insert(name, (link, task)) {
+            before.abort();
+        }
+    }
+
+    fn hang_up(&mut self, name: &PeerName) {
+        if let Some((_, task)) = self.links.remove(name) {
+            task.abort();
+            let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+            routes.retain(|_, link| link != name);
+        }
+    }
+
     /// Waits until peers have been told, and the port is free again.
     async fn close(&mut self) {
-        self.hang_up();
+        self.say_goodbye();
         self.tasks.shutdown().await;
         let socket = self.socket.clone();
         let endpoint = self.endpoint.take();
@@ -174,6 +208,6 @@ impl Transport for QuicTransport {
 
 impl Drop for QuicTransport {
     fn drop(&mut self) {
-        self.hang_up();
+        self.say_goodbye();
     }
 }

@@ -37,7 +37,7 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct RaftConfig {
     /// This node's id; not 0.
     pub node_id: u64,
-    /// The ids of all other founding members.
+    /// The ids of all other founding members; of a node that joins a cluster, those of some members.
     pub peers: Vec<u64>,
     /// From which to which time without a leader this node campaigns, in milliseconds.
     pub election_timeout_ms: Range<u64>,
@@ -53,6 +53,8 @@ pub struct RaftConfig {
     pub data_dir: Option<PathBuf>,
     /// What the node proves itself with. `None` is the authority of this process.
     pub credentials: Option<Credentials>,
+    /// Whether the node, if it joins a cluster, is to decide as soon as it has caught up.
+    pub votes: bool,
 }
 
 impl Default for RaftConfig {
@@ -67,6 +69,7 @@ impl Default for RaftConfig {
             addresses: BTreeMap::new(),
             data_dir: None,
             credentials: None,
+            votes: true,
         }
     }
 }
@@ -199,6 +202,8 @@ impl RaftNode {
             | Reply::Opened { .. }
             | Reply::Expired
             | Reply::Answer { .. }
+            | Reply::Members(_)
+            | Reply::HandedOver { .. }
             | Reply::Entries(_) => None,
         }
     }
@@ -244,7 +249,8 @@ fn plan(config: &RaftConfig) -> Result<(Config, Credentials), RaftNodeError> {
     };
     let peers = config.peers.iter().map(|peer| address(config, *peer)).collect::<Result<_, _>>()?;
     let address = address(config, config.node_id)?;
-    Ok((Config { id, address, peers, timing, limits: Limits::default(), flow: Flow::default() }, credentials))
+    let (limits, flow, votes) = (Limits::default(), Flow::default(), config.votes);
+    Ok((Config { id, address, peers, timing, limits, flow, votes }, credentials))
 }
 
 fn address(config: &RaftConfig, node: u64) -> Result<PeerName, RaftNodeError> {

@@ -22,8 +22,11 @@ use crate::id::{LogIndex, NodeId, Term};
 pub enum Refusal {
     /// It was for another node.
     Misaddressed,
-    /// Its sender is no member, or claims to be us.
+    /// Its sender claims to be us, or is no member and says what only a member may say. Whoever is behind
+    /// does not know all members, so it listens to leaders and candidates that it does not know (Raft §6).
     Stranger,
+    /// Its sender was a member, and is none any more.
+    Departed,
     /// Its term is 0, which raft-rs takes for a message of its own.
     TermZero,
     /// Its term is more than 2^20 ahead: no sequence of elections gets there at once. Our own term moves
@@ -45,7 +48,7 @@ pub enum Refusal {
     MalformedContext,
     /// An order to campaign that is not the current leader's.
     NotFromLeader,
-    /// A snapshot of a place that is none, or of other voters than ours.
+    /// A snapshot of a place that is none, or of a group that makes no sense or in which we have no part.
     MalformedSnapshot,
     /// A snapshot that this node needs no longer.
     SnapshotBehind,
@@ -124,11 +127,30 @@ impl View<'_> {
     fn admit_envelope(&self, from: NodeId, message: &Message) -> Result<(), Refusal> {
         let raft = &self.raw.raft;
         require(message.to.value() == raft.id, Refusal::Misaddressed)?;
-        let is_member = raft.prs().get(from.value()).is_some();
-        require(is_member && from.value() != raft.id, Refusal::Stranger)?;
+        require(from.value() != raft.id, Refusal::Stranger)?;
+        self.admit_sender(from, &message.body)?;
         require(message.term > Term::new(0), Refusal::TermZero)?;
         let highest = raft.term.saturating_add(TERM_LEAP_MAX);
         require(message.term.value() <= highest, Refusal::TermTooFarAhead)
+    }
+
+    /// Members may say anything, who was put out nothing, and others what leaders and candidates say.
+    fn admit_sender(&self, from: NodeId, body: &Body) -> Result<(), Refusal> {
+        let membership = self.raw.store().membership();
+        if membership.contains(from) {
+            return Ok(());
+        }
+        let has_left = membership.removed().contains(&from) || membership.suspended().contains_key(&from);
+        require(!has_left, Refusal::Departed)?;
+        match body {
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::Vote(_) | Body::PreVote(_) => Ok(()),
+            Body::AppendAccepted { .. }
+            | Body::AppendRejected { .. }
+            | Body::VoteResponse(_)
+            | Body::PreVoteResponse(_)
+            | Body::HeartbeatResponse { .. }
+            | Body::TimeoutNow => Err(Refusal::Stranger),
+        }
     }
 
     /// Entries follow `previous` without a gap, and terms never decrease (Raft §5.3).

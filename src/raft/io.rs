@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Refusal;
+use super::membership::{Change, ChangeError, Membership};
 use super::message::{Entry, HardState, Message, Position, Snapshot};
 use crate::id::{LogIndex, NodeId, RequestId, Term};
 
@@ -66,6 +67,17 @@ pub enum Input {
     },
     /// Clients want these in the log, in this order.
     Propose(Vec<Proposal>),
+    /// A leader's own entry, for which nobody waits. Dropped unless this node leads.
+    Note(Bytes),
+    /// Somebody wants the membership changed.
+    Change {
+        /// Who waits for it, if anybody does.
+        id: Option<RequestId>,
+        /// The change.
+        change: Change,
+    },
+    /// Let this voter lead instead. Ignored unless this node leads.
+    HandOver(NodeId),
     /// From which index on may reads be served that were asked until now? One round is under way at a
     /// time; its number is the caller's, and never used twice in one start.
     ReadIndex(u64),
@@ -95,6 +107,8 @@ pub enum Input {
     Compact {
         /// The last entry that it contains.
         at: Position,
+        /// The members at that point.
+        membership: Membership,
         /// How many entries before it stay in memory.
         retained: u64,
     },
@@ -126,7 +140,7 @@ pub enum Output {
     Appended {
         /// Where the first of them stands.
         first: Position,
-        /// Whose they are, one index each.
+        /// Whose they are, one index each; none of a change that nobody waits for.
         ids: Vec<RequestId>,
     },
     /// These proposals were never appended.
@@ -150,6 +164,8 @@ pub enum Output {
     },
     /// The role, the term or the known leader changed.
     Standing(Standing),
+    /// A change was applied; these are the members now.
+    Membership(Membership),
     /// A message was dropped at the door.
     Refused {
         /// Who sent it.
@@ -179,8 +195,10 @@ pub struct Persist {
 pub enum Decline {
     /// This node does not lead.
     NotLeader,
-    /// Too much is uncommitted.
+    /// Too much is uncommitted, or leadership is being handed over.
     Busy,
+    /// The membership cannot be changed like this.
+    Change(ChangeError),
 }
 
 /// Where a node stands in the protocol.

@@ -11,8 +11,8 @@ use raft::eraftpb;
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::RecoveryError;
+use super::membership::Membership;
 use super::message::{Entry, HardState, Position, Snapshot};
-use super::snapshot::configuration;
 use crate::id::{LogIndex, NodeId, Term};
 
 /// The latest snapshot's place, the entries after it, and some of those before.
@@ -23,7 +23,10 @@ use crate::id::{LogIndex, NodeId, Term};
 pub(super) struct Log {
     start: Position,
     snapshot_at: Position,
-    voters: Vec<NodeId>,
+    /// As of the last applied entry.
+    membership: Membership,
+    /// As of the snapshot: whoever is sent that one begins with it.
+    snapshot_membership: Membership,
     hard_state: HardState,
     entries: VecDeque<eraftpb::Entry>,
 }
@@ -48,11 +51,12 @@ impl Log {
         if hard_state.term < last.term {
             return Err(RecoveryError::TermBelowLog { term: hard_state.term, last: last.term });
         }
-        let Snapshot { at, voters, .. } = snapshot;
+        let Snapshot { at, membership, .. } = snapshot;
+        let snapshot_membership = membership.clone();
         let commit = hard_state.commit.max(at.index);
         let hard_state = HardState { commit, ..hard_state };
         let entries = entries.into_iter().map(Entry::into_raft).collect();
-        Ok(Log { start: at, snapshot_at: at, voters, hard_state, entries })
+        Ok(Log { start: at, snapshot_at: at, membership, snapshot_membership, hard_state, entries })
     }
 
     /// The entry before the first one that is in memory.
@@ -66,9 +70,10 @@ impl Log {
     }
 
     /// A later snapshot is durable.
-    pub(super) fn note_snapshot(&mut self, at: Position) {
+    pub(super) fn note_snapshot(&mut self, at: Position, membership: &Membership) {
         assert!(at.index >= self.snapshot_at.index, "snapshots go forward");
         self.snapshot_at = at;
+        self.snapshot_membership.clone_from(membership);
     }
 
     /// Forgets the entries up to `end`.
@@ -82,12 +87,18 @@ impl Log {
     /// Replaces everything by a snapshot.
     pub(super) fn replace(&mut self, snapshot: &Snapshot) {
         (self.start, self.snapshot_at) = (snapshot.at, snapshot.at);
-        self.voters.clone_from(&snapshot.voters);
+        self.membership.clone_from(&snapshot.membership);
+        self.snapshot_membership.clone_from(&snapshot.membership);
         self.entries.clear();
     }
 
-    pub(super) fn voters(&self) -> &[NodeId] {
-        &self.voters
+    pub(super) fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// A change of the membership was applied.
+    pub(super) fn note_membership(&mut self, membership: Membership) {
+        self.membership = membership;
     }
 
     /// Puts entries at the end, in place of whatever stood there from the first one's index on.
@@ -129,7 +140,7 @@ impl Storage for Log {
             commit: self.hard_state.commit.value(),
             ..eraftpb::HardState::default()
         };
-        Ok(RaftState::new(hard_state, configuration(&self.voters)))
+        Ok(RaftState::new(hard_state, self.membership.to_raft()))
     }
 
     fn entries(
@@ -173,7 +184,7 @@ impl Storage for Log {
         let metadata = snapshot.mut_metadata();
         metadata.index = self.snapshot_at.index.value();
         metadata.term = self.snapshot_at.term.value();
-        metadata.set_conf_state(configuration(&self.voters));
+        metadata.set_conf_state(self.snapshot_membership.to_raft());
         Ok(snapshot)
     }
 }
@@ -190,11 +201,12 @@ mod tests {
 
     fn entry(index: u64, term: u64) -> Entry {
         let at = Position { index: LogIndex::new(index), term: Term::new(term) };
-        Entry { at, command: bytes::Bytes::from_static(b"x") }
+        Entry::of_command(at, "x")
     }
 
     fn birth() -> Snapshot {
-        Snapshot { at: BIRTH, voters: vec![NodeId::new(1).unwrap()], state: bytes::Bytes::new() }
+        let membership = Membership::of_voters(NodeId::new(1));
+        Snapshot { at: BIRTH, membership, state: bytes::Bytes::new() }
     }
 
     fn hard_state(term: u64, commit: u64) -> HardState {
@@ -215,7 +227,7 @@ mod tests {
     fn compaction_keeps_what_is_wanted_and_knows_the_term_before_it() {
         let entries = vec![entry(2, 1), entry(3, 2), entry(4, 2)];
         let mut log = Log::recover(birth(), hard_state(2, 4), entries).unwrap();
-        log.note_snapshot(entry(4, 2).at);
+        log.note_snapshot(entry(4, 2).at, &birth().membership);
         log.compact(LogIndex::new(3));
         assert_eq!((log.first_index().unwrap(), log.last_index().unwrap()), (4, 4));
         assert_eq!(log.term(3).unwrap(), 2);

@@ -9,9 +9,10 @@
 
 use bytes::Bytes;
 use raft::eraftpb;
-use raft::eraftpb::MessageType;
+use raft::eraftpb::{EntryType, MessageType};
 use serde::{Deserialize, Serialize};
 
+use super::membership::{Change, Membership};
 use crate::id::{LogIndex, NodeId, Term};
 
 /// One message of the consensus protocol.
@@ -40,8 +41,17 @@ pub struct Position {
 pub struct Entry {
     /// Where it stands.
     pub at: Position,
-    /// The command; empty for the entry with which a leader opens its term (Raft §8).
-    pub command: Bytes,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What an [`Entry`] holds.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Content {
+    /// A command; empty for the entry with which a leader opens its term (Raft §8).
+    Command(Bytes),
+    /// A change of the membership (Raft §6).
+    Change(Change),
 }
 
 /// The state of the replicated state machine at a point of the log, in place of the log before it.
@@ -49,8 +59,8 @@ pub struct Entry {
 pub struct Snapshot {
     /// The last entry that it contains.
     pub at: Position,
-    /// The voters at that point, ascending.
-    pub voters: Vec<NodeId>,
+    /// The members at that point.
+    pub membership: Membership,
     /// What [`StateMachine::snapshot`](crate::state_machine::StateMachine::snapshot) gave.
     pub state: Bytes,
 }
@@ -282,17 +292,61 @@ fn commit_position(message: &eraftpb::Message) -> Position {
 }
 
 impl Entry {
+    /// An entry that holds a command.
+    #[must_use]
+    pub fn of_command(at: Position, command: impl Into<Bytes>) -> Entry {
+        Entry { at, content: Content::Command(command.into()) }
+    }
+
+    /// The command, if it holds one that is not empty.
+    #[must_use]
+    pub fn command(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Command(command) if !command.is_empty() => Some(command),
+            Content::Command(_) | Content::Change(_) => None,
+        }
+    }
+
+    /// The bytes that it costs, beside its frame.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        match &self.content {
+            Content::Command(command) => command.len(),
+            Content::Change(change) => change.encode().len(),
+        }
+    }
+
     pub(super) fn from_raft(mut entry: eraftpb::Entry) -> Entry {
         let at = Position { index: LogIndex::new(entry.index), term: Term::new(entry.term) };
-        Entry { at, command: entry.take_data() }
+        let content = match entry.get_entry_type() {
+            EntryType::EntryNormal => Content::Command(entry.take_data()),
+            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                let change = Change::decode(entry.get_context());
+                Content::Change(change.expect("a change in the log was encoded here"))
+            }
+        };
+        Entry { at, content }
     }
 
     pub(super) fn into_raft(self) -> eraftpb::Entry {
-        eraftpb::Entry {
-            index: self.at.index.value(),
-            term: self.at.term.value(),
-            data: self.command,
-            ..eraftpb::Entry::default()
+        let mut entry = self.content.into_raft();
+        (entry.index, entry.term) = (self.at.index.value(), self.at.term.value());
+        entry
+    }
+}
+
+impl Content {
+    /// As raft-rs keeps it. It looks into `data` of a change only when one is proposed, and knows nothing of
+    /// ours, which stands in `context`.
+    pub(super) fn into_raft(self) -> eraftpb::Entry {
+        let mut entry = eraftpb::Entry::default();
+        match self {
+            Content::Command(command) => entry.data = command,
+            Content::Change(change) => {
+                entry.set_entry_type(EntryType::EntryConfChangeV2);
+                entry.context = change.encode().into();
+            }
         }
+        entry
     }
 }

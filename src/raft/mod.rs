@@ -32,19 +32,21 @@
 //! | the same seed and inputs give the same run | `election` |
 //! | a read sees what was acknowledged before it (Raft thesis §6.4) | `read` |
 //! | a snapshot is applied before raft-rs hears of it (Raft §7) | `snapshot` |
-//! | membership is fixed at birth | no input here changes it |
+//! | two majorities always share a node, whoever comes and goes (Raft §6) | `membership`, `change` |
 //!
 //! # What it does not do
 //!
 //! It writes nothing and sends nothing: see [`crate::node`] for the gate. It serves no reads, it
-//! only says at which index they may be served; it compacts nothing, and changes no membership.
+//! only says at which index they may be served. Which change of the membership is wise, others decide.
 
+mod change;
 mod election;
 mod flow;
 mod guard;
 mod io;
 mod log;
 mod logger;
+mod membership;
 mod message;
 mod read;
 mod ready;
@@ -56,6 +58,7 @@ use core::fmt;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use raft::eraftpb::{self, MessageType};
 use raft::{RawNode, StateRole};
 
@@ -67,13 +70,16 @@ use crate::machine::Machine;
 use crate::rng::Seed;
 use crate::time::Instant;
 
+pub use self::change::Progress;
 pub use self::election::TICK;
 pub use self::flow::Flow;
 pub use self::guard::Refusal;
 pub use self::io::{Decline, Indexes, Input, Output, Persist, Proposal, ReadyNumber, Role, Standing};
 pub use self::log::BIRTH;
-pub use self::message::{Ballot, Body, Entry, HardState, Message, Position, Snapshot, Verdict};
+pub use self::membership::{Change, ChangeError, MEMBERS_MAX, Membership, Step};
+pub use self::message::{Ballot, Body, Content, Entry, HardState, Message, Position, Snapshot, Verdict};
 pub use self::recovery::{Recovered, RecoveryError};
+pub use self::snapshot::admit_first_snapshot;
 pub use self::timing::{Timing, TimingError};
 
 /// The consensus machine of one node in one group.
@@ -94,6 +100,8 @@ pub struct Raft {
     installing: Option<Snapshot>,
     /// The `Ready` of a snapshot whose record is not known to be durable, and the end of the log before.
     unrecorded: Option<(ReadyNumber, LogIndex)>,
+    /// Committed changes of the membership that the state machine has not come to.
+    unapplied: VecDeque<(Position, Change)>,
     refusals: BTreeMap<Refusal, u64>,
 }
 
@@ -118,8 +126,8 @@ impl Raft {
         now: Instant,
     ) -> Result<Raft, RecoveryError> {
         timing.validate().expect("the caller validates the timing");
-        if !recovered.snapshot.voters.contains(&id) {
-            return Err(RecoveryError::NotAVoter(id));
+        if !recovered.snapshot.membership.contains(id) {
+            return Err(RecoveryError::NotAMember(id));
         }
         let hard_state = recovered.hard_state;
         let log = Log::recover(recovered.snapshot, hard_state, recovered.entries)?;
@@ -141,6 +149,7 @@ impl Raft {
             reads: ReadRounds::start(id, boot),
             installing: None,
             unrecorded: None,
+            unapplied: VecDeque::new(),
             refusals: BTreeMap::new(),
         })
     }
@@ -167,12 +176,6 @@ impl Raft {
     #[must_use]
     pub fn first_entry(&self) -> LogIndex {
         self.raw.store().start().index.next()
-    }
-
-    /// Lists the voters, ascending.
-    #[must_use]
-    pub fn voters(&self) -> &[NodeId] {
-        self.raw.store().voters()
     }
 
     /// Copies at most `limit` committed entries from index `from` on.
@@ -210,7 +213,7 @@ impl Raft {
     fn handle_message(&mut self, from: NodeId, message: Message) {
         if let Err(refusal) = guard::admit(&self.raw, self.is_log_durable(), from, &message) {
             self.count_refusal(from, refusal);
-            if refusal == Refusal::TermTooFarAhead {
+            if refusal == Refusal::TermTooFarAhead && self.membership().contains(from) {
                 // A member cannot be left behind for ever: each such message closes a part of the gap.
                 let nearer = self.raw.raft.term.saturating_add(guard::TERM_LEAP_MAX);
                 self.raw.raft.become_follower(nearer, raft::INVALID_ID);
@@ -259,6 +262,13 @@ impl Raft {
         self.outputs.push_back(output);
     }
 
+    fn handle_note(&mut self, command: Bytes) {
+        if self.raw.raft.state == StateRole::Leader {
+            // If it is dropped, because too much is under way, whoever has it noted does so again.
+            let _ = self.raw.propose(Vec::new(), command.into());
+        }
+    }
+
     fn handle_persisted(&mut self, number: ReadyNumber) {
         self.raw.on_persist_ready(number.0);
         self.unsettled = self.unsettled.filter(|unsettled| *unsettled > number);
@@ -301,12 +311,15 @@ impl Machine for Raft {
         match input {
             Input::Message { from, message } => self.handle_message(from, message),
             Input::Propose(proposals) => self.handle_proposals(proposals),
+            Input::Note(command) => self.handle_note(command),
             Input::ReadIndex(round) => self.handle_read(round),
             Input::Persisted(number) => self.handle_persisted(number),
-            Input::Applied(index) => self.raw.advance_apply_to(index.value()),
+            Input::Change { id, change } => self.handle_change(id, &change),
+            Input::HandOver(to) => self.handle_hand_over(to),
+            Input::Applied(index) => self.handle_applied(index),
             Input::Install { from, term, snapshot } => self.handle_install(from, term, snapshot),
             Input::SnapshotSent { to, arrived } => self.handle_snapshot_sent(to, arrived),
-            Input::Compact { at, retained } => self.handle_compact(at, retained),
+            Input::Compact { at, membership, retained } => self.handle_compact(at, &membership, retained),
             Input::Unreachable(node) => self.raw.report_unreachable(node.value()),
         }
         self.clock.settle(&mut self.raw);

@@ -19,7 +19,7 @@
 
 use raft::eraftpb::{self, MessageType};
 
-use super::message::{Entry, HardState, Message};
+use super::message::{Content, Entry, HardState, Message};
 use super::{Output, Persist, Raft, ReadyNumber};
 use crate::id::{LogIndex, NodeId, Term};
 
@@ -27,6 +27,7 @@ impl Raft {
     /// Takes everything that raft-rs has ready and turns it into outputs.
     pub(super) fn collect_ready(&mut self) {
         self.ask_read();
+        self.leave_joint();
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
             let number = ReadyNumber(ready.number());
@@ -38,6 +39,8 @@ impl Raft {
                 self.unrecorded = Some((number, before));
                 assert_eq!(ready.snapshot().get_metadata().index, snapshot.at.index.value(), "it was taken");
                 self.raw.mut_store().replace(snapshot);
+                self.unapplied.retain(|(at, _)| at.index > snapshot.at.index);
+                self.outputs.push_back(Output::Membership(snapshot.membership.clone()));
             }
             let installed = snapshot.as_ref().map(|snapshot| snapshot.at.index);
             self.raw.mut_store().append(&entries);
@@ -64,7 +67,8 @@ impl Raft {
             }
             let committed = ready.take_committed_entries();
             if !committed.is_empty() {
-                let committed = committed.into_iter().map(Entry::from_raft).collect();
+                let committed: Vec<Entry> = committed.into_iter().map(Entry::from_raft).collect();
+                self.note_changes(&committed);
                 self.outputs.push_back(Output::Commit(committed));
             }
             self.raw.advance_append_async(ready);
@@ -76,6 +80,15 @@ impl Raft {
             }
             self.ask_read();
         }
+    }
+
+    /// Remembers committed changes of the membership until they are applied.
+    fn note_changes(&mut self, committed: &[Entry]) {
+        let change = |entry: &Entry| match &entry.content {
+            Content::Change(change) => Some((entry.at, change.clone())),
+            Content::Command(_) => None,
+        };
+        self.unapplied.extend(committed.iter().filter_map(change));
     }
 
     /// Remembers a `Ready` that changes the term or the vote until it is durable.

@@ -43,7 +43,7 @@ pub enum RecoveryError {
         /// The term of the last entry.
         last: Term,
     },
-    /// The snapshot's voters do not include this node.
-    #[error("node {0} is not among the voters of its own snapshot")]
-    NotAVoter(NodeId),
+    /// This node has no part in the group of its own snapshot.
+    #[error("node {0} is not among the members of its own snapshot")]
+    NotAMember(NodeId),
 }

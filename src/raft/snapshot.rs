@@ -17,16 +17,17 @@
 //! The guard of this file is stricter than raft-rs, which replaces its log first and looks at the
 //! configuration after.
 
-use raft::eraftpb::{self, ConfState, MessageType};
+use raft::eraftpb::{self, MessageType};
 use raft::{StateRole, Storage as _};
 
 use super::guard::{INDEX_MAX, Refusal};
+use super::membership::Membership;
 use super::message::{Position, Snapshot};
 use super::{BIRTH, Output, Raft};
 use crate::id::{LogIndex, NodeId, Term};
 
 impl Raft {
-    /// Tells whether a snapshot at `at`, with these voters, that `from` has sent in `term`, would be taken
+    /// Tells whether a snapshot at `at`, of this membership, that `from` has sent in `term`, would be taken
     /// now. Asked before a byte of it is kept, and again before the state machine is restored.
     ///
     /// # Errors
@@ -37,18 +38,14 @@ impl Raft {
         from: NodeId,
         term: Term,
         at: Position,
-        voters: &[NodeId],
+        membership: &Membership,
     ) -> Result<(), Refusal> {
         let raft = &self.raw.raft;
         let is_leader = raft.leader_id == from.value() && term.value() == raft.term;
         if !is_leader || raft.state != StateRole::Follower {
             return Err(Refusal::NotFromLeader);
         }
-        let is_whole = BIRTH.index < at.index && Term::new(1) <= at.term && at.term <= term;
-        // Membership is fixed at birth.
-        if !is_whole || at.index.value() > INDEX_MAX || voters != self.voters() {
-            return Err(Refusal::MalformedSnapshot);
-        }
+        admit_first_snapshot(self.id(), term, at, membership)?;
         let log = &raft.raft_log;
         if at.index.value() <= log.committed || log.match_term(at.index.value(), at.term.value()) {
             return Err(Refusal::SnapshotBehind);
@@ -62,7 +59,7 @@ impl Raft {
     ///
     /// If [`Raft::admit_snapshot`] does not admit it.
     pub(super) fn handle_install(&mut self, from: NodeId, term: Term, snapshot: Snapshot) {
-        let admitted = self.admit_snapshot(from, term, snapshot.at, &snapshot.voters);
+        let admitted = self.admit_snapshot(from, term, snapshot.at, &snapshot.membership);
         assert_eq!(admitted, Ok(()), "the caller asks first");
         let mut message = eraftpb::Message::default();
         message.set_msg_type(MessageType::MsgSnapshot);
@@ -81,8 +78,8 @@ impl Raft {
 
     /// A snapshot of our own is saved: it stands for all entries up to `at`. The last `retained` of these
     /// stay in memory, for followers that are only a little behind.
-    pub(super) fn handle_compact(&mut self, at: Position, retained: u64) {
-        self.raw.mut_store().note_snapshot(at);
+    pub(super) fn handle_compact(&mut self, at: Position, membership: &Membership, retained: u64) {
+        self.raw.mut_store().note_snapshot(at, membership);
         let applied = self.raw.raft.raft_log.applied;
         let end = LogIndex::new(at.index.value().min(applied).saturating_sub(retained));
         self.raw.mut_store().compact(end);
@@ -107,16 +104,32 @@ impl Raft {
     }
 }
 
+/// Tells whether a snapshot makes sense for a node that has no part in consensus yet.
+///
+/// # Errors
+///
+/// The reason why not.
+pub fn admit_first_snapshot(
+    own: NodeId,
+    term: Term,
+    at: Position,
+    membership: &Membership,
+) -> Result<(), Refusal> {
+    let is_whole = BIRTH.index < at.index && Term::new(1) <= at.term && at.term <= term;
+    // raft-rs throws away a snapshot in which the node itself has no part.
+    let has_part = membership.contains(own) && membership.is_sound();
+    if is_whole && at.index.value() <= INDEX_MAX && has_part {
+        Ok(())
+    } else {
+        Err(Refusal::MalformedSnapshot)
+    }
+}
+
 fn into_raft(snapshot: &Snapshot) -> eraftpb::Snapshot {
     let mut converted = eraftpb::Snapshot::default();
     let metadata = converted.mut_metadata();
     metadata.index = snapshot.at.index.value();
     metadata.term = snapshot.at.term.value();
-    metadata.set_conf_state(configuration(&snapshot.voters));
+    metadata.set_conf_state(snapshot.membership.to_raft());
     converted
-}
-
-/// The configuration as raft-rs writes it.
-pub(super) fn configuration(voters: &[NodeId]) -> ConfState {
-    ConfState { voters: voters.iter().map(|id| id.value()).collect(), ..ConfState::default() }
 }

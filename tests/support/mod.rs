@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use rivven_cluster::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term};
 use rivven_cluster::kv::KeyValue;
+use rivven_cluster::ledger::Ledger;
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{Config, Durable, Limits, Node};
 use rivven_cluster::raft::{
-    BIRTH, Body, Entry, Flow, HardState, Input, Message, Output, Position, Proposal, Raft, ReadyNumber,
-    Recovered, Role, Snapshot, Timing,
+    BIRTH, Body, Entry, Flow, HardState, Input, Membership, Message, Output, Position, Proposal, Raft,
+    ReadyNumber, Recovered, Role, Snapshot, Timing,
 };
 use rivven_cluster::rng::Seed;
-use rivven_cluster::session::Sessions;
 use rivven_cluster::state_machine::StateMachine as _;
 use rivven_cluster::time::Instant;
 
@@ -26,14 +26,14 @@ pub fn at(index: u64, term: u64) -> Position {
 }
 
 pub fn entry(index: u64, term: u64) -> Entry {
-    Entry { at: at(index, term), command: Bytes::from(format!("command {index}")) }
+    Entry::of_command(at(index, term), format!("command {index}"))
 }
 
 pub fn birth(voters: u64) -> Snapshot {
     Snapshot {
         at: BIRTH,
-        voters: (1..=voters).map(node).collect(),
-        state: Sessions::default().snapshot(&KeyValue::default().snapshot()),
+        membership: Membership::of_voters((1..=voters).map(node)),
+        state: Ledger::default().snapshot(&KeyValue::default().snapshot()),
     }
 }
 
@@ -77,6 +77,7 @@ pub fn config(id: u64, nodes: u64) -> Config {
         timing: Timing::default(),
         limits: Limits::default(),
         flow: Flow::default(),
+        votes: true,
     }
 }
 

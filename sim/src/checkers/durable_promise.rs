@@ -223,7 +223,7 @@ mod tests {
     fn vote_batch() -> WriteBatch {
         let hard_state = HardState { term: Term::new(2), vote: Some(node(2)), commit: LogIndex::default() };
         let at = Position { index: LogIndex::new(1), term: Term::new(2) };
-        let entries = vec![Entry { at, command: Bytes::new() }];
+        let entries = vec![Entry::of_command(at, Bytes::new())];
         WriteBatch { id: WriteId::new(1), hard_state: Some(hard_state), entries, ..WriteBatch::default() }
     }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use rivven_cluster::id::{LogIndex, Term};
 use rivven_cluster::node::{Durable, WriteBatch};
 use rivven_cluster::raft::{Entry, Position, Snapshot};
+use rivven_cluster::wire::codec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{Rule, Verdict, broken};
@@ -94,7 +95,10 @@ impl HashedLog {
     fn put(&mut self, entry: &Entry) -> Option<u64> {
         let place = self.place(entry.at.index)?;
         let before = self.prefixes.get(place.checked_sub(1)?)?;
-        let hash = xxh3_64_with_seed(&entry.command, before.hash ^ entry.at.term.value().rotate_left(32));
+        let hash = xxh3_64_with_seed(
+            &codec::encode(&entry.content),
+            before.hash ^ entry.at.term.value().rotate_left(32),
+        );
         self.prefixes.truncate(place);
         self.prefixes.push(Prefix { term: entry.at.term, hash });
         Some(hash)
@@ -109,11 +113,11 @@ impl HashedLog {
 pub(super) mod tests {
     use super::*;
     use bytes::Bytes;
-    use rivven_cluster::raft::BIRTH;
+    use rivven_cluster::raft::{BIRTH, Membership};
 
     pub fn entry(index: u64, term: u64, command: &'static str) -> Entry {
         let at = Position { index: LogIndex::new(index), term: Term::new(term) };
-        Entry { at, command: Bytes::from(command) }
+        Entry::of_command(at, command)
     }
 
     pub fn batch(entries: Vec<Entry>) -> WriteBatch {
@@ -121,7 +125,7 @@ pub(super) mod tests {
     }
 
     pub fn birth() -> WriteBatch {
-        let snapshot = Snapshot { at: BIRTH, voters: Vec::new(), state: Bytes::new() };
+        let snapshot = Snapshot { at: BIRTH, membership: Membership::default(), state: Bytes::new() };
         WriteBatch { snapshot: Some(snapshot), ..WriteBatch::default() }
     }
 

@@ -196,7 +196,12 @@ impl Checkers {
                 self.broken(Rule::Alarm, what);
             }
             Output::SaveSnapshot(snapshot) => self.promises.save(node, snapshot.at),
-            Output::BuildSnapshot | Output::Send { .. } | Output::Reply { .. } | Output::Event(_) => {}
+            Output::BuildSnapshot
+            | Output::Send { .. }
+            | Output::Dial(_)
+            | Output::HangUp(_)
+            | Output::Reply { .. }
+            | Output::Event(_) => {}
         }
     }
 

@@ -26,7 +26,7 @@ impl Resources {
 
     /// `node` writes a batch.
     pub fn write(&self, node: u64, batch: &WriteBatch) -> Verdict {
-        let bytes: usize = batch.entries.iter().map(|entry| entry.command.len()).sum();
+        let bytes: usize = batch.entries.iter().map(|entry| entry.length()).sum();
         if bytes <= BATCH_BYTES_MAX {
             return Ok(());
         }
@@ -39,13 +39,14 @@ mod tests {
     use super::super::log_matching::tests::{batch, entry};
     use super::*;
     use bytes::Bytes;
+    use rivven_cluster::raft::Content;
 
     #[test]
     fn what_is_beyond_its_bound_is_a_violation() {
         assert_eq!(Resources.settled(1, 10), Ok(()));
         assert!(Resources.settled(1, OUTPUTS_MAX + 1).is_err());
         let mut large = entry(2, 2, "");
-        large.command = Bytes::from(vec![0; BATCH_BYTES_MAX + 1]);
+        large.content = Content::Command(Bytes::from(vec![0; BATCH_BYTES_MAX + 1]));
         assert!(Resources.write(1, &batch(vec![large])).is_err());
     }
 }

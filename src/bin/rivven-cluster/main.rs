@@ -9,6 +9,7 @@ mod bench;
 mod certs;
 mod cluster;
 mod demo;
+mod members;
 mod run;
 mod status;
 
@@ -38,6 +39,12 @@ enum Command {
     Run(run::Options),
     /// Ask the node of a configuration file how it is.
     Status(status::Options),
+    /// List, add, promote, demote and remove members.
+    Member(members::Options),
+    /// Let another voter lead.
+    Transfer(members::TransferOptions),
+    /// Remove the node of a configuration file from its cluster, for good.
+    Leave(members::LeaveOptions),
     /// Start three nodes, kill the leader under load, and check that nothing acknowledged is lost.
     Demo(demo::Options),
     /// Measure three nodes on this machine: writes and linearizable reads, by the number of clients.
@@ -71,6 +78,9 @@ async fn main() -> ExitCode {
         Command::Certs(options) => certs::make(&options),
         Command::Run(options) => run::run(&options).await,
         Command::Status(options) => status::status(&options).await,
+        Command::Member(options) => members::members(&options).await,
+        Command::Transfer(options) => members::transfer(&options).await,
+        Command::Leave(options) => members::leave(&options).await,
         Command::Demo(options) => demo::demo(&options).await,
         Command::Bench(options) => bench::bench(&options).await,
     };

@@ -1,11 +1,13 @@
 //! `run`: one node, until it is told to stop or stops itself.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rivven_cluster::config::{Runnable, Settings};
-use rivven_cluster::driver::Observer;
+use rivven_cluster::driver::{DriverError, Observer};
+use rivven_cluster::id::NodeId;
 use rivven_cluster::kv::KeyValue;
-use rivven_cluster::node::{Config, Event, Output};
+use rivven_cluster::node::{Config, Event, Halt, Output};
 use rivven_cluster::quic::{Credentials, Launch};
 use rivven_cluster::raft::Flow;
 use rivven_cluster::time::Instant;
@@ -33,6 +35,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         timing: settings.timing,
         limits: settings.limits,
         flow: Flow::default(),
+        votes: settings.votes,
     };
     let (id, bind) = (config.id, settings.bind_address);
     let launch = Launch { config, bind, data_dir: runnable.data_dir, credentials };
@@ -45,7 +48,11 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     let handle = running.handle;
     let mut task = running.task;
     tokio::select! {
-        ended = &mut task => return Ok(ended??),
+        ended = &mut task => return match ended? {
+            // What it was asked for has come about, or the operator knows.
+            Err(DriverError::Halted(Halt::Removed)) => Ok(()),
+            ended => Ok(ended?),
+        },
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
@@ -102,7 +109,17 @@ fn describe(event: &Event) -> String {
             let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
             format!("the cluster has formed; its voters are {}", voters.join(", "))
         }
-        Event::FormationRefused(refusal) => format!("the cluster cannot form: {refusal}"),
+        Event::FormationRefused(refusal) => format!("not a member of a cluster: {refusal}"),
+        Event::TakenIn => "the cluster has taken this node in".to_owned(),
+        Event::Membership(membership) => {
+            let list = |nodes: &BTreeSet<NodeId>| {
+                let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+                nodes.join(", ")
+            };
+            let (voters, learners) = (list(membership.voters()), list(membership.learners()));
+            let joint = if membership.is_joint() { ", jointly with those before" } else { "" };
+            format!("voters are {voters}{joint}; learners are {learners}")
+        }
         Event::Standing(standing) => {
             let leader = standing.leader.map_or("nobody".to_owned(), |leader| format!("node {leader}"));
             format!("{} in term {}; {leader} leads", standing.role, standing.term)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rivven_cluster::formation::Standing;
+use rivven_cluster::id::NodeId;
 use rivven_cluster::node::{LinkState, Status};
 use rivven_cluster::quic::{Client, ClientConfig, Seams};
 
@@ -46,9 +47,22 @@ fn print(status: &Status) {
         Standing::Fresh => println!("cluster    not formed: waiting for all peers"),
         Standing::Pledged(voters) => println!("cluster    not formed: waiting for all of {voters} to agree"),
         Standing::Formed(voters) => println!("cluster    formed by {voters}"),
+        Standing::Joined { cluster, .. } => {
+            println!("cluster    formed by {cluster}, which took this node in")
+        }
+        Standing::Joining { cluster, repairs: false, .. } => {
+            println!("cluster    waits to be taken in by the cluster that {cluster} formed");
+        }
+        Standing::Joining { cluster, repairs: true, .. } => {
+            println!(
+                "cluster    its disk was damaged: waits to be taken in again by the cluster of {cluster}"
+            );
+        }
+        Standing::Damaged => println!("cluster    its disk was damaged: waits for a member of its cluster"),
+        Standing::Removed => println!("cluster    removed: the id of this node must not be used again"),
     }
     if let Some(refusal) = &status.refusal {
-        println!("           CANNOT FORM: {refusal}");
+        println!("           CANNOT GO ON: {refusal}");
     }
     if let Some(raft) = &status.raft {
         let leader = raft.leader.map_or("unknown".to_owned(), |leader| format!("node {leader}"));
@@ -56,6 +70,14 @@ fn print(status: &Status) {
         println!("role       {}", raft.role);
         println!("term       {}", raft.term);
         println!("leader     {leader}");
+        let list = |nodes: &[NodeId]| {
+            let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+            nodes.join(", ")
+        };
+        println!("voters     {}", list(&raft.voters));
+        if !raft.learners.is_empty() {
+            println!("learners   {}", list(&raft.learners));
+        }
         println!("commit     {}", indexes.commit);
         println!("applied    {}", indexes.applied);
         println!("log end    {} ({} on disk)", indexes.last, indexes.persisted);

@@ -43,9 +43,9 @@ use self::snapshots::SnapshotFiles;
 use super::folder::{Bytes as _, Folder};
 use super::storage::{Owner, SnapshotSaver, Storage, StorageError};
 use crate::formation;
-use crate::id::{BootId, LogIndex, NodeId};
+use crate::id::{BootId, LogIndex};
 use crate::node::{Durable, WriteBatch};
-use crate::raft::{Entry, HardState, Position};
+use crate::raft::{Entry, HardState, Membership, Position};
 use crate::wire::codec;
 
 /// The length of a segment, unless one batch alone needs more.
@@ -103,7 +103,7 @@ struct State {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Mark {
     at: Position,
-    voters: Vec<NodeId>,
+    membership: Membership,
 }
 
 /// What stands in a record.
@@ -152,7 +152,7 @@ impl<F: Folder> SegmentStorage<F> {
         let named = Arc::new(Mutex::new(found.state.snapshot.as_ref().map(|mark| mark.at)));
         let snapshots = SnapshotFiles::new(folder.share(), Arc::clone(&named));
         let snapshot = match &found.state.snapshot {
-            Some(mark) => Some(snapshots.load(mark.at, &mark.voters)?),
+            Some(mark) => Some(snapshots.load(mark.at, &mark.membership)?),
             None => None,
         };
         let State { boot, standing, hard_state, .. } = found.state.clone();
@@ -175,8 +175,10 @@ impl<F: Folder> SegmentStorage<F> {
     }
 
     fn append(&mut self, batch: &WriteBatch) -> io::Result<()> {
-        let mark =
-            |snapshot: &crate::raft::Snapshot| Mark { at: snapshot.at, voters: snapshot.voters.clone() };
+        let mark = |snapshot: &crate::raft::Snapshot| Mark {
+            at: snapshot.at,
+            membership: snapshot.membership.clone(),
+        };
         let change = Change {
             boot: batch.boot,
             standing: batch.standing.clone(),

@@ -16,8 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Named;
 use crate::driver::folder::{Bytes as _, Folder};
 use crate::driver::storage::{SnapshotSaver, StorageError};
-use crate::id::NodeId;
-use crate::raft::{Position, Snapshot};
+use crate::raft::{Membership, Position, Snapshot};
 
 /// The bytes before the state.
 const HEADER_BYTES: usize = 16;
@@ -38,7 +37,7 @@ impl<F: Folder> SnapshotFiles<F> {
     }
 
     /// Reads the state of the snapshot at `at`.
-    pub(super) fn load(&self, at: Position, voters: &[NodeId]) -> Result<Snapshot, StorageError> {
+    pub(super) fn load(&self, at: Position, membership: &Membership) -> Result<Snapshot, StorageError> {
         let name = name(at);
         let damaged = |reason: &str| StorageError::Damaged {
             place: self.folder.place(),
@@ -53,7 +52,7 @@ impl<F: Folder> SnapshotFiles<F> {
             Ok((bytes == header(&state)[..]).then_some(state))
         };
         match read() {
-            Ok(Some(state)) => Ok(Snapshot { at, voters: voters.to_vec(), state }),
+            Ok(Some(state)) => Ok(Snapshot { at, membership: membership.clone(), state }),
             Ok(None) => Err(damaged("its checksum or its length is not what was written")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(damaged("it is missing")),
             Err(error) => Err(self.failed(&error)),

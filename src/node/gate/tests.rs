@@ -12,7 +12,7 @@ fn number(value: u64) -> ReadyNumber {
 
 fn persist(ready: u64, index: u64) -> Persist {
     let at = Position { index: LogIndex::new(index), term: Term::new(2) };
-    let entries = vec![Entry { at, command: bytes::Bytes::from_static(b"x") }];
+    let entries = vec![Entry::of_command(at, "x")];
     Persist { number: number(ready), entries, must_sync: true, ..Persist::default() }
 }
 
@@ -24,7 +24,8 @@ fn lazy(ready: u64, commit: u64) -> Persist {
 
 /// A message that can be told from others.
 fn departure(to: u64) -> Departure {
-    let message = Message::Formation(formation::Message::Greeting(formation::Standing::Fresh));
+    let answer = formation::Message::Answer { standing: formation::Standing::Fresh, names: None };
+    let message = Message::Formation(answer);
     Departure { to: Peer::Node(NodeId::new(to).unwrap()), message }
 }
 
@@ -134,6 +135,7 @@ fn a_failed_write_halts_the_node_and_nothing_leaves_it() {
         timing: crate::raft::Timing::default(),
         limits: Limits::default(),
         flow: crate::raft::Flow::default(),
+        votes: true,
     };
     let now = crate::time::Instant::ORIGIN;
     let map = crate::kv::KeyValue::default();

@@ -173,7 +173,9 @@ impl<A: Application> World<A> {
                     if client.may_have_happened() { Outcome::Unknown } else { Outcome::Failed { reason } };
                 self.conclude(place, outcome);
             }
-            Answer::Reply(other @ (Reply::Status(_) | Reply::Entries(_))) => {
+            Answer::Reply(
+                other @ (Reply::Status(_) | Reply::Entries(_) | Reply::Members(_) | Reply::HandedOver { .. }),
+            ) => {
                 unreachable!("a proposal is not answered with {other:?}")
             }
         }

@@ -87,7 +87,7 @@ fn invent(liar: NodeId, victim: &Victim, choices: &mut Stream) -> (NodeId, Messa
     let leads = victim.standing.role == Role::Leader;
     let message = match choices.below(18) {
         0 => Message { to: victim.third, term, body: Body::VoteResponse(granted) },
-        1 => return (node_id(STRANGER), say(later, heartbeat(0))),
+        1 => return (node_id(STRANGER), say(later, Body::VoteResponse(granted))),
         2 => return (to, say(later, heartbeat(0))),
         3 => say(Term::new(0), append(Position::default(), vec![])),
         4 => say(Term::new(u64::MAX - choices.below(3)), heartbeat(0)),
@@ -132,7 +132,7 @@ fn at(index: LogIndex, term: Term) -> Position {
 }
 
 fn entry(index: u64, term: Term) -> Entry {
-    Entry { at: at(LogIndex::new(index), term), command: bytes::Bytes::from_static(b"a lie") }
+    Entry::of_command(at(LogIndex::new(index), term), "a lie")
 }
 
 fn heartbeat(commit: u64) -> Body {

@@ -75,11 +75,15 @@ impl<A: Application> World<A> {
 
     /// A node tries to reach a peer; if the path and the peer are there, each learns who the other is.
     pub(super) fn dial(&mut self, node: u64, process: u64, peer: u64) {
-        if !self.host(node).runs(process) {
+        let host = self.host(node);
+        if !host.runs(process) {
             return;
         }
-        if let Some(waiting) = &mut self.host(node).waiting {
+        if let Some(waiting) = &mut host.waiting {
             return waiting.push(Event::Dial { node, process, peer });
+        }
+        if !host.dials(peer) {
+            return;
         }
         let listens = self.host(peer).process.is_some() && self.host(peer).waiting.is_none();
         let both_ways = self.cross(node, peer, 0).and_then(|_| self.cross(peer, node, 0));
@@ -92,6 +96,24 @@ impl<A: Application> World<A> {
         }
         let state = LinkState::Up { node: node_id(peer) };
         self.deliver(node, Input::Link { name: name(peer), state });
+    }
+
+    /// A node wants a connection to a peer from now on.
+    pub(super) fn plan_dial(&mut self, node: u64, peer: u64) {
+        let place = usize::try_from(node - 1).unwrap_or_default();
+        let Some(process) = &mut self.hosts[place].process else { return };
+        process.dials.insert(peer);
+        let process = process.number;
+        let delay = self.pause(link_key(node, peer), 1, 60);
+        self.queue.push(self.now + delay, Event::Dial { node, process, peer });
+    }
+
+    /// A node wants none any more.
+    pub(super) fn hang_up(&mut self, node: u64, peer: u64) {
+        if let Some(process) = &mut self.host(node).process {
+            process.dials.remove(&peer);
+            process.links.remove(&peer);
+        }
     }
 
     pub(super) fn link_is_lost(&mut self, node: u64, process: u64, peer: u64) {

@@ -91,6 +91,11 @@ impl<M: StateMachine> Host<M> {
         })
     }
 
+    /// Whether the process wants to be connected to `peer`.
+    pub(super) fn dials(&self, peer: u64) -> bool {
+        self.process.as_ref().is_some_and(|process| process.dials.contains(&peer))
+    }
+
     pub(super) fn runs(&self, process: u64) -> bool {
         self.process.as_ref().is_some_and(|running| running.number == process)
     }
@@ -129,6 +134,7 @@ impl<A: Application> World<A> {
         }
         let seed = seed.child("node", node * 10_000 + number);
         let start = Start { config: configure(&shape, node), seed, durable, now: host.clock.local(now) };
+        let peers: Vec<u64> = start.config.peers.iter().map(node_at).collect();
         if is_watched {
             let had_forgiven = self.checkers.has_forgiven();
             self.checkers.started(node, &start.durable);
@@ -143,12 +149,12 @@ impl<A: Application> World<A> {
         self.marks.started(node);
         self.restarts += u64::from(number > 1);
         self.trace.record(now, &Record::Start { node, process: number, refused: None });
+        for peer in peers {
+            self.plan_dial(node, peer);
+        }
         for peer in (1..=shape.nodes).filter(|peer| *peer != node) {
-            let delay = self.pause(link_key(node, peer), 1, 60);
-            self.queue.push(now + delay, Event::Dial { node, process: number, peer });
-            if let Some(other) = self.host(peer).process.as_ref().map(|process| process.number) {
-                let delay = self.pause(link_key(peer, node), 1, 60);
-                self.queue.push(now + delay, Event::Dial { node: peer, process: other, peer: node });
+            if self.host(peer).dials(node) {
+                self.plan_dial(peer, node);
             }
         }
         self.drain(node);
@@ -318,6 +324,8 @@ impl<A: Application> World<A> {
                     self.answer(node, attempt, reply);
                 }
             }
+            Output::Dial(name) => self.plan_dial(node, node_at(&name)),
+            Output::HangUp(name) => self.hang_up(node, node_at(&name)),
             Output::Event(NodeEvent::Standing(standing)) => {
                 self.elections += u64::from(standing.role == Role::Leader);
             }

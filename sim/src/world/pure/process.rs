@@ -26,6 +26,8 @@ pub(super) struct Process<M> {
     /// Who waits for which answer.
     pub(super) requests: BTreeMap<RequestId, Attempt>,
     last_request: RequestId,
+    /// Which peers it wants to be connected to.
+    pub(super) dials: BTreeSet<u64>,
     /// Which peers it is connected to.
     pub(super) links: BTreeSet<u64>,
     /// For when a timer is set, in the world's time.
@@ -67,9 +69,9 @@ impl<M: StateMachine> Process<M> {
         let journal = keeps_journal.then(|| Journal { start: start.clone(), steps: Vec::new() });
         let machine = Recorded::new(app.machine(), is_watched);
         let node = Node::start(start.config, start.seed, start.durable, machine, start.now)?;
-        let (requests, links) = (BTreeMap::new(), BTreeSet::new());
+        let (requests, links, dials) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let last_request = RequestId::default();
-        Ok(Process { number, node, journal, requests, last_request, links, timer_at: None })
+        Ok(Process { number, node, journal, requests, last_request, dials, links, timer_at: None })
     }
 
     /// Makes an equal process; `None` without a journal.
@@ -86,6 +88,7 @@ impl<M: StateMachine> Process<M> {
         }
         let _ = copy.node.state_machine().take_executed();
         copy.requests.clone_from(&self.requests);
+        copy.dials.clone_from(&self.dials);
         copy.links.clone_from(&self.links);
         (copy.last_request, copy.timer_at) = (self.last_request, self.timer_at);
         Some(copy)
@@ -141,6 +144,7 @@ pub(super) fn configure(shape: &Shape, node: u64) -> Config {
         timing: shape.timing(),
         limits: shape.limits(),
         flow: shape.flow(),
+        votes: true,
     }
 }
 

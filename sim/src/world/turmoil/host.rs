@@ -154,6 +154,7 @@ where
         timing: shared.shape.timing(),
         limits: shared.shape.limits(),
         flow: shared.shape.flow(),
+        votes: true,
     };
     let now = hardware.clock.now();
     let recording =

@@ -60,7 +60,7 @@ pub async fn audit(operator: &Client, cluster: &Cluster, ledger: &Ledger) -> Res
     }
     let mut places: BTreeMap<&[u8], Vec<u64>> = BTreeMap::new();
     for entry in log {
-        if let Some((_, command)) = command_in(&entry.command) {
+        if let Some((_, command)) = entry.command().and_then(|command| command_in(command)) {
             places.entry(command).or_default().push(entry.at.index.value());
         }
     }

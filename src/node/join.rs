@@ -1,0 +1,271 @@
+//! How a node is taken in by a cluster that exists, and how members say where they are.
+//!
+//! ```text
+//!   newcomer ──Announce──► any member ──Ask { leader, address }──► newcomer
+//!   newcomer ──Announce──► leader: list it │ add it as a learner │ send it a snapshot, one a time
+//!   newcomer: save the snapshot, record that it has Joined, start consensus
+//!   leader: promote it when it has caught up (members.rs)
+//! ```
+//!
+//! Whoever is not yet where it should be announces itself again and again, and the leader takes the one
+//! step that is missing. So nothing is lost when a message, a leader or a process is, and nobody remembers
+//! how far it had come but the log. Members announce themselves, too, when the directory has another address
+//! for them or when they have known no leader for long: they may have been put out without hearing of it.
+//!
+//! # A damaged member
+//!
+//! A member that has lost its disk may have promised anything. Under the same id it is *suspended*, which a
+//! majority without it has to commit, and added again in a later term (see `raft/membership.rs`); until
+//! it holds a snapshot again it neither votes nor acknowledges anything. A node that comes with an *empty* disk
+//! under the id of a member is refused: nobody knows whether that disk is lost or still in another machine.
+
+use std::collections::BTreeSet;
+
+use super::Node;
+use super::gate::Departure;
+use super::io::{Life, Message, Notice, Peer};
+use crate::directory::Listing;
+use crate::formation::{self, Refusal, Standing};
+use crate::id::{NodeId, PeerName, Token};
+use crate::machine::Machine;
+use crate::raft::{self, Change, ChangeError, Role, Step};
+use crate::session::seal_listing;
+use crate::state_machine::StateMachine;
+use crate::time::Instant;
+
+/// Whoever is not where it should be says so every so many of the longest election timeouts.
+const INTERVAL_FACTOR: u32 = 2;
+/// The token of a member that an operator added and that has not yet come.
+pub(super) const UNCLAIMED: Token = Token::new(u64::MAX);
+
+/// What this node does about its own place in the cluster.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    /// When it announces itself, if it has to.
+    announces_at: Option<Instant>,
+    /// The leader that has noted its announcement; only from there is a first snapshot taken.
+    host: Option<NodeId>,
+    /// Which members have said that it was put out.
+    dismissed_by: BTreeSet<NodeId>,
+}
+
+impl Presence {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.announces_at
+    }
+
+    /// Whether a first snapshot is taken from `node`.
+    pub(super) fn is_host(&self, node: NodeId) -> bool {
+        self.host == Some(node)
+    }
+}
+
+/// What a leader does for a node that announces itself.
+#[derive(Debug, PartialEq)]
+enum Service {
+    Nothing,
+    List,
+    Change(Change),
+    SendSnapshot,
+    HandOver,
+    Refuse(Refusal),
+}
+
+impl<S: StateMachine> Node<S> {
+    /// Begins or stops to announce this node, as its standing asks for.
+    pub(super) fn consider_announcing(&mut self) {
+        let interval = self.config.timing.election_timeout.end * INTERVAL_FACTOR;
+        let wanted = match self.formation.standing() {
+            Standing::Joining { .. } => Some(self.now),
+            standing if standing.cluster().is_some() && self.is_misplaced() => Some(self.now + interval),
+            _ => None,
+        };
+        self.presence.announces_at = wanted.map(|wanted| self.presence.announces_at.unwrap_or(wanted));
+    }
+
+    /// Whether a member is elsewhere than the directory says, or has lost touch.
+    fn is_misplaced(&self) -> bool {
+        let Some(raft) = &self.raft else { return false };
+        let is_member = raft.membership().contains(self.config.id);
+        let is_listed = self.ledger.directory().find(self.config.id) == Some(&self.listing());
+        let is_alone = raft.membership().members().eq([self.config.id]);
+        (is_member && !is_listed) || (raft.standing().leader.is_none() && !is_alone)
+    }
+
+    fn listing(&self) -> Listing {
+        let token = match self.formation.standing() {
+            Standing::Joining { token, .. } | Standing::Joined { token, .. } => *token,
+            Standing::Fresh
+            | Standing::Pledged(_)
+            | Standing::Formed(_)
+            | Standing::Damaged
+            | Standing::Removed => Token::default(),
+        };
+        Listing { address: self.config.address.clone(), token, votes: self.config.votes }
+    }
+
+    pub(super) fn announce_if_due(&mut self) {
+        if self.presence.announces_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        let interval = self.config.timing.election_timeout.end * INTERVAL_FACTOR;
+        self.presence.announces_at = Some(self.now + interval);
+        let life = match self.formation.standing() {
+            Standing::Joining { repairs: true, .. } => Life::Damaged,
+            Standing::Joining { repairs: false, .. } => Life::New,
+            _ => Life::Member,
+        };
+        let message = Message::Announce { listing: self.listing(), life };
+        match self.standing().and_then(|standing| standing.leader) {
+            Some(leader) if leader == self.config.id => self.list(leader, self.listing()),
+            Some(leader) => self.tell(leader, message),
+            None => {
+                let names: Vec<PeerName> = self.links.connected().cloned().collect();
+                for name in names {
+                    let (to, message) = (Peer::Address(name), message.clone());
+                    self.depart(Departure { to, message }, None);
+                }
+            }
+        }
+        self.consider_announcing();
+    }
+
+    /// A node says where and what it is.
+    pub(super) fn handle_announce(&mut self, from: NodeId, listing: Listing, life: Life) {
+        let Some(raft) = &self.raft else { return };
+        let membership = raft.membership();
+        let is_removed = membership.removed().contains(&from) && !membership.contains(from);
+        let leader = raft.standing().leader;
+        self.receive_guest(from, &listing.address);
+        if is_removed {
+            return self.tell(from, Message::Dismissed);
+        }
+        match leader {
+            Some(leader) if leader == self.config.id => self.serve(from, listing, life),
+            Some(leader) => {
+                if let Some(address) = self.address_of(leader) {
+                    self.tell(from, Message::Notice(Notice::Ask { leader, address }));
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Takes the step that is missing.
+    fn serve(&mut self, from: NodeId, listing: Listing, life: Life) {
+        let service = self.service_for(from, &listing, life);
+        let notice = match &service {
+            Service::Refuse(refusal) => Notice::Refused(refusal.clone()),
+            _ => Notice::Noted,
+        };
+        self.tell(from, Message::Notice(notice));
+        match service {
+            Service::Nothing | Service::Refuse(_) => {}
+            Service::List => self.list(from, listing),
+            Service::Change(change) => self.handle_raft(raft::Input::Change { id: None, change }),
+            Service::SendSnapshot => self.begin_first_transfer(from),
+            Service::HandOver => self.hand_over_to_best(),
+        }
+    }
+
+    fn service_for(&self, from: NodeId, listing: &Listing, life: Life) -> Service {
+        let Some(raft) = &self.raft else { return Service::Nothing };
+        let (own, membership) = (self.config.id, raft.membership());
+        let known = self.ledger.directory().find(from);
+        if !membership.contains(from) {
+            let is_suspended = membership.suspended().contains_key(&from);
+            if is_suspended && life != Life::Damaged {
+                return Service::Refuse(Refusal::OtherDisk { peer: own });
+            }
+            let add = Change::one(Step::AddLearner(from));
+            return match raft.check_change(&add) {
+                Ok(_) if known == Some(listing) => Service::Change(add),
+                Ok(_) => Service::List,
+                Err(ChangeError::UnderWay) => Service::Nothing,
+                Err(ChangeError::TooSoon(_)) => Service::HandOver,
+                Err(error) => Service::Refuse(Refusal::NotTakenIn { peer: own, reason: error.to_string() }),
+            };
+        }
+        let expected = known.map_or(Token::default(), |known| known.token);
+        if expected != listing.token && expected != UNCLAIMED {
+            return self.service_for_other_disk(from, life);
+        }
+        if known != Some(listing) {
+            return Service::List;
+        }
+        if life == Life::Member { Service::Nothing } else { Service::SendSnapshot }
+    }
+
+    /// A node of a member's id has another disk.
+    fn service_for_other_disk(&self, from: NodeId, life: Life) -> Service {
+        let Some(raft) = &self.raft else { return Service::Nothing };
+        let own = self.config.id;
+        let suspend = Change::one(Step::Suspend(from));
+        if life != Life::Damaged {
+            return Service::Refuse(Refusal::OtherDisk { peer: own });
+        }
+        let mut active = self.active_members();
+        active.remove(&from);
+        if !raft.membership().is_quorum(&active) {
+            let reason = "no majority is up without it".to_owned();
+            return Service::Refuse(Refusal::NotTakenIn { peer: own, reason });
+        }
+        match raft.check_change(&suspend) {
+            Ok(_) => Service::Change(suspend),
+            Err(ChangeError::UnderWay) => Service::Nothing,
+            Err(error) => Service::Refuse(Refusal::NotTakenIn { peer: own, reason: error.to_string() }),
+        }
+    }
+
+    /// Puts what is known of a member into the log.
+    pub(super) fn list(&mut self, node: NodeId, listing: Listing) {
+        if self.ledger.directory().find(node) != Some(&listing) {
+            let entry = seal_listing(self.cluster_time(), node, listing);
+            self.handle_raft(raft::Input::Note(entry));
+        }
+    }
+
+    /// A member answers an announcement.
+    pub(super) fn handle_notice(&mut self, from: NodeId, notice: Notice) {
+        match notice {
+            Notice::Ask { leader, address } => {
+                if leader != self.config.id {
+                    self.receive_guest(leader, &address);
+                }
+            }
+            Notice::Noted => self.presence.host = Some(from),
+            Notice::Refused(refusal) => {
+                self.formation.handle(self.now, formation::Input::Refused(refusal));
+            }
+        }
+    }
+
+    /// A member says that this node was put out. That counts when it has applied its own removal, or when a
+    /// majority of the voters that it knows says so: no single peer can stop a node.
+    pub(super) fn handle_dismissed(&mut self, from: NodeId) {
+        let Some(raft) = &self.raft else {
+            let refusal = Refusal::WasRemoved { peer: from };
+            return self.formation.handle(self.now, formation::Input::Refused(refusal));
+        };
+        let (membership, own) = (raft.membership(), self.config.id);
+        if membership.is_voter(from) && from != own {
+            self.presence.dismissed_by.insert(from);
+        }
+        let others = membership.voters().iter().filter(|voter| **voter != own).count();
+        let is_sure = membership.removed().contains(&own) && !membership.contains(own);
+        if is_sure || (others > 0 && self.presence.dismissed_by.len() * 2 > others) {
+            self.formation.handle(self.now, formation::Input::PutOut);
+        }
+    }
+
+    /// The membership or the directory has changed.
+    pub(super) fn place_has_changed(&mut self) {
+        self.update_links();
+        self.consider_announcing();
+    }
+
+    /// Whether this node leads.
+    pub(super) fn leads(&self) -> bool {
+        self.standing().is_some_and(|standing| standing.role == Role::Leader)
+    }
+}

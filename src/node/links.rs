@@ -1,0 +1,135 @@
+//! Whom this node is connected to: the peers of its file, the members of its cluster, and guests.
+//!
+//! A node sends over connections that it dialled. So it has to dial everybody who may need an answer: the
+//! members, wherever the directory says that they are, and for a while whoever else has spoken and said
+//! where it listens: a newcomer, or one that was put out and has not heard of it. Who is reached by an
+//! address of the file already is not dialled a second time by that of the directory.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::io::{LinkState, Output};
+use super::status::PeerStatus;
+use super::{Node, NodeId, PeerName};
+use crate::state_machine::StateMachine;
+use crate::time::Instant;
+
+/// A guest that says nothing for so long is hung up on.
+const GUEST_PATIENCE: Duration = Duration::from_secs(30);
+/// The most guests; one more, and it is not dialled.
+const GUESTS_MAX: usize = 32;
+
+/// The links of one node.
+#[derive(Debug)]
+pub(super) struct Links {
+    /// The addresses in its file.
+    listed: BTreeSet<PeerName>,
+    /// What each link last said, and who last answered there.
+    all: BTreeMap<PeerName, (Option<NodeId>, LinkState)>,
+    /// Until when whom.
+    guests: BTreeMap<PeerName, Instant>,
+}
+
+impl Links {
+    /// The driver dials what the file lists by itself.
+    pub(super) fn start(listed: &BTreeSet<PeerName>) -> Links {
+        let all = listed.iter().map(|name| (name.clone(), (None, not_yet()))).collect();
+        Links { listed: listed.clone(), all, guests: BTreeMap::new() }
+    }
+
+    /// Where `node` answers, if it does.
+    pub(super) fn address_of(&self, node: NodeId) -> Option<&PeerName> {
+        self.all.iter().find(|(_, (found, _))| *found == Some(node)).map(|(name, _)| name)
+    }
+
+    /// All that are connected.
+    pub(super) fn connected(&self) -> impl Iterator<Item = &PeerName> {
+        let is_up = |state: &LinkState| matches!(state, LinkState::Up { .. });
+        self.all.iter().filter(move |(_, (_, state))| is_up(state)).map(|(name, _)| name)
+    }
+
+    pub(super) fn status(&self) -> Vec<PeerStatus> {
+        let status = |(name, (node, state)): (&PeerName, &(Option<NodeId>, LinkState))| PeerStatus {
+            name: name.clone(),
+            node: *node,
+            state: state.clone(),
+        };
+        self.all.iter().map(status).collect()
+    }
+
+    /// When the next guest is hung up on.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.guests.values().min().copied()
+    }
+
+    /// Notes what became of a link. Tells whether there is such a link.
+    pub(super) fn note(&mut self, name: &PeerName, state: LinkState) -> bool {
+        let Some((node, last)) = self.all.get_mut(name) else { return false };
+        if let LinkState::Up { node: identified } = &state {
+            *node = Some(*identified);
+        }
+        *last = state;
+        true
+    }
+
+    /// Whether an address of the file leads to `node`.
+    fn is_listed(&self, node: NodeId) -> bool {
+        self.listed.iter().any(|name| self.all.get(name).is_some_and(|(found, _)| *found == Some(node)))
+    }
+}
+
+fn not_yet() -> LinkState {
+    LinkState::Down { reason: "not yet connected".to_owned() }
+}
+
+impl<S: StateMachine> Node<S> {
+    /// Dials whoever should be reached and is not, and hangs up on whoever need not be.
+    pub(super) fn update_links(&mut self) {
+        let wanted = self.wanted_links();
+        let gone: Vec<PeerName> =
+            self.links.all.keys().filter(|name| !wanted.contains(*name)).cloned().collect();
+        for name in gone {
+            self.links.all.remove(&name);
+            self.outputs.push_back(Output::HangUp(name));
+        }
+        for name in wanted {
+            if !self.links.all.contains_key(&name) {
+                self.links.all.insert(name.clone(), (None, not_yet()));
+                self.outputs.push_back(Output::Dial(name));
+            }
+        }
+    }
+
+    fn wanted_links(&self) -> BTreeSet<PeerName> {
+        let mut wanted = self.links.listed.clone();
+        wanted.extend(self.links.guests.keys().cloned());
+        if let Some(raft) = &self.raft {
+            let others = raft.membership().members().filter(|node| *node != self.config.id);
+            let unlisted = others.filter(|node| !self.links.is_listed(*node));
+            let listings = unlisted.filter_map(|node| self.ledger.directory().find(node));
+            wanted.extend(listings.map(|listing| listing.address.clone()));
+        }
+        wanted.remove(&self.config.address);
+        wanted
+    }
+
+    /// `node` listens at `address`; it is dialled if nothing else leads to it.
+    pub(super) fn receive_guest(&mut self, node: NodeId, address: &PeerName) {
+        let is_known = self.links.guests.contains_key(address);
+        let is_reached = self.links.address_of(node).is_some() && !is_known;
+        if is_reached || (!is_known && self.links.guests.len() >= GUESTS_MAX) {
+            return;
+        }
+        self.links.guests.insert(address.clone(), self.now + GUEST_PATIENCE);
+        self.update_links();
+    }
+
+    pub(super) fn expire_guests(&mut self) {
+        let before = self.links.guests.len();
+        let now = self.now;
+        self.links.guests.retain(|_, until| *until > now);
+        if self.links.guests.len() < before {
+            self.update_links();
+        }
+    }
+}
