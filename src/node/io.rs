@@ -392,6 +392,9 @@ pub enum Rejection {
     /// Repair or start members first: with those that are up the cluster could not go on.
     #[error("the members that are up are no majority before or after the change")]
     NoMajority,
+    /// Wait until the learner has most of the log; a voter without it costs availability.
+    #[error("node {0} has not caught up with the log yet")]
+    NotCaughtUp(NodeId),
     /// The leader hands over to another voter first; try again in a moment.
     #[error("the node that is to go leads, and hands over first")]
     HandingOver,

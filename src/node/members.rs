@@ -14,7 +14,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Node;
-use super::io::{Caller, Output, Rejection, Reply};
+use super::io::{Caller, Message, Notice, Output, Rejection, Reply};
 use super::join::UNCLAIMED;
 use super::status::{MemberStatus, Members, Part};
 use crate::directory::Listing;
@@ -34,6 +34,8 @@ pub(super) struct Care {
     heard: BTreeMap<NodeId, Instant>,
     /// What learners have to reach, and since when.
     rounds: BTreeMap<NodeId, (LogIndex, Instant)>,
+    /// The learners whose last round was quick enough.
+    caught_up: BTreeSet<NodeId>,
     /// When the members are looked at again.
     reviews_at: Option<Instant>,
     /// Who waits for the end of a hand-over, and until when.
@@ -70,7 +72,9 @@ impl<S: StateMachine> Node<S> {
         if let (true, Some(raft)) = (self.leads(), &self.raft) {
             let members: BTreeSet<NodeId> = raft.membership().members().collect();
             self.care.heard.retain(|node, _| members.contains(node));
-            self.care.rounds.retain(|node, _| raft.membership().learners().contains(node));
+            let learners = raft.membership().learners();
+            self.care.rounds.retain(|node, _| learners.contains(node));
+            self.care.caught_up.retain(|node| learners.contains(node));
             for node in members {
                 self.care.heard.entry(node).or_insert(self.now);
             }
@@ -106,6 +110,8 @@ impl<S: StateMachine> Node<S> {
         }
         if self.care.reviews_at.is_some_and(|at| at <= self.now) {
             self.care.reviews_at = None;
+            self.note_rounds();
+            self.invite_newcomers();
             let change = self.promotion().or_else(|| self.replacement());
             if let Some(change) = change {
                 self.handle_raft(raft::Input::Change { id: None, change });
@@ -114,28 +120,49 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    /// A learner that wants to decide, and has caught up.
-    fn promotion(&mut self) -> Option<Change> {
-        let raft = self.raft.as_ref()?;
-        let (last, progress) = (raft.indexes().last, raft.progress());
-        let wants = |progress: &&Progress| {
-            let listing = self.ledger.directory().find(progress.node);
-            raft.membership().learners().contains(&progress.node)
-                && listing.is_some_and(|listing| listing.votes && listing.token != UNCLAIMED)
-        };
-        let quick = self.config.timing.election_timeout.end;
-        let mut ready = None;
-        for Progress { node, matched, .. } in progress.iter().filter(wants) {
-            let (target, began) = *self.care.rounds.entry(*node).or_insert((last, self.now));
-            if *matched < target {
+    /// Notes which learners have come to the end of a round, and how quickly.
+    fn note_rounds(&mut self) {
+        let Some(raft) = &self.raft else { return };
+        let (last, quick) = (raft.indexes().last, self.config.timing.election_timeout.end);
+        for Progress { node, matched, .. } in raft.progress() {
+            if !raft.membership().learners().contains(&node) {
                 continue;
             }
-            if self.now.saturating_since(began) <= quick {
-                ready = ready.or(Some(*node));
+            let (target, began) = *self.care.rounds.entry(node).or_insert((last, self.now));
+            let took = self.now.saturating_since(began);
+            if took > quick {
+                self.care.caught_up.remove(&node);
             }
-            self.care.rounds.insert(*node, (last, self.now));
+            if matched >= target {
+                if took <= quick {
+                    self.care.caught_up.insert(node);
+                }
+                self.care.rounds.insert(node, (last, self.now));
+            }
         }
-        let change = Change::one(Step::Promote(ready?));
+    }
+
+    /// Tells members that an operator has added, and that have not come, whom to ask.
+    fn invite_newcomers(&mut self) {
+        let listings = self.ledger.directory().iter();
+        let awaited = listings.filter(|(_, listing)| listing.token == UNCLAIMED).map(|(node, _)| node);
+        for node in awaited.collect::<Vec<NodeId>>() {
+            let (leader, address) = (self.config.id, self.config.address.clone());
+            self.tell(node, Message::Notice(Notice::Ask { leader, address }));
+        }
+    }
+
+    /// The learners that have caught up, and want to decide or not.
+    fn ready_learners(&self, votes: bool) -> impl Iterator<Item = NodeId> {
+        self.care.caught_up.iter().copied().filter(move |node| {
+            let listing = self.ledger.directory().find(*node);
+            listing.is_some_and(|listing| listing.votes == votes && listing.token != UNCLAIMED)
+        })
+    }
+
+    /// A learner that wants to decide, and has caught up.
+    fn promotion(&self) -> Option<Change> {
+        let change = Change::one(Step::Promote(self.ready_learners(true).next()?));
         self.is_wise(&change).then_some(change)
     }
 
@@ -149,14 +176,7 @@ impl<S: StateMachine> Node<S> {
             is_silent && **node != self.config.id
         };
         let dead = membership.voters().iter().find(silent).filter(|_| !patience.is_zero())?;
-        let commit = raft.indexes().commit;
-        let is_standby = |progress: &&Progress| {
-            let listing = self.ledger.directory().find(progress.node);
-            membership.learners().contains(&progress.node)
-                && listing.is_some_and(|listing| !listing.votes && listing.token != UNCLAIMED)
-                && progress.matched >= commit
-        };
-        let standby = raft.progress().iter().find(is_standby).map(|progress| progress.node)?;
+        let standby = self.ready_learners(false).next()?;
         let change = Change::Steps(vec![Step::Promote(standby), Step::Remove(*dead)]);
         self.is_wise(&change).then_some(change)
     }
@@ -220,6 +240,10 @@ impl<S: StateMachine> Node<S> {
             return Err(Rejection::Busy);
         }
         let next = raft.check_change(change)?;
+        let behind = change.promoted().find(|node| !self.care.caught_up.contains(node));
+        if let Some(node) = behind {
+            return Err(Rejection::NotCaughtUp(node));
+        }
         if !next.voters().contains(&self.config.id) {
             return Err(Rejection::HandingOver);
         }

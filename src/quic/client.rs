@@ -400,6 +400,7 @@ impl Shared {
             | Rejection::Forbidden
             | Rejection::Change(_)
             | Rejection::NoMajority
+            | Rejection::NotCaughtUp(_)
             | Rejection::NoSuccessor
             | Rejection::StillLeads => {
                 return Err(rejection.clone().into());

@@ -99,7 +99,10 @@ impl Client {
                 Err(ClientError::Rejected(rejection)) => Some(rejection),
                 Err(error) => return Err(error),
             };
-            let passes = matches!(refused, None | Some(Rejection::Change(ChangeError::UnderWay)));
+            let passes = matches!(
+                refused,
+                None | Some(Rejection::Change(ChangeError::UnderWay) | Rejection::NotCaughtUp(_))
+            );
             let now = self.members().await?;
             match refused {
                 _ if is_done(&now) => return Ok(now),

@@ -115,10 +115,17 @@ impl Raft {
         self.outputs.push_back(Output::Membership(membership));
     }
 
+    /// Tells whether this node leads and is about to let another lead.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
+    }
+
     /// Hands leadership over: `to` is asked to campaign as soon as it has the whole log (Raft thesis §3.10). It
-    /// is given up after one election timeout; until then nothing is appended.
+    /// is given up after one election timeout; until then nothing is appended, and nobody else is asked: two who
+    /// are asked would depose each other.
     pub(super) fn handle_hand_over(&mut self, to: NodeId) {
-        let leads = self.raw.raft.state == StateRole::Leader;
+        let leads = self.raw.raft.state == StateRole::Leader && !self.is_handing_over();
         if leads && to != self.id() && self.membership().is_voter(to) {
             self.raw.transfer_leader(to.value());
         }

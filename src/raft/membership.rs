@@ -353,6 +353,18 @@ impl Change {
         })
     }
 
+    /// The learners that it lets decide.
+    pub fn promoted(&self) -> impl Iterator<Item = NodeId> {
+        let steps = match self {
+            Change::Steps(steps) => &steps[..],
+            Change::Leave => &[],
+        };
+        steps.iter().filter_map(|step| match step {
+            Step::Promote(node) => Some(*node),
+            Step::AddLearner(_) | Step::Demote(_) | Step::Remove(_) | Step::Suspend(_) => None,
+        })
+    }
+
     /// The change as raft-rs carries it out. The empty one means "leave".
     pub(super) fn to_raft(&self) -> ConfChangeV2 {
         let mut converted = ConfChangeV2::default();
