@@ -446,10 +446,10 @@ fn any_node_input() -> BoxedStrategy<node::Input> {
             .prop_map(|(call, index)| node::Message::ReadIndexAt { call, index }),
         2 => (any_listing(), any_life()).prop_map(|(listing, life)| node::Message::Announce { listing, life }),
         1 => (any_id(), any_name()).prop_map(|(leader, address)| {
-            node::Message::Notice(node::Notice::Ask { leader, address })
+            node::Message::Notice { to: node_id(1), notice: node::Notice::Ask { leader, address } }
         }),
-        1 => Just(node::Message::Notice(node::Notice::Noted)),
-        1 => Just(node::Message::Dismissed),
+        1 => Just(node::Message::Notice { to: node_id(1), notice: node::Notice::Noted }),
+        1 => Just(node::Message::Dismissed { node: node_id(1) }),
     ];
     let request = prop_oneof![
         5 => any_proposal().prop_map(Request::Propose),

@@ -9,7 +9,7 @@ use std::fmt;
 use rivven_cluster::formation;
 use rivven_cluster::id::LogIndex;
 use rivven_cluster::node::{Event, Halt, Message, Output, Rejection, Reply, Transfer, WriteBatch};
-use rivven_cluster::raft::{BIRTH, Body, Role};
+use rivven_cluster::raft::{BIRTH, Body, Membership, Role};
 
 use crate::scenario::WorldKind;
 
@@ -46,7 +46,14 @@ marks! {
     NotFormed "a client came before the cluster had formed",
     WriteFailed "a node halted because a write failed",
     WipedRefused "a node with an empty disk was refused",
-    StoreRefused "a damaged disk was refused",
+    StoreRefused "a disk was taken for another's, or for one of another format",
+    StoreSetAside "a damaged disk was set aside",
+    TakenIn "a newcomer, or a node with a damaged disk, was taken in",
+    Suspended "a member with a damaged disk was suspended",
+    Promoted "a learner began to decide",
+    Joint "several voters changed through a joint membership",
+    PutOut "a node noticed that it was put out",
+    ToldToGo "a node that was put out was told so",
     BatchKept "a batch that was never confirmed was there after a crash",
     BatchLost "a batch that was never confirmed was gone after a crash",
     Retried "a client found the leader at its second try",
@@ -89,6 +96,8 @@ pub struct Marks {
     /// Who leads, and where the last batch of each node ended.
     leaders: BTreeSet<u64>,
     ends: BTreeMap<u64, LogIndex>,
+    /// The members, as each node knows them.
+    members: BTreeMap<u64, Membership>,
 }
 
 /// Notes that a place was reached.
@@ -109,6 +118,7 @@ impl Marks {
     pub fn started(&mut self, node: u64) {
         self.leaders.remove(&node);
         self.ends.remove(&node);
+        self.members.remove(&node);
     }
 
     /// How often it was reached.
@@ -137,6 +147,7 @@ impl Marks {
             Output::Send { message: Message::Transfer(Transfer::Part { .. }), .. } => {
                 reachable!(self, SnapshotSent);
             }
+            Output::Send { message: Message::Dismissed { .. }, .. } => reachable!(self, ToldToGo),
             Output::Send { message: Message::Forward { .. }, .. } => reachable!(self, Forwarded),
             Output::Send { message: Message::ReadIndex(_), .. } => reachable!(self, ReadElsewhere),
             Output::Send {
@@ -145,8 +156,7 @@ impl Marks {
                     | Message::Forwarded { .. }
                     | Message::ReadIndexAt { .. }
                     | Message::Announce { .. }
-                    | Message::Notice(_)
-                    | Message::Dismissed
+                    | Message::Notice { .. }
                     | Message::Transfer(Transfer::Received { .. }),
                 ..
             } => {}
@@ -191,11 +201,27 @@ impl Marks {
         }
     }
 
+    fn observe_members(&mut self, node: u64, members: &Membership) {
+        let before = self.members.insert(node, members.clone()).unwrap_or_default();
+        if members.is_joint() {
+            reachable!(self, Joint);
+        }
+        if members.suspended().keys().any(|node| !before.suspended().contains_key(node)) {
+            reachable!(self, Suspended);
+        }
+        if before.learners().iter().any(|node| members.voters().contains(node)) {
+            reachable!(self, Promoted);
+        }
+    }
+
     #[expect(clippy::wildcard_enum_match_arm, reason = "few events mark a place")]
     fn observe_event(&mut self, node: u64, event: &Event) {
         match event {
             Event::Halted { reason: Halt::WriteFailed { .. } } => reachable!(self, WriteFailed),
             Event::FormationRefused(formation::Refusal::DiskWiped { .. }) => reachable!(self, WipedRefused),
+            Event::TakenIn => reachable!(self, TakenIn),
+            Event::Halted { reason: Halt::Removed } => reachable!(self, PutOut),
+            Event::Membership(members) => self.observe_members(node, members),
             Event::Standing(standing) if standing.role == Role::Leader => {
                 self.leaders.insert(node);
                 reachable!(self, ElectionWon);

@@ -127,6 +127,12 @@ impl Scenario {
         if !(1..=9).contains(&shape.nodes) {
             return senseless(format!("{} nodes; there can be 1 to 9", shape.nodes));
         }
+        if shape.newcomers >= shape.nodes {
+            return senseless(format!(
+                "{} newcomers of {} nodes: somebody has to found the cluster",
+                shape.newcomers, shape.nodes
+            ));
+        }
         if let Err(error) = shape.timing().validate() {
             return senseless(error.to_string());
         }
@@ -143,7 +149,14 @@ impl Scenario {
         if positive.contains(&0) {
             return senseless("a count or size in the shape is zero".to_owned());
         }
-        let times = [shape.election_max, shape.patience, shape.think.1, shape.slow_write, shape.ends];
+        let times = [
+            shape.replace_after,
+            shape.election_max,
+            shape.patience,
+            shape.think.1,
+            shape.slow_write,
+            shape.ends,
+        ];
         if times.into_iter().any(|time| time > TIME_MAX) {
             return senseless(format!("a time in the shape is longer than {TIME_MAX} ms"));
         }
@@ -162,7 +175,8 @@ impl Scenario {
             }
             let kind = window.fault.kind();
             let has_blocks = self.world == WorldKind::Turmoil || shape.store == Store::Redb;
-            let fits = (has_blocks || !kind.needs_blocks())
+            let rots = kind == FaultKind::BitRot && shape.store == Store::Segments;
+            let fits = (has_blocks || rots || !kind.needs_blocks())
                 && (self.world == WorldKind::Pure || !kind.needs_messages());
             if !fits {
                 return senseless(format!("fault {}: this world or store has no {kind}", window.id));

@@ -27,6 +27,12 @@ pub enum Store {
 pub struct Shape {
     /// How many nodes, from 1.
     pub nodes: u64,
+    /// So many of them, the last ones, are no founders: they join later, and know one address.
+    #[serde(default)]
+    pub newcomers: u64,
+    /// After how long a silent voter is replaced by a newcomer that stands by; 0 is never.
+    #[serde(default)]
+    pub replace_after: u64,
     /// How many clients.
     pub clients: u64,
     /// The shortest election timeout.
@@ -78,16 +84,23 @@ pub struct Shape {
     pub ends: u64,
 }
 
+/// Neither world has room for more nodes.
+pub const NODES_MAX: u64 = 8;
+
 impl Shape {
     /// Draws a shape.
     pub fn draw(stream: &mut Stream) -> Shape {
         let election_min = stream.between(100, 300);
-        let nodes = *pick(stream, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7, 7]);
+        let founders = *pick(stream, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7, 7]);
+        let newcomers = *pick(stream, &[0, 0, 0, 1, 1, 2]);
+        let nodes = (founders + newcomers).min(NODES_MAX);
         let think_min = *pick(stream, &[0, 2, 10, 50]);
         let write_min = *pick(stream, &[50, 500, 1000]);
         let faults_until = stream.between(38_000, 44_000);
         let mut shape = Shape {
             nodes,
+            newcomers: nodes - founders,
+            replace_after: *pick(stream, &[0, 0, 4000]),
             clients: stream.between(2, 6),
             election_min,
             election_max: election_min + stream.between(50, 300),
@@ -132,6 +145,8 @@ impl Shape {
         let until = seconds * 1000;
         Shape {
             nodes: 5,
+            newcomers: 0,
+            replace_after: 0,
             clients: 1,
             election_min: 150,
             election_max: 300,
@@ -174,8 +189,33 @@ impl Shape {
             snapshot_entries: self.snapshot_entries,
             retained_entries: self.retained_entries,
             snapshot_part_bytes: self.snapshot_part_bytes,
+            replace_after: Duration::from_millis(self.replace_after),
             ..Limits::default()
         }
+    }
+
+    /// How many of the nodes found the cluster.
+    pub fn founders(&self) -> u64 {
+        self.nodes - self.newcomers
+    }
+
+    /// When a node starts first, in milliseconds.
+    pub fn arrives(&self, node: u64) -> u64 {
+        if node <= self.founders() { 0 } else { 2000 + node * 3701 % 9000 }
+    }
+
+    /// The peers in the file of a node.
+    pub fn peers(&self, node: u64) -> Vec<u64> {
+        let founders = self.founders();
+        if node > founders {
+            return vec![node % founders + 1];
+        }
+        (1..=founders).filter(|peer| *peer != node).collect()
+    }
+
+    /// Whether a node is to decide, if it joins.
+    pub fn votes(&self, node: u64) -> bool {
+        node <= self.founders() || self.replace_after == 0 || node.is_multiple_of(2)
     }
 
     /// What its leaders send at a time.

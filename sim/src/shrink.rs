@@ -5,7 +5,7 @@
 //! scenario counts only if it breaks the *same* rule.
 
 use crate::checkers::{Rule, Violation};
-use crate::faults::{Window, damaged_nodes};
+use crate::faults::{Window, budget, damaged_nodes, voters_taken};
 use crate::scenario::Scenario;
 use crate::world::Report;
 
@@ -124,6 +124,7 @@ impl Search<'_> {
             let mut smaller = self.best.scenario.clone();
             let last = smaller.shape.nodes;
             smaller.shape.nodes -= 1;
+            smaller.shape.newcomers = smaller.shape.newcomers.saturating_sub(1);
             smaller.faults.retain(|window| !window.fault.nodes().contains(&last));
             if !self.try_scenario(smaller) {
                 break;
@@ -152,7 +153,7 @@ fn is_within_budget(scenario: &Scenario) -> bool {
     let lasting = scenario.faults.iter().filter(|window| window.ends > scenario.shape.faults_until);
     let mut broken = damaged_nodes(&scenario.faults);
     broken.extend(lasting.flat_map(|window| window.fault.nodes()));
-    u64::try_from(broken.len()).unwrap_or(u64::MAX) <= (scenario.shape.nodes - 1) / 2
+    broken.len() <= budget(&scenario.shape, voters_taken(&scenario.faults))
 }
 
 /// A failing scenario as a test for `sim/tests/seeds.rs`.

@@ -18,6 +18,7 @@
 mod clock;
 mod disk;
 mod folder;
+mod quarantine;
 mod redb_store;
 mod segments;
 mod storage;
@@ -37,6 +38,7 @@ use crate::time::Instant;
 pub use self::clock::{Clock, TokioClock};
 pub use self::disk::{Completion, Disk, ThreadDisk};
 pub use self::folder::{Bytes as FileBytes, Folder, SystemFolder};
+pub use self::quarantine::{open_or_set_aside, set_aside};
 pub use self::redb_store::RedbStorage;
 pub use self::segments::SegmentStorage;
 pub use self::storage::{Owner, SnapshotSaver, Storage, StorageError};

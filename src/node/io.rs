@@ -6,12 +6,13 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::StartError;
 use super::status::{Members, Status};
 use super::transfer::Transfer;
 use crate::directory::Listing;
 use crate::formation;
 use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term, WriteId};
-use crate::raft::{self, ChangeError, Entry, HardState, Position, Refusal, Snapshot, Step};
+use crate::raft::{self, ChangeError, Entry, HardState, Position, Recovered, Refusal, Snapshot, Step};
 use crate::session::Proposal;
 
 /// What the node is told.
@@ -138,9 +139,17 @@ pub enum Message {
         life: Life,
     },
     /// The answer to an `Announce`.
-    Notice(Notice),
+    Notice {
+        /// Whose announcement; to anybody else it says nothing.
+        to: NodeId,
+        /// What becomes of it.
+        notice: Notice,
+    },
     /// "You were put out of the cluster."
-    Dismissed,
+    Dismissed {
+        /// Who was.
+        node: NodeId,
+    },
 }
 
 /// What a node that announces itself has of its cluster.
@@ -205,8 +214,8 @@ impl Message {
             | Message::ReadIndex(_)
             | Message::ReadIndexAt { .. }
             | Message::Announce { .. }
-            | Message::Notice(_)
-            | Message::Dismissed => return Lane::Control,
+            | Message::Notice { .. }
+            | Message::Dismissed { .. } => return Lane::Control,
         };
         match &message.body {
             raft::Body::Append { .. }
@@ -447,6 +456,22 @@ pub struct Durable {
     pub entries: Vec<Entry>,
     /// Term, vote and commit index.
     pub hard_state: HardState,
+}
+
+impl Durable {
+    /// Tells whether a correct node can have left this behind.
+    ///
+    /// # Errors
+    ///
+    /// What contradicts what: the disk has lost or changed what was synced to it.
+    pub fn check(&self, node: NodeId) -> Result<(), StartError> {
+        if self.standing.cluster().is_none() {
+            return Ok(());
+        }
+        let snapshot = self.snapshot.clone().ok_or(StartError::SnapshotMissing)?;
+        let (hard_state, entries) = (self.hard_state, self.entries.clone());
+        Ok(Recovered { snapshot, hard_state, entries }.check(node)?)
+    }
 }
 
 /// Something that happened.

@@ -138,13 +138,14 @@ impl<S: StateMachine> Node<S> {
         let leader = raft.standing().leader;
         self.receive_guest(from, &listing.address);
         if is_removed {
-            return self.tell(from, Message::Dismissed);
+            return self.tell(from, Message::Dismissed { node: from });
         }
         match leader {
             Some(leader) if leader == self.config.id => self.serve(from, listing, life),
             Some(leader) => {
                 if let Some(address) = self.address_of(leader) {
-                    self.tell(from, Message::Notice(Notice::Ask { leader, address }));
+                    let notice = Notice::Ask { leader, address };
+                    self.tell(from, Message::Notice { to: from, notice });
                 }
             }
             None => {}
@@ -158,7 +159,7 @@ impl<S: StateMachine> Node<S> {
             Service::Refuse(refusal) => Notice::Refused(refusal.clone()),
             _ => Notice::Noted,
         };
-        self.tell(from, Message::Notice(notice));
+        self.tell(from, Message::Notice { to: from, notice });
         match service {
             Service::Nothing | Service::Refuse(_) => {}
             Service::List => self.list(from, listing),

@@ -72,6 +72,7 @@ impl<S: StateMachine> Node<S> {
         if let (true, Some(raft)) = (self.leads(), &self.raft) {
             let members: BTreeSet<NodeId> = raft.membership().members().collect();
             self.care.heard.retain(|node, _| members.contains(node));
+            self.transfers.forget_admissions(&members);
             let learners = raft.membership().learners();
             self.care.rounds.retain(|node, _| learners.contains(node));
             self.care.caught_up.retain(|node| learners.contains(node));
@@ -148,7 +149,8 @@ impl<S: StateMachine> Node<S> {
         let awaited = listings.filter(|(_, listing)| listing.token == UNCLAIMED).map(|(node, _)| node);
         for node in awaited.collect::<Vec<NodeId>>() {
             let (leader, address) = (self.config.id, self.config.address.clone());
-            self.tell(node, Message::Notice(Notice::Ask { leader, address }));
+            let notice = Notice::Ask { leader, address };
+            self.tell(node, Message::Notice { to: node, notice });
         }
     }
 

@@ -154,7 +154,8 @@ impl<S: StateMachine> Node<S> {
     ) -> Result<Node<S>, StartError> {
         config.timing.validate()?;
         let is_damaged = durable.standing == formation::Standing::Damaged;
-        let boot = if is_damaged { boot_after_damage(seed) } else { durable.boot.next() };
+        let has_forgotten = is_damaged && durable.boot == BootId::default();
+        let boot = if has_forgotten { boot_after_damage(seed) } else { durable.boot.next() };
         let is_member = durable.standing.cluster().is_some();
         if durable.standing == formation::Standing::Removed {
             return Err(StartError::Removed);
@@ -246,6 +247,12 @@ impl<S: StateMachine> Node<S> {
     #[must_use]
     pub fn indexes(&self) -> Option<raft::Indexes> {
         self.raft.as_ref().map(Raft::indexes)
+    }
+
+    /// The members, once the cluster has formed. Cheaper than [`Node::status`].
+    #[must_use]
+    pub fn membership(&self) -> Option<&raft::Membership> {
+        self.raft.as_ref().map(Raft::membership)
     }
 
     /// The first entry of the log that is still in memory, once the cluster has formed.

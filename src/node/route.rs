@@ -110,8 +110,9 @@ impl<S: StateMachine> Node<S> {
                 self.handle_raft(raft::Input::Message { from, message });
             }
             Message::Announce { listing, life } => self.handle_announce(from, listing, life),
-            Message::Notice(notice) => self.handle_notice(from, notice),
-            Message::Dismissed => self.handle_dismissed(from),
+            Message::Notice { to, notice } if to == self.config.id => self.handle_notice(from, notice),
+            Message::Dismissed { node } if node == self.config.id => self.handle_dismissed(from),
+            Message::Notice { .. } | Message::Dismissed { .. } => {}
             Message::Forward { call, term, proposal } => self.forwarded_to_us(from, call, term, proposal),
             Message::Forwarded { call, reply } => self.forward_answered(from, call, *reply),
             Message::Transfer(message) => self.handle_transfer(from, message),
@@ -347,7 +348,7 @@ impl<S: StateMachine> Node<S> {
         }
         for node in membership.removed().iter().copied().filter(|node| !membership.contains(*node)) {
             if self.links.address_of(node).is_some() {
-                self.tell(node, Message::Dismissed);
+                self.tell(node, Message::Dismissed { node });
             }
         }
         self.adjust_care();
@@ -359,7 +360,7 @@ impl<S: StateMachine> Node<S> {
     fn dismiss(&mut self, node: NodeId) {
         let is_removed = |raft: &raft::Raft| raft.membership().removed().contains(&node);
         if self.raft.as_ref().is_some_and(is_removed) {
-            self.tell(node, Message::Dismissed);
+            self.tell(node, Message::Dismissed { node });
         }
     }
 

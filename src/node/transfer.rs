@@ -14,7 +14,7 @@
 //! What was received is gone when the follower's process ends; it is then sent again from its beginning.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use super::gate::Departure;
 use super::io::{Message, Peer};
 use super::snapshots::Work;
 use crate::formation::Standing;
-use crate::id::{NodeId, Term};
+use crate::id::{LogIndex, NodeId, Term};
 use crate::raft::{self, Membership, Position, Refusal, Snapshot};
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
@@ -104,9 +104,16 @@ struct Incoming {
 pub(super) struct Transfers {
     outgoing: BTreeMap<NodeId, Outgoing>,
     incoming: Option<Incoming>,
+    /// How far this leader had applied the log when it found that a newcomer had been admitted.
+    admitted: BTreeMap<NodeId, LogIndex>,
 }
 
 impl Transfers {
+    /// Who left and comes back is admitted anew.
+    pub(super) fn forget_admissions(&mut self, members: &BTreeSet<NodeId>) {
+        self.admitted.retain(|node, _| members.contains(node));
+    }
+
     /// When something is sent again.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.outgoing.values().map(|outgoing| outgoing.again_at).min()
@@ -123,12 +130,14 @@ impl<S: StateMachine> Node<S> {
         self.want_snapshot();
     }
 
-    /// A newcomer has no part in consensus yet, so Raft cannot know what it lacks.
+    /// A newcomer has no part in consensus yet, so Raft cannot know what it lacks. It begins with a snapshot that is
+    /// later than its admission: in an earlier one it may be the voter that it was before its disk was damaged.
     pub(super) fn begin_first_transfer(&mut self, to: NodeId) {
         if self.transfers.outgoing.contains_key(&to) {
             return;
         }
-        if self.is_in_snapshot(to) {
+        let admitted = *self.transfers.admitted.entry(to).or_insert(self.applied);
+        if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.at.index >= admitted) {
             return self.transfer(to);
         }
         self.want_snapshot();
@@ -254,6 +263,7 @@ impl<S: StateMachine> Node<S> {
     /// Who leads no longer sends no snapshots. What is received may be gone on with by the next leader.
     pub(super) fn give_up_transfers(&mut self) {
         self.transfers.outgoing.clear();
+        self.transfers.admitted.clear();
     }
 
     fn part_arrives(&mut self, from: NodeId, parcel: Parcel, offset: u64, bytes: &[u8]) {

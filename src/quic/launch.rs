@@ -11,10 +11,11 @@ use tokio::task::JoinHandle;
 
 use super::{Credentials, Identity, QuicTransport, Seams, TransportError};
 use crate::driver::{
-    Clock, Driver, DriverError, Handle, Observer, Owner, SegmentStorage, Storage, StorageError, SystemFolder,
-    ThreadDisk, TokioClock, inbox,
+    Clock, Driver, DriverError, Handle, Observer, Owner, SegmentStorage, StorageError, SystemFolder,
+    ThreadDisk, TokioClock, inbox, open_or_set_aside, set_aside,
 };
-use crate::node::{Caller, Config, Node, StartError};
+use crate::id::NodeId;
+use crate::node::{Caller, Config, Durable, Node, StartError};
 use crate::state_machine::StateMachine;
 
 /// What a node is launched with.
@@ -48,7 +49,7 @@ pub enum LaunchError {
         /// Whom the certificate names.
         found: Identity,
         /// Who is being launched.
-        expected: crate::id::NodeId,
+        expected: NodeId,
     },
     /// A call to the system failed.
     #[error("{what}: {error}")]
@@ -93,8 +94,7 @@ impl Launch {
         let seams =
             Seams::system(bind).map_err(|error| system(&format!("cannot listen on {bind}"), error))?;
         let salt = seams.entropy.stream("segment salt", 0).draw();
-        let mut storage = SegmentStorage::open(folder, &owner, salt)?;
-        let durable = storage.recover()?;
+        let (storage, durable) = open_sound(&folder, &owner, salt, config.id)?;
         let clock = TokioClock::start();
         let (handle, receiver) = inbox();
         let peers = config.peers.clone();
@@ -105,6 +105,22 @@ impl Launch {
         let driver = Driver::new(node, clock, transport, disk, observer, receiver);
         Ok(Running { handle, task: tokio::spawn(driver.run()) })
     }
+}
+
+/// Opens the store. One that is damaged, or whose records contradict each other, is set aside.
+fn open_sound(
+    folder: &SystemFolder,
+    owner: &Owner,
+    salt: u64,
+    node: NodeId,
+) -> Result<(SegmentStorage<SystemFolder>, Durable), StorageError> {
+    let open = |folder| SegmentStorage::open(folder, owner, salt);
+    let (storage, durable) = open_or_set_aside(folder, open)?;
+    let Err(error) = durable.check(node) else { return Ok((storage, durable)) };
+    tracing::error!("{error}; its files are set aside, and the node asks its cluster to take it in again");
+    drop(storage);
+    set_aside(folder)?;
+    open_or_set_aside(folder, open)
 }
 
 pub(super) fn system(what: &str, error: io::Error) -> LaunchError {

@@ -126,11 +126,8 @@ impl Raft {
         now: Instant,
     ) -> Result<Raft, RecoveryError> {
         timing.validate().expect("the caller validates the timing");
-        if !recovered.snapshot.membership.contains(id) {
-            return Err(RecoveryError::NotAMember(id));
-        }
         let hard_state = recovered.hard_state;
-        let log = Log::recover(recovered.snapshot, hard_state, recovered.entries)?;
+        let log = recovered.into_log(id)?;
         let config = configure(id, timing, flow, log.snapshot_at().index);
         let mut raw = RawNode::new(&config, log, &logger::bridge()).expect("a validated configuration");
         let range = election::in_ticks(timing.election_timeout.start)

@@ -1,5 +1,6 @@
 //! What a node finds on its disk, and what it must not start on.
 
+use super::log::Log;
 use super::message::{Entry, HardState, Position, Snapshot};
 use crate::id::{LogIndex, NodeId, Term};
 
@@ -12,6 +13,24 @@ pub struct Recovered {
     pub hard_state: HardState,
     /// The entries after the snapshot, without a gap.
     pub entries: Vec<Entry>,
+}
+
+impl Recovered {
+    /// Tells whether a correct node of this id can have left this behind.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction.
+    pub fn check(self, id: NodeId) -> Result<(), RecoveryError> {
+        self.into_log(id).map(drop)
+    }
+
+    pub(super) fn into_log(self, id: NodeId) -> Result<Log, RecoveryError> {
+        if !self.snapshot.membership.contains(id) {
+            return Err(RecoveryError::NotAMember(id));
+        }
+        Log::recover(self.snapshot, self.hard_state, self.entries)
+    }
 }
 
 /// Durable state that no correct node can have written. The node must not start: it would break

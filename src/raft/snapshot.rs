@@ -45,7 +45,7 @@ impl Raft {
         if !is_leader || raft.state != StateRole::Follower {
             return Err(Refusal::NotFromLeader);
         }
-        admit_first_snapshot(self.id(), term, at, membership)?;
+        admit_shape(self.id(), term, at, membership)?;
         let log = &raft.raft_log;
         if at.index.value() <= log.committed || log.match_term(at.index.value(), at.term.value()) {
             return Err(Refusal::SnapshotBehind);
@@ -104,7 +104,7 @@ impl Raft {
     }
 }
 
-/// Tells whether a snapshot makes sense for a node that has no part in consensus yet.
+/// Tells whether a snapshot makes sense for a node that has no part in consensus yet: it learns before it decides.
 ///
 /// # Errors
 ///
@@ -115,6 +115,11 @@ pub fn admit_first_snapshot(
     at: Position,
     membership: &Membership,
 ) -> Result<(), Refusal> {
+    let learns = membership.learners().contains(&own);
+    if learns { admit_shape(own, term, at, membership) } else { Err(Refusal::MalformedSnapshot) }
+}
+
+fn admit_shape(own: NodeId, term: Term, at: Position, membership: &Membership) -> Result<(), Refusal> {
     let is_whole = BIRTH.index < at.index && Term::new(1) <= at.term && at.term <= term;
     // raft-rs throws away a snapshot in which the node itself has no part.
     let has_part = membership.contains(own) && membership.is_sound();

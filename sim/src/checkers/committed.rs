@@ -2,11 +2,15 @@
 //!
 //! When the first node's commit index reaches an entry, a majority must hold it on disk, as the copies
 //! of the disks show. A disk that was emptied counts with what it held before. Whoever reaches it later must have the same log up to there.
+//!
+//! A majority of whom the committed changes of the membership tell (Raft §6): an entry is committed by the members
+//! as of the last change before it or, while its leader has not applied that one, as of the one before. A change itself
+//! is committed by the members before it.
 
 use std::collections::BTreeMap;
 
-use rivven_cluster::id::{LogIndex, Term};
-use rivven_cluster::raft::BIRTH;
+use rivven_cluster::id::{LogIndex, NodeId, Term};
+use rivven_cluster::raft::{BIRTH, Membership, Position};
 
 use super::log_matching::Prefix;
 use super::{DurablePromise, LogMatching, Rule, Verdict, broken};
@@ -14,7 +18,8 @@ use super::{DurablePromise, LogMatching, Rule, Verdict, broken};
 /// Remembers what was committed.
 #[derive(Clone, Default)]
 pub struct Committed {
-    nodes: u64,
+    /// The members from each index on, and those before the first change.
+    members: BTreeMap<LogIndex, Membership>,
     /// The committed log, by index, and the latest term in which each entry can have been committed.
     log: BTreeMap<LogIndex, (Prefix, Term)>,
     /// Up to where each node's commit index was judged.
@@ -22,9 +27,21 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// Nothing is committed in a cluster of so many nodes.
-    pub fn new(nodes: u64) -> Committed {
-        Committed { nodes, ..Committed::default() }
+    /// Nothing is committed in a cluster of so many founders.
+    pub fn new(founders: u64) -> Committed {
+        let founders = (1..=founders).filter_map(NodeId::new);
+        let members = BTreeMap::from([(BIRTH.index, Membership::of_voters(founders))]);
+        Committed { members, ..Committed::default() }
+    }
+
+    /// The disk of `node` was emptied, and what it held is judged by what disks held before.
+    pub fn emptied(&mut self, node: u64) {
+        self.judged.remove(&node);
+    }
+
+    /// The members as of the last change that is committed.
+    pub fn members(&self) -> &Membership {
+        self.members.last_key_value().map(|(_, members)| members).expect("there are founders")
     }
 
     /// On its own disk, `node` has reached the commit index `commit`; it is in `term`.
@@ -36,12 +53,12 @@ impl Committed {
         logs: &LogMatching,
         promises: &DurablePromise,
     ) -> Verdict {
-        let judged = self.judged.entry(node).or_default();
+        let judged = self.judged.get(&node).copied().unwrap_or_default();
         // After a restart the commit index starts lower; what was judged before still stands.
         let mut index = judged.next().max(logs.start(node));
         while index <= commit {
             let Some(prefix) = logs.prefix(node, index) else { break };
-            *judged = index;
+            self.judged.insert(node, index);
             match self.log.get(&index) {
                 Some((first, _)) if *first == prefix => {}
                 Some((first, _)) => {
@@ -53,22 +70,38 @@ impl Committed {
                 }
                 None => {
                     self.log.insert(index, (prefix, term));
-                    let holders =
-                        (1..=self.nodes).filter(|holder| promises.has_held(*holder, index, prefix.term));
-                    let count = u64::try_from(holders.count()).unwrap_or_default();
                     // The birth is committed by all founders' pledge, before any of them holds it.
-                    if index > BIRTH.index && count <= self.nodes / 2 {
+                    let at = Position { index, term: prefix.term };
+                    if index > BIRTH.index && !self.is_held(at, logs, promises) {
                         let what = format!(
-                            "node {node} commits index {index} of term {}, which is durable on {count} of {} nodes",
-                            prefix.term, self.nodes
+                            "node {node} commits index {index} of term {}, which is not durable on a majority of {:?}",
+                            prefix.term,
+                            self.members(),
                         );
                         return broken(Rule::Committed, what);
                     }
+                    self.note_change(at, logs);
                 }
             }
             index = index.next();
         }
         Ok(())
+    }
+
+    fn is_held(&self, at: Position, logs: &LogMatching, promises: &DurablePromise) -> bool {
+        let deciders = if logs.change(at).is_some() { 1 } else { 2 };
+        self.members.range(..at.index).rev().take(deciders).any(|(_, members)| {
+            let holds = |node: &NodeId| promises.has_held(node.value(), at.index, at.term);
+            members.is_quorum(&members.members().filter(holds).collect())
+        })
+    }
+
+    /// The members change with the entry, if it is a change that makes sense.
+    fn note_change(&mut self, at: Position, logs: &LogMatching) {
+        let Some(change) = logs.change(at) else { return };
+        if let Ok(members) = self.members().after(change, at.term) {
+            self.members.insert(at.index, members);
+        }
     }
 
     /// `node` has a new log from `first` on: what it has committed must still be there.

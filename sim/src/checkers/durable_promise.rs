@@ -16,8 +16,8 @@ use super::{Rule, Verdict, broken};
 #[derive(Clone, Default)]
 pub struct DurablePromise {
     disks: BTreeMap<u64, Disk>,
-    /// What disks held when they were emptied.
-    former: BTreeMap<u64, Durable>,
+    /// What disks held whenever they were emptied.
+    former: BTreeMap<u64, Vec<Durable>>,
 }
 
 #[derive(Clone, Default)]
@@ -95,7 +95,7 @@ impl DurablePromise {
         if let Some(batch) = in_flight {
             apply(&mut durable, &batch);
         }
-        self.former.entry(node).or_insert(durable);
+        self.former.entry(node).or_default().push(durable);
     }
 
     /// Whether `node` holds, or held before its disk was emptied, an entry of this index and term.
@@ -106,7 +106,7 @@ impl DurablePromise {
             start.is_some_and(|start| index < start) || term_at(durable, index) == Some(term)
         };
         self.disks.get(&node).is_some_and(|disk| held(&disk.durable))
-            || self.former.get(&node).is_some_and(held)
+            || self.former.get(&node).is_some_and(|former| former.iter().any(held))
     }
 
     /// `node` sends `message` to `to`.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use rivven_cluster::id::{LogIndex, Term};
 use rivven_cluster::node::{Durable, WriteBatch};
-use rivven_cluster::raft::{Entry, Position, Snapshot};
+use rivven_cluster::raft::{Change, Content, Entry, Position, Snapshot};
 use rivven_cluster::wire::codec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -19,6 +19,8 @@ use super::{Rule, Verdict, broken};
 pub struct LogMatching {
     logs: BTreeMap<u64, HashedLog>,
     prefixes: BTreeMap<Position, (u64, u64)>,
+    /// The changes of the membership that anybody has written.
+    changes: BTreeMap<Position, Change>,
 }
 
 /// A log as its terms and prefix hashes, from its snapshot on.
@@ -59,6 +61,9 @@ impl LogMatching {
             log.begin(snapshot, known);
         }
         for entry in entries {
+            if let Content::Change(change) = &entry.content {
+                self.changes.insert(entry.at, change.clone());
+            }
             let Some(hash) = log.put(entry) else {
                 return broken(Rule::LogMatching, format!("node {node} writes {:?} after a gap", entry.at));
             };
@@ -69,6 +74,11 @@ impl LogMatching {
             }
         }
         Ok(())
+    }
+
+    /// The change of the membership that stands there, if one does.
+    pub fn change(&self, at: Position) -> Option<&Change> {
+        self.changes.get(&at)
     }
 
     /// Where the log of `node` begins: at its birth or a snapshot.

@@ -28,7 +28,8 @@ mod stored;
 
 use std::collections::BTreeSet;
 
-use rivven_cluster::node::{Durable, Event, Input, Message, Output, Peer};
+use rivven_cluster::id::NodeId;
+use rivven_cluster::node::{Durable, Event, Halt, Input, Message, Output, Peer};
 use rivven_cluster::raft::{Indexes, Role, Standing};
 
 use crate::app::{Application, Executed};
@@ -77,9 +78,9 @@ pub struct Checkers {
 }
 
 impl Checkers {
-    /// Makes checkers for a cluster of so many nodes that judge all rules but `ignored`.
-    pub fn new(nodes: u64, ignored: BTreeSet<Rule>) -> Checkers {
-        Checkers { ignored, committed: Committed::new(nodes), ..Checkers::default() }
+    /// Makes checkers for a cluster of so many founders that judge all rules but `ignored`.
+    pub fn new(founders: u64, ignored: BTreeSet<Rule>) -> Checkers {
+        Checkers { ignored, committed: Committed::new(founders), ..Checkers::default() }
     }
 
     /// The first violation, if there is one.
@@ -119,6 +120,7 @@ impl Checkers {
 
     /// The disk of `node` was emptied: nothing is promised any more.
     pub fn disk_emptied(&mut self, node: u64) {
+        self.committed.emptied(node);
         self.promises.emptied(node);
         self.stored.emptied(node);
     }
@@ -191,6 +193,12 @@ impl Checkers {
                 self.note(verdict);
             }
             Output::Event(Event::Standing(standing)) => self.stands(node, *standing),
+            Output::Event(Event::Halted { reason: Halt::Removed }) => {
+                if !self.removed().any(|removed| removed == node) {
+                    let what = format!("node {node} stops as if it had been removed");
+                    self.broken(Rule::Invariant, what);
+                }
+            }
             Output::Event(Event::Alarm { from, refusal }) if !self.liars.contains(&from.value()) => {
                 let what = format!("node {node} refuses what node {from} says: {refusal:?}");
                 self.broken(Rule::Alarm, what);
@@ -256,9 +264,29 @@ impl Checkers {
         Ok(())
     }
 
-    /// Tells whether all of these nodes have executed what any node has.
-    pub fn have_converged(&self, mut nodes: impl Iterator<Item = u64>) -> bool {
-        nodes.all(|node| self.commands.first_gap(node).is_none())
+    /// Tells whether all nodes but those that are lost are members and have executed what any node has, and no
+    /// change of the members is left half done.
+    pub fn have_converged(&self, nodes: u64, lost: &BTreeSet<u64>) -> bool {
+        let members = self.committed.members();
+        let is_member = |node: u64| NodeId::new(node).is_some_and(|node| members.contains(node));
+        let mut others = (1..=nodes).filter(|node| !lost.contains(node));
+        !members.is_joint() && others.all(|node| is_member(node) && self.commands.first_gap(node).is_none())
+    }
+
+    /// Adds the newcomers that were never taken in, since the one address that they know is that of a lost node.
+    pub fn with_stranded(&self, shape: &Shape, mut lost: BTreeSet<u64>) -> BTreeSet<u64> {
+        let members = self.committed.members();
+        let is_member = |node: u64| NodeId::new(node).is_some_and(|node| members.contains(node));
+        let knows_nobody = |node: &u64| shape.peers(*node).iter().all(|peer| lost.contains(peer));
+        let newcomers = (shape.founders() + 1..=shape.nodes).filter(|node| !is_member(*node));
+        let stranded: Vec<u64> = newcomers.filter(knows_nobody).collect();
+        lost.extend(stranded);
+        lost
+    }
+
+    /// The nodes that were put out for good.
+    pub fn removed(&self) -> impl Iterator<Item = u64> {
+        self.committed.members().removed().iter().map(|node| node.value())
     }
 
     /// How many commands were executed, by any node.

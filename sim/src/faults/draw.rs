@@ -24,7 +24,7 @@ const QUIET_START: u64 = 1500;
 pub fn plan(seed: Seed, world: WorldKind, shape: &Shape, without: &BTreeSet<FaultKind>) -> Vec<Window> {
     let mut stream = seed.stream("fault plan", 0);
     let kinds = swarm(&mut stream, world, shape);
-    let mut plan = Plan { shape, world, windows: Vec::new(), damaged: BTreeSet::new() };
+    let mut plan = Plan { shape, world, windows: Vec::new(), damaged: BTreeSet::new(), taken: 0 };
     let mut now = QUIET_START;
     while now < shape.faults_until {
         let storm_ends = (now + stream.between(4000, 14_000)).min(shape.faults_until);
@@ -40,17 +40,39 @@ pub fn plan(seed: Seed, world: WorldKind, shape: &Shape, without: &BTreeSet<Faul
     plan.windows
 }
 
+/// How many nodes may be out for good, if operators take so many of the founders: what is left decides, and
+/// whether a newcomer is there yet nobody knows.
+pub fn budget(shape: &Shape, taken: usize) -> usize {
+    let founders = usize::try_from(shape.founders()).unwrap_or_default();
+    founders.saturating_sub(taken + 1) / 2
+}
+
+/// How many voters operators may take in a plan, at the most: a demotion takes up to two.
+pub fn voters_taken(windows: &[Window]) -> usize {
+    let kinds = windows.iter().map(|window| window.fault.kind());
+    kinds.filter(|kind| kind.takes_a_voter()).map(|kind| 1 + usize::from(kind == FaultKind::Demotion)).sum()
+}
+
 /// The nodes whose disks a plan wipes, rolls back or damages.
 pub fn damaged_nodes<'a>(windows: impl IntoIterator<Item = &'a Window>) -> BTreeSet<u64> {
     let damaging = windows.into_iter().filter(|window| window.fault.kind().damages());
     damaging.filter_map(|window| window.fault.struck()).collect()
 }
 
+/// The nodes that never come back under their ids: a damaged disk is set aside, and the node taken in again, but one
+/// that was emptied by hand is refused.
+pub fn lost_nodes<'a>(windows: impl IntoIterator<Item = &'a Window>) -> BTreeSet<u64> {
+    let kinds = [FaultKind::DiskWiped, FaultKind::OldDisk];
+    let lasting = windows.into_iter().filter(|window| kinds.contains(&window.fault.kind()));
+    lasting.filter_map(|window| window.fault.struck()).collect()
+}
+
 /// A random subset of the kinds that this world and store can have.
 fn swarm(stream: &mut Stream, world: WorldKind, shape: &Shape) -> Vec<FaultKind> {
     let possible = FaultKind::ALL.iter().copied().filter(|kind| {
         let has_blocks = world == WorldKind::Turmoil || shape.store == Store::Redb;
-        (has_blocks || !kind.needs_blocks())
+        let rots = *kind == FaultKind::BitRot && shape.store == Store::Segments;
+        (has_blocks || rots || !kind.needs_blocks())
             && (world == WorldKind::Pure || !kind.needs_messages())
             && shape.nodes >= kind.nodes_min()
     });
@@ -75,7 +97,8 @@ impl FaultKind {
             Bridge | Misdelivery => 3,
             // These strike clients, too.
             Loss | Duplication | Reordering | Delay | Corruption | Truncation | Isolation => 1,
-            _ if self.damages() => 3,
+            _ if self.damages() || self.takes_a_voter() => 3,
+            FaultKind::HandOver => 2,
             _ if self < FaultKind::PowerLoss => 2,
             _ => 1,
         }
@@ -87,6 +110,8 @@ struct Plan<'a> {
     world: WorldKind,
     windows: Vec<Window>,
     damaged: BTreeSet<u64>,
+    /// How many voters operators may take, at the most.
+    taken: usize,
 }
 
 impl Plan<'_> {
@@ -115,23 +140,36 @@ impl Plan<'_> {
         }
         if window.fault.kind().damages() {
             let node = window.fault.struck().expect("damage strikes a node");
-            if !self.damaged.contains(&node) && self.damaged.len() >= self.budget() {
+            if !self.damaged.contains(&node) && self.damaged.len() >= self.budget(self.taken) {
                 return;
             }
             self.damaged.insert(node);
+        }
+        if window.fault.kind().takes_a_voter() {
+            let taken = self.taken + if window.fault.kind() == FaultKind::Demotion { 2 } else { 1 };
+            if self.shape.founders() < 3
+                || taken + 1 >= self.founders()
+                || self.damaged.len() > self.budget(taken)
+            {
+                return;
+            }
+            self.taken = taken;
         }
         window.id = u64::try_from(self.windows.len()).unwrap_or(u64::MAX) + 1;
         self.windows.push(window);
     }
 
-    /// How many nodes may be out for good.
-    fn budget(&self) -> usize {
-        usize::try_from((self.shape.nodes - 1) / 2).unwrap_or_default()
+    fn budget(&self, taken: usize) -> usize {
+        budget(self.shape, taken)
+    }
+
+    fn founders(&self) -> usize {
+        usize::try_from(self.shape.founders()).unwrap_or_default()
     }
 
     /// Heals a random quorum and leaves the rest cut off for a while: service must come back.
     fn leave_a_minority_broken(&mut self, stream: &mut Stream) {
-        let most = u64::try_from(self.budget()).unwrap_or_default();
+        let most = u64::try_from(self.budget(self.taken)).unwrap_or_default();
         let count = stream.below(most + 1);
         let mut broken = self.damaged.clone();
         while u64::try_from(broken.len()).unwrap_or(u64::MAX) < count {
@@ -201,6 +239,9 @@ impl Plan<'_> {
             FaultKind::ReadErrors => Fault::ReadErrors { node },
             FaultKind::Misdirection => Fault::Misdirection { node },
             FaultKind::BitRot => Fault::BitRot { node },
+            FaultKind::Removal => Fault::Removal { node },
+            FaultKind::Demotion => Fault::Demotion { node },
+            FaultKind::HandOver => Fault::HandOver { node },
         }
     }
 }
@@ -248,7 +289,7 @@ mod tests {
         for seed in 0..200 {
             let scenario = Scenario::draw(seed, WorldKind::Pure);
             assert_eq!(scenario, Scenario::draw(seed, WorldKind::Pure));
-            let budget = usize::try_from((scenario.shape.nodes - 1) / 2).unwrap();
+            let budget = budget(&scenario.shape, voters_taken(&scenario.faults));
             assert!(damaged_nodes(&scenario.faults).len() <= budget);
             for window in &scenario.faults {
                 assert!(window.begins < window.ends && window.ends <= scenario.shape.quorum_until);

@@ -66,6 +66,9 @@ kinds! {
     ReadErrors "read-errors",
     Misdirection "misdirection",
     BitRot "bit-rot",
+    Removal "removal",
+    Demotion "demotion",
+    HandOver "hand-over",
 }
 
 impl FaultKind {
@@ -78,6 +81,16 @@ impl FaultKind {
     /// Whether it strikes whole messages, which TLS makes impossible between real sockets.
     pub fn needs_messages(self) -> bool {
         matches!(self, FaultKind::Misdelivery | FaultKind::Forgery)
+    }
+
+    /// Whether an operator does it: nothing breaks, but the members change.
+    pub fn is_operation(self) -> bool {
+        matches!(self, FaultKind::Removal | FaultKind::Demotion | FaultKind::HandOver)
+    }
+
+    /// Whether there is one voter less after it, for good or for a while.
+    pub fn takes_a_voter(self) -> bool {
+        matches!(self, FaultKind::Removal | FaultKind::Demotion)
     }
 
     /// Whether a node may be unable to serve after it, even when it has ended.

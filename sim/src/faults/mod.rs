@@ -13,7 +13,7 @@ use std::fmt;
 use crate::device::Cut;
 use serde::{Deserialize, Serialize};
 
-pub use self::draw::{damaged_nodes, plan};
+pub use self::draw::{budget, damaged_nodes, lost_nodes, plan, voters_taken};
 pub use self::effects::Effects;
 pub use self::kind::FaultKind;
 pub use self::weather::{Damage, Fate, Host, Weather};
@@ -196,6 +196,21 @@ pub enum Fault {
         /// The node.
         node: u64,
     },
+    /// An operator removes a member, and lets a learner, if there is one, decide in its place.
+    Removal {
+        /// The member.
+        node: u64,
+    },
+    /// An operator demotes a voter, and with it the one after it, if that leaves enough.
+    Demotion {
+        /// The voter.
+        node: u64,
+    },
+    /// An operator wants a node to lead.
+    HandOver {
+        /// The node.
+        node: u64,
+    },
 }
 
 impl Fault {
@@ -216,7 +231,10 @@ impl Fault {
             | Fault::FullDisk { node }
             | Fault::ReadErrors { node }
             | Fault::Misdirection { node }
-            | Fault::BitRot { node } => Some(*node),
+            | Fault::BitRot { node }
+            | Fault::Removal { node }
+            | Fault::Demotion { node }
+            | Fault::HandOver { node } => Some(*node),
             Fault::Loss { .. }
             | Fault::Duplication { .. }
             | Fault::Reordering { .. }
@@ -303,7 +321,10 @@ impl Fault {
             | Fault::FullDisk { .. }
             | Fault::ReadErrors { .. }
             | Fault::Misdirection { .. }
-            | Fault::BitRot { .. } => self.struck().into_iter().collect(),
+            | Fault::BitRot { .. }
+            | Fault::Removal { .. }
+            | Fault::Demotion { .. }
+            | Fault::HandOver { .. } => self.struck().into_iter().collect(),
         }
     }
 }
@@ -354,6 +375,9 @@ impl fmt::Display for Fault {
             Fault::ReadErrors { node } => write!(f, "the disk of node {node} cannot be read"),
             Fault::Misdirection { node } => write!(f, "a write of node {node} goes to a wrong place"),
             Fault::BitRot { node } => write!(f, "bits rot on the disk of node {node}"),
+            Fault::Removal { node } => write!(f, "an operator removes node {node}"),
+            Fault::Demotion { node } => write!(f, "an operator demotes node {node}"),
+            Fault::HandOver { node } => write!(f, "an operator wants node {node} to lead"),
         }
     }
 }

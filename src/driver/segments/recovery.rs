@@ -79,7 +79,7 @@ pub(super) fn read<F: Folder>(
         last = Some((content, end));
     }
     let start = replay.state.snapshot.as_ref().map_or(0, |mark| mark.at.index.value());
-    let is_emptied = numbers.is_empty() && names.iter().any(|name| name.contains('-'));
+    let is_emptied = numbers.is_empty() && names.iter().any(|name| is_of_log(name));
     if start < replay.before || is_emptied {
         let reason = "a file of the log is missing that is still needed".to_owned();
         return Err(StorageError::Damaged { place, record: "the first segment".to_owned(), reason });
@@ -230,6 +230,11 @@ fn damaged(place: &str, segment: &Segment, end: u64) -> StorageError {
     let record = format!("{} at byte {end}", segment_name(segment.number));
     let reason = "what was written there is gone, and what was written later is not".to_owned();
     StorageError::Damaged { place: place.to_owned(), record, reason }
+}
+
+/// Whether a file is left of a log.
+fn is_of_log(name: &str) -> bool {
+    name.starts_with("spare-") || name.starts_with("snapshot-")
 }
 
 fn number_of(name: &str) -> Option<u64> {

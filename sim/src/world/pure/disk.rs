@@ -1,6 +1,9 @@
 //! A node's disk in the pure world: batches kept whole, or a real store on a simulated medium.
 
-use rivven_cluster::driver::{Owner, RedbStorage, SegmentStorage, Storage, StorageError};
+use rivven_cluster::driver::{
+    Owner, RedbStorage, SegmentStorage, Storage, StorageError, open_or_set_aside, set_aside,
+};
+use rivven_cluster::formation::Standing;
 use rivven_cluster::node::{Durable, WriteBatch};
 use rivven_cluster::raft::Snapshot;
 use rivven_cluster::rng::Stream;
@@ -29,7 +32,9 @@ pub(super) struct BatchDisk {
 trait Medium: Default {
     type Store: Storage;
 
-    fn open(&self, owner: &Owner) -> Result<Self::Store, StorageError>;
+    /// Opens the store; a damaged one is set aside.
+    fn open(&self, owner: &Owner) -> Result<(Self::Store, Durable), StorageError>;
+    fn set_aside(&self) -> Result<(), StorageError>;
     fn settle(&self);
     fn cut(&self, cut: Cut, fate: &mut Stream) -> Loss;
     fn image(&self) -> Image;
@@ -42,6 +47,7 @@ trait Medium: Default {
 /// A store on a medium, whatever both are.
 pub(super) trait Stored {
     fn open(&mut self, owner: &Owner) -> Result<Durable, StorageError>;
+    fn set_aside(&mut self) -> Result<(), StorageError>;
     fn submit(&mut self, batch: &WriteBatch);
     fn save(&mut self, snapshot: &Snapshot) -> Result<(), StorageError>;
     fn settle(&mut self);
@@ -58,11 +64,13 @@ struct StoredDisk<M: Medium> {
     medium: M,
     store: Option<M::Store>,
     in_flight: Option<Result<(), StorageError>>,
+    /// Whether what was there was damaged, and is gone. A folder knows that by itself.
+    is_set_aside: bool,
 }
 
 impl<M: Medium> StoredDisk<M> {
     fn empty() -> StoredDisk<M> {
-        StoredDisk { medium: M::default(), store: None, in_flight: None }
+        StoredDisk { medium: M::default(), store: None, in_flight: None, is_set_aside: false }
     }
 
     fn store(&mut self) -> &mut M::Store {
@@ -72,11 +80,29 @@ impl<M: Medium> StoredDisk<M> {
 
 impl<M: Medium> Stored for StoredDisk<M> {
     fn open(&mut self, owner: &Owner) -> Result<Durable, StorageError> {
-        let mut store = self.medium.open(owner)?;
-        let durable = store.recover()?;
+        let trouble = self.medium.trouble();
+        let is_troubled = trouble.is_unreadable || trouble.is_full || trouble.fails_next_sync;
+        let opened = match self.medium.open(owner) {
+            Err(StorageError::Damaged { .. } | StorageError::Open { .. }) if !is_troubled => {
+                self.set_aside()?;
+                self.medium.open(owner)
+            }
+            opened => opened,
+        };
+        let (store, mut durable) = opened?;
         self.medium.settle();
+        if self.is_set_aside && durable.standing == Standing::Fresh {
+            durable = Durable { standing: Standing::Damaged, ..Durable::default() };
+        }
         self.store = Some(store);
         Ok(durable)
+    }
+
+    fn set_aside(&mut self) -> Result<(), StorageError> {
+        (self.store, self.is_set_aside) = (None, true);
+        self.medium.set_aside()?;
+        self.medium.settle();
+        Ok(())
     }
 
     fn submit(&mut self, batch: &WriteBatch) {
@@ -113,6 +139,7 @@ impl<M: Medium> Stored for StoredDisk<M> {
     }
 
     fn replace(&mut self, image: Image) {
+        self.is_set_aside &= !image.is_empty();
         self.medium.replace(image);
     }
 
@@ -132,11 +159,18 @@ impl<M: Medium> Stored for StoredDisk<M> {
 impl Medium for Device {
     type Store = RedbStorage;
 
-    fn open(&self, owner: &Owner) -> Result<RedbStorage, StorageError> {
+    fn open(&self, owner: &Owner) -> Result<(RedbStorage, Durable), StorageError> {
         let device = self.attach();
         let place = format!("the disk of node {}", owner.node);
         device.make(&place, owner)?;
-        RedbStorage::open_backend(device, &place, owner)
+        let mut store = RedbStorage::open_backend(device, &place, owner)?;
+        let durable = store.recover()?;
+        Ok((store, durable))
+    }
+
+    fn set_aside(&self) -> Result<(), StorageError> {
+        Device::replace(self, Vec::new());
+        Ok(())
     }
 
     fn settle(&self) {
@@ -177,8 +211,15 @@ const SEGMENT_BYTES: u64 = 32 * 1024;
 impl Medium for SimFolder {
     type Store = SegmentStorage<SimFolder>;
 
-    fn open(&self, owner: &Owner) -> Result<SegmentStorage<SimFolder>, StorageError> {
-        SegmentStorage::open_sized(self.attach(), owner, owner.node.value(), SEGMENT_BYTES)
+    fn open(&self, owner: &Owner) -> Result<(SegmentStorage<SimFolder>, Durable), StorageError> {
+        let salt = owner.node.value();
+        open_or_set_aside(&self.attach(), |folder| {
+            SegmentStorage::open_sized(folder, owner, salt, SEGMENT_BYTES)
+        })
+    }
+
+    fn set_aside(&self) -> Result<(), StorageError> {
+        set_aside(&self.attach())
     }
 
     fn settle(&self) {
@@ -273,6 +314,17 @@ impl NodeDisk {
         match self {
             NodeDisk::Batches(disk) => Ok(disk.durable.clone()),
             NodeDisk::Stored(disk) => disk.open(owner),
+        }
+    }
+
+    /// What the disk holds contradicts itself: a process that starts on it has forgotten everything.
+    pub(super) fn set_aside(&mut self) -> Result<(), StorageError> {
+        match self {
+            NodeDisk::Batches(disk) => {
+                disk.durable = Durable { standing: Standing::Damaged, ..Durable::default() };
+                Ok(())
+            }
+            NodeDisk::Stored(disk) => disk.set_aside(),
         }
     }
 

@@ -27,6 +27,7 @@ mod disk;
 mod forge;
 mod network;
 mod nodes;
+mod operator;
 mod play;
 mod process;
 mod queue;
@@ -43,7 +44,7 @@ use super::{Options, Report};
 use crate::app::Application;
 use crate::checkers::{Checkers, Rule};
 use crate::choice::Choices;
-use crate::faults::{Effects, Fault, Weather, damaged_nodes};
+use crate::faults::{Effects, Fault, Weather, lost_nodes};
 use crate::history::History;
 use crate::marks::Marks;
 use crate::scenario::Scenario;
@@ -87,6 +88,8 @@ pub struct World<A: Application> {
     trace: Trace,
     effects: Effects,
     marks: Marks,
+    /// What operators have asked for, by its place in the plan.
+    asked: BTreeSet<usize>,
     events: u64,
     elections: u64,
     restarts: u64,
@@ -119,7 +122,7 @@ impl<A: Application> World<A> {
             session_used: 0,
         });
         let paths = usize::try_from((shape.nodes + 1) * (shape.nodes + 1)).unwrap_or_default();
-        let mut checkers = Checkers::new(shape.nodes, options.ignored);
+        let mut checkers = Checkers::new(shape.founders(), options.ignored);
         for window in &scenario.faults {
             if let Fault::Forgery { node } = window.fault {
                 checkers.expect_lies_of(node);
@@ -141,6 +144,7 @@ impl<A: Application> World<A> {
             trace: Trace::new(options.trace),
             effects: Effects::default(),
             marks: Marks::default(),
+            asked: BTreeSet::new(),
             events: 0,
             elections: 0,
             restarts: 0,
@@ -194,6 +198,7 @@ impl<A: Application> World<A> {
             trace: self.trace.fork(),
             effects: self.effects.clone(),
             marks: self.marks.clone(),
+            asked: self.asked.clone(),
             events: self.events,
             elections: self.elections,
             restarts: self.restarts,
@@ -252,7 +257,8 @@ impl<A: Application> World<A> {
     fn set_the_stage(&mut self) {
         for node in 1..=self.scenario.shape.nodes {
             let delay = self.pause(node, 0, 200);
-            self.queue.push(delay, Event::Start { node });
+            let arrives = self.scenario.shape.arrives(node) * MILLISECOND;
+            self.queue.push(arrives + delay, Event::Start { node });
         }
         for client in 1..=self.scenario.shape.clients {
             self.queue.push(client * MILLISECOND, Event::ClientWakes { client, operation: 0, attempt: 0 });
@@ -279,19 +285,18 @@ impl<A: Application> World<A> {
             Event::Copy { place } => self.copy_disk(place),
             Event::Cut { place } => self.cut_power(place),
             Event::Forge { place } => self.forge(place),
+            Event::Operate { place } => self.operate(place),
             Event::Check => self.check(),
         }
     }
 
     /// Over when every client has its answer and every node that is not damaged has caught up.
     fn check(&mut self) {
-        let damaged = self.damaged();
-        let mut sound = (1..=self.scenario.shape.nodes).filter(|node| !damaged.contains(node));
-        let run =
-            (1..).zip(&self.hosts).all(|(node, host)| host.process.is_some() || damaged.contains(&node));
+        let lost = self.lost();
+        let run = (1..).zip(&self.hosts).all(|(node, host)| host.process.is_some() || lost.contains(&node));
         let are_idle = run && self.clients.iter().all(|client| client.under_way.is_none());
         let is_late = self.now >= self.scenario.shape.ends * MILLISECOND;
-        if are_idle && (!self.is_watched || self.checkers.have_converged(&mut sound)) {
+        if are_idle && (!self.is_watched || self.checkers.have_converged(self.scenario.shape.nodes, &lost)) {
             self.finish();
         } else if is_late {
             self.checkers
@@ -302,10 +307,12 @@ impl<A: Application> World<A> {
         }
     }
 
-    /// The nodes whose disks were really wiped, rolled back or damaged.
-    fn damaged(&self) -> BTreeSet<u64> {
+    /// The nodes that never come back: removed, or with a disk that was wiped, rolled back, or is another's now.
+    fn lost(&self) -> BTreeSet<u64> {
         let struck = self.scenario.faults.iter().filter(|window| self.effects.had(window.id));
-        damaged_nodes(struck)
+        let out = (1..).zip(&self.hosts).filter(|(_, host)| host.is_out).map(|(node, _)| node);
+        let lost = lost_nodes(struck).into_iter().chain(out).chain(self.checkers.removed()).collect();
+        self.checkers.with_stranded(&self.scenario.shape, lost)
     }
 
     fn finish(&mut self) {

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use rivven_cluster::driver::Owner;
-use rivven_cluster::id::WriteId;
+use rivven_cluster::formation::Standing;
+use rivven_cluster::id::{BootId, WriteId};
 use rivven_cluster::machine::Machine;
-use rivven_cluster::node::{Event as NodeEvent, Input, Output, Peer, Reply, WriteBatch};
+use rivven_cluster::node::{
+    Durable, Event as NodeEvent, Halt, Input, Output, Peer, Reply, StartError, WriteBatch,
+};
 use rivven_cluster::raft::{Role, Snapshot};
 use rivven_cluster::state_machine::StateMachine;
 
@@ -123,10 +126,22 @@ impl<A: Application> World<A> {
         let trouble = host.disk.trouble();
         let opened = host.disk.open(&Owner { cluster, node: node_id(node) });
         self.note_misdirection(node, trouble);
-        let durable = match opened {
+        let mut durable = match opened {
             Ok(durable) => durable,
             Err(error) => return self.disk_refuses(node, trouble, &error.to_string()),
         };
+        if let Err(StartError::Recovery(_) | StartError::SnapshotMissing) = durable.check(node_id(node)) {
+            // What the disk says contradicts itself.
+            if let Err(error) = self.host(node).disk.set_aside() {
+                return self.disk_refuses(node, trouble, &error.to_string());
+            }
+            durable = Durable { standing: Standing::Damaged, ..Durable::default() };
+        }
+        let is_set_aside = durable.standing == Standing::Damaged && durable.boot == BootId::default();
+        let found = if is_set_aside { Durable::default() } else { durable.clone() };
+        if is_set_aside {
+            self.note_set_aside(node);
+        }
         let host = self.host(node);
         host.clock = Skew::start(now);
         if let Some(ppm) = drift {
@@ -137,13 +152,14 @@ impl<A: Application> World<A> {
         let peers: Vec<u64> = start.config.peers.iter().map(node_at).collect();
         if is_watched {
             let had_forgiven = self.checkers.has_forgiven();
-            self.checkers.started(node, &start.durable);
+            self.checkers.started(node, &found);
             if self.checkers.has_forgiven() && !had_forgiven {
                 reachable!(self.marks, RolledBack);
             }
         }
         match Process::start(number, start, &app, is_watched, keeps_journal) {
             Ok(process) => self.host(node).process = Some(process),
+            Err(StartError::Removed) => return self.host(node).is_out = true,
             Err(error) => return self.refuses_to_start(node, &error.to_string()),
         }
         self.marks.started(node);
@@ -158,6 +174,17 @@ impl<A: Application> World<A> {
             }
         }
         self.drain(node);
+    }
+
+    /// The store was damaged, and nothing of it is left. On a disk that is to be trusted that must not happen.
+    fn note_set_aside(&mut self, node: u64) {
+        self.checkers.disk_emptied(node);
+        if self.checkers.suspects(node) {
+            reachable!(self.marks, StoreSetAside);
+        } else {
+            let what = format!("node {node} takes a sound disk for a damaged one");
+            self.checkers.broken(Rule::Invariant, what);
+        }
     }
 
     /// By how many parts of a million a node's clock drifts just now.
@@ -354,8 +381,12 @@ impl<A: Application> World<A> {
         let now = self.now;
         let host = self.host(node);
         let Some(process) = &mut host.process else { return };
-        if process.node().halted().is_some() {
+        if let Some(halt) = process.node().halted().cloned() {
             self.end_process(node, Cut::Killed);
+            if halt == Halt::Removed {
+                self.host(node).is_out = true;
+                return;
+            }
             let delay = self.pause(node, 100, 1000);
             self.queue.push(now + delay, Event::Start { node });
             return;
@@ -508,10 +539,10 @@ impl<A: Application> World<A> {
         }
     }
 
-    /// Equal logs give equal states: holds the nodes that are not damaged against each other.
+    /// Equal logs give equal states: holds the nodes that are not lost against each other.
     pub(super) fn compare_states(&mut self) {
-        let damaged = self.damaged();
-        let nodes = (1..).zip(&self.hosts).filter(|(node, _)| !damaged.contains(node));
+        let lost = self.lost();
+        let nodes = (1..).zip(&self.hosts).filter(|(node, _)| !lost.contains(node));
         let mut states = nodes.filter_map(|(node, host)| {
             let process = host.process.as_ref()?;
             let applied = process.node().indexes()?.applied;

@@ -85,6 +85,9 @@ impl<A: Application> World<A> {
                 self.trouble(*node, |trouble| trouble.misdirects_by = Some(by));
             }
             Fault::Forgery { .. } => self.queue.push(now, Event::Forge { place }),
+            Fault::Removal { .. } | Fault::Demotion { .. } | Fault::HandOver { .. } => {
+                self.queue.push(now, Event::Operate { place });
+            }
             _ => {}
         }
     }

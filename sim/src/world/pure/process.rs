@@ -140,11 +140,11 @@ pub(super) fn configure(shape: &Shape, node: u64) -> Config {
     Config {
         id: node_id(node),
         address: name(node),
-        peers: (1..=shape.nodes).filter(|peer| *peer != node).map(name).collect(),
+        peers: shape.peers(node).into_iter().map(name).collect(),
         timing: shape.timing(),
         limits: shape.limits(),
         flow: shape.flow(),
-        votes: true,
+        votes: shape.votes(node),
     }
 }
 

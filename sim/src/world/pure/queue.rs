@@ -37,6 +37,8 @@ pub(super) enum Event {
     Cut { place: usize },
     /// A liar, a fault by its place in the plan, speaks.
     Forge { place: usize },
+    /// An operator, a fault by its place in the plan, asks for a change of the members.
+    Operate { place: usize },
     /// It is time to see whether the run is over.
     Check,
 }

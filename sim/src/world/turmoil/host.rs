@@ -8,9 +8,12 @@ use std::error::Error;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use rivven_cluster::driver::{Clock, Driver, DriverError, Observer, Owner, RedbStorage, Storage, inbox};
+use rivven_cluster::driver::{
+    Clock, Driver, DriverError, Observer, Owner, RedbStorage, Storage, StorageError, inbox,
+};
+use rivven_cluster::formation::Standing;
 use rivven_cluster::id::{ClusterName, LogIndex, NodeId, PeerName};
-use rivven_cluster::node::{Caller, Config, Event, Input, Node, Output};
+use rivven_cluster::node::{Caller, Config, Durable, Event, Halt, Input, Node, Output, StartError};
 use rivven_cluster::quic::{Authority, Client, ClientConfig, Credentials, Identity, QuicTransport, Seams};
 use rivven_cluster::raft::Role;
 use rivven_cluster::rng::Seed;
@@ -22,13 +25,14 @@ use super::clock::{SkewedClock, sim_nanos};
 use super::disk::SimDisk;
 use super::entropy;
 use super::net::{SimResolver, SimSocket, Wires};
+use super::operator::operate;
 use super::pause::{PausableRuntime, Turnstile};
 use super::plan::Strikes;
 use super::worker::Worker;
 use crate::app::{Application, Recorded};
 use crate::checkers::{Checkers, Rule};
 use crate::device::{Cut, Device};
-use crate::faults::{FaultKind, Host};
+use crate::faults::{FaultKind, Host, Window};
 use crate::history::History;
 use crate::lock::lock;
 use crate::marks::Marks;
@@ -39,6 +43,9 @@ use crate::trace::{Record, Trace};
 
 /// The port on which nodes listen.
 const PORT: u16 = 9093;
+
+/// How long an operator waits for one answer.
+const OPERATOR_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// What the hosts of a run share.
 #[derive(Clone)]
@@ -57,6 +64,10 @@ pub(super) struct Shared<A> {
     pub(super) counts: Arc<Mutex<(u64, u64)>>,
     /// Where each node's state machine stands, once the work is done.
     pub(super) states: Arc<Mutex<States>>,
+    /// What operators do.
+    pub(super) operations: Vec<Window>,
+    /// Nodes whose processes will not start again.
+    pub(super) out: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 /// Up to which index each node's state machine has executed, and its state there.
@@ -70,6 +81,8 @@ pub(super) struct Hardware {
     pub(super) turnstile: Turnstile,
     /// How many processes have started.
     pub(super) started: Arc<Mutex<u64>>,
+    /// Whether what was on the disk was damaged, and is gone.
+    pub(super) is_set_aside: Arc<Mutex<bool>>,
 }
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -85,6 +98,8 @@ where
     A: Application + Send + 'static,
     A::Machine: Send,
 {
+    let arrives = shared.shape.arrives(node).saturating_sub(sim_nanos() / 1_000_000);
+    tokio::time::sleep(Duration::from_millis(arrives)).await;
     let mut pauses = shared.seed.stream("supervisor", node);
     loop {
         let trouble = hardware.device.trouble();
@@ -94,7 +109,14 @@ where
         let failure = guarded.await.err().unwrap_or_default();
         let trouble = trouble.or(hardware.device.trouble());
         let is_troubled = trouble.is_full || trouble.is_unreadable || trouble.fails_next_sync;
+        if failure.ends_with(&Halt::Removed.to_string())
+            || failure.ends_with(&StartError::Removed.to_string())
+        {
+            lock(&shared.out).insert(node);
+            return core::future::pending().await;
+        }
         if let Some(refusal) = failure.strip_prefix(REFUSED).filter(|_| !is_troubled) {
+            lock(&shared.out).insert(node);
             if lock(&shared.checkers).suspects(node) {
                 reachable!(lock(&shared.marks), StoreRefused);
             } else {
@@ -132,21 +154,45 @@ where
     let device = hardware.device.attach();
     let trouble = device.trouble();
     let refused = |error: String| format!("{REFUSED}{error}");
-    device.make(&host_name(node), &owner).map_err(|error| refused(error.to_string()))?;
-    let opened = RedbStorage::open_backend(device.clone(), &host_name(node), &owner);
+    let open = || {
+        device.make(&host_name(node), &owner)?;
+        let mut storage = RedbStorage::open_backend(device.clone(), &host_name(node), &owner)?;
+        let durable = storage.recover()?;
+        Ok((storage, durable))
+    };
+    let is_troubled = trouble.is_full || trouble.is_unreadable || trouble.fails_next_sync;
+    let mut opened = open();
+    let is_damage = match &opened {
+        Err(StorageError::Damaged { .. } | StorageError::Open { .. }) => true,
+        Err(_) => false,
+        Ok((_, durable)) => {
+            matches!(durable.check(owner.node), Err(StartError::Recovery(_) | StartError::SnapshotMissing))
+        }
+    };
+    if is_damage && !is_troubled {
+        drop(opened);
+        device.replace(Vec::new());
+        *lock(&hardware.is_set_aside) = true;
+        opened = open();
+    }
     if trouble.misdirects_by.is_some() && device.trouble().misdirects_by.is_none() {
         lock(&shared.strikes).strike(node, FaultKind::Misdirection);
         lock(&shared.checkers).suspect(node);
     }
-    let mut storage = opened.map_err(|error| refused(error.to_string()))?;
-    let durable = storage.recover().map_err(|error| refused(error.to_string()))?;
+    let (storage, mut durable) = opened.map_err(|error: StorageError| refused(error.to_string()))?;
     device.settle();
-    lock(&shared.checkers).started(node, &durable);
+    if *lock(&hardware.is_set_aside) && durable.standing == Standing::Fresh {
+        note_set_aside(&shared, node);
+        lock(&shared.checkers).started(node, &durable);
+        durable = Durable { standing: Standing::Damaged, ..Durable::default() };
+    } else {
+        lock(&shared.checkers).started(node, &durable);
+    }
     lock(&shared.counts).1 += u64::from(started > 1);
 
     let seed = shared.seed.child("node", node * 10_000 + started);
     let seams = seams(shared.wires.clone(), Host(node), PORT, seed, hardware.turnstile.clone())?;
-    let peers = addresses(shared.shape.nodes, Some(node))?;
+    let peers = shared.shape.peers(node).into_iter().map(address).collect::<Result<BTreeSet<_>, _>>()?;
     let config = Config {
         id: node_id(node)?,
         address: address(node)?,
@@ -154,7 +200,7 @@ where
         timing: shared.shape.timing(),
         limits: shared.shape.limits(),
         flow: shared.shape.flow(),
-        votes: true,
+        votes: shared.shape.votes(node),
     };
     let now = hardware.clock.now();
     let recording =
@@ -179,6 +225,17 @@ where
     }
 }
 
+/// The store was damaged, and nothing of it is left. On a disk that is to be trusted that must not happen.
+fn note_set_aside<A>(shared: &Shared<A>, node: u64) {
+    let mut checkers = lock(&shared.checkers);
+    checkers.disk_emptied(node);
+    if checkers.suspects(node) {
+        reachable!(lock(&shared.marks), StoreSetAside);
+    } else {
+        checkers.broken(Rule::Invariant, format!("node {node} takes a sound disk for a damaged one"));
+    }
+}
+
 /// Runs all clients until their time is up.
 pub(super) async fn run_clients<A>(shared: Shared<A>) -> Outcome
 where
@@ -190,12 +247,21 @@ where
         let seed = shared.seed.child("client", number);
         let seams = seams(shared.wires.clone(), Host::CLIENTS, 0, seed, Turnstile::default())?;
         let credentials = credentials(Identity { caller: Caller::Client, cluster: cluster()? })?;
-        let addresses = addresses(shared.shape.nodes, None)?.into_iter().collect();
+        let addresses = (1..=shared.shape.nodes).map(address).collect::<Result<_, _>>()?;
         let timeout = Duration::from_millis(shared.shape.patience);
         let client = Client::open(&seams, &credentials, ClientConfig { addresses, timeout })?;
         let (history, trace) = (Arc::clone(&shared.history), Arc::clone(&shared.trace));
         let (app, shape) = (shared.app.clone(), shared.shape.clone());
         workers.spawn(Worker { number, app, client, history, trace, shape }.run(seed));
+    }
+    for (number, window) in (0..).zip(shared.operations.clone()) {
+        let seed = shared.seed.child("operator", number);
+        let seams = seams(shared.wires.clone(), Host::CLIENTS, 0, seed, Turnstile::default())?;
+        let credentials = credentials(Identity { caller: Caller::Operator, cluster: cluster()? })?;
+        let addresses = (1..=shared.shape.nodes).map(address).collect::<Result<_, _>>()?;
+        let client =
+            Client::open(&seams, &credentials, ClientConfig { addresses, timeout: OPERATOR_TIMEOUT })?;
+        workers.spawn(operate(client, window, Arc::clone(&shared.strikes)));
     }
     while let Some(ended) = workers.join_next().await {
         ended?;
@@ -230,10 +296,6 @@ fn cluster() -> Result<ClusterName, Box<dyn Error>> {
 
 fn address(node: u64) -> Result<PeerName, Box<dyn Error>> {
     Ok(format!("{}:{PORT}", host_name(node)).parse()?)
-}
-
-fn addresses(nodes: u64, but: Option<u64>) -> Result<BTreeSet<PeerName>, Box<dyn Error>> {
-    (1..=nodes).filter(|node| Some(*node) != but).map(address).collect()
 }
 
 /// A node keeps its credentials when it restarts, as a real one does.

@@ -9,6 +9,7 @@ mod disk;
 mod entropy;
 mod host;
 mod net;
+mod operator;
 mod pause;
 mod plan;
 mod run;

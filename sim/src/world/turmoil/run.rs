@@ -17,7 +17,7 @@ use super::plan::Strikes;
 use crate::app::{Application, KeyValueApp};
 use crate::checkers::{Checkers, Rule};
 use crate::device::{Cut, Device, Loss, Trouble};
-use crate::faults::{Fault, FaultKind, Host, Weather, Window, damaged_nodes};
+use crate::faults::{Fault, FaultKind, Host, Weather, Window, lost_nodes};
 use crate::history::{History, Outcome};
 use crate::lock::lock;
 use crate::marks::Marks;
@@ -85,15 +85,17 @@ where
         let weather = Arc::new(Mutex::new(weather));
         let strikes = Arc::new(Mutex::new(Strikes::default()));
         let trace = Arc::new(Mutex::new(Trace::new(options.trace)));
-        let checkers = Arc::new(Mutex::new(Checkers::new(shape.nodes, options.ignored)));
+        let checkers = Arc::new(Mutex::new(Checkers::new(shape.founders(), options.ignored)));
         let wires = Wires::new(Arc::clone(&weather), Arc::clone(&strikes), Arc::clone(&trace));
         let hardware = (0..shape.nodes).map(|_| Hardware {
             device: Device::default(),
             clock: SkewedClock::start(),
             turnstile: Turnstile::default(),
             started: Arc::default(),
+            is_set_aside: Arc::default(),
         });
         let hardware = hardware.collect();
+        let operations = scenario.faults.iter().filter(|window| window.fault.kind().is_operation());
         let shared = Shared {
             seed,
             shape,
@@ -107,6 +109,8 @@ where
             recordings: options.recordings,
             counts: Arc::default(),
             states: Arc::default(),
+            operations: operations.cloned().collect(),
+            out: Arc::default(),
         };
         Run {
             scenario: scenario.clone(),
@@ -159,9 +163,8 @@ where
             return true;
         }
         let is_working = self.now < self.scenario.shape.work_until || sim.is_host_running("clients");
-        let damaged = self.damaged();
-        let sound = (1..=self.scenario.shape.nodes).filter(|node| !damaged.contains(node));
-        if !is_working && checkers.have_converged(sound) {
+        let lost = self.lost(&checkers);
+        if !is_working && checkers.have_converged(self.scenario.shape.nodes, &lost) {
             return true;
         }
         if self.now < self.scenario.shape.ends {
@@ -171,10 +174,13 @@ where
         true
     }
 
-    /// The nodes whose disks were really wiped, rolled back or damaged.
-    fn damaged(&self) -> BTreeSet<u64> {
+    /// The nodes that never come back: removed, or with a disk that was wiped, rolled back, or is another's now.
+    fn lost(&self, checkers: &Checkers) -> BTreeSet<u64> {
         let strikes = lock(&self.shared.strikes);
-        damaged_nodes(self.scenario.faults.iter().filter(|window| strikes.effects.had(window.id)))
+        let struck = self.scenario.faults.iter().filter(|window| strikes.effects.had(window.id));
+        let out = lock(&self.shared.out).clone();
+        let lost = lost_nodes(struck).into_iter().chain(out).chain(checkers.removed()).collect();
+        checkers.with_stranded(&self.scenario.shape, lost)
     }
 
     fn finish(&mut self) {
@@ -186,7 +192,8 @@ where
         }
         let shape = &self.scenario.shape;
         self.undecided = checkers.finish(&self.shared.app, shape, &history, is_sampled).is_err();
-        compare_states(&lock(&self.shared.states), &self.damaged(), &mut checkers);
+        let lost = self.lost(&checkers);
+        compare_states(&lock(&self.shared.states), &lost, &mut checkers);
         let phase = shape.faults_until * 1_000_000..shape.quorum_until * 1_000_000;
         let is_quorum = |at: u64| {
             self.scenario.faults.iter().any(|window| {
@@ -249,6 +256,7 @@ where
                 self.crash(sim, *node, Cut::Killed);
                 let held = !self.hardware(*node).device.image().is_empty();
                 self.hardware(*node).device.replace(Vec::new());
+                *lock(&self.hardware(*node).is_set_aside) = false;
                 lock(&self.shared.checkers).disk_emptied(*node);
                 if held {
                     self.strike(*node, kind);
