@@ -46,7 +46,6 @@ marks! {
     NotFormed "a client came before the cluster had formed",
     WriteFailed "a node halted because a write failed",
     WipedRefused "a node with an empty disk was refused",
-    StoreRefused "a disk was taken for another's, or for one of another format",
     StoreSetAside "a damaged disk was set aside",
     TakenIn "a newcomer, or a node with a damaged disk, was taken in",
     Suspended "a member with a damaged disk was suspended",

@@ -70,6 +70,8 @@ pub struct Checkers {
     resources: Resources,
     /// Nodes whose disks are not to be trusted.
     suspects: BTreeSet<u64>,
+    /// Nodes whose disks were emptied at some time.
+    forgetful: BTreeSet<u64>,
     /// Nodes that lie by plan.
     liars: BTreeSet<u64>,
     has_forgiven: bool,
@@ -120,6 +122,7 @@ impl Checkers {
 
     /// The disk of `node` was emptied: nothing is promised any more.
     pub fn disk_emptied(&mut self, node: u64) {
+        self.forgetful.insert(node);
         self.committed.emptied(node);
         self.promises.emptied(node);
         self.stored.emptied(node);
@@ -273,12 +276,16 @@ impl Checkers {
         !members.is_joint() && others.all(|node| is_member(node) && self.commands.first_gap(node).is_none())
     }
 
-    /// Adds the newcomers that were never taken in, since the one address that they know is that of a lost node.
+    /// Adds the newcomers that were never taken in, or have forgotten that they were, since the one address that they
+    /// know is that of a lost node.
     pub fn with_stranded(&self, shape: &Shape, mut lost: BTreeSet<u64>) -> BTreeSet<u64> {
         let members = self.committed.members();
         let is_member = |node: u64| NodeId::new(node).is_some_and(|node| members.contains(node));
         let knows_nobody = |node: &u64| shape.peers(*node).iter().all(|peer| lost.contains(peer));
-        let newcomers = (shape.founders() + 1..=shape.nodes).filter(|node| !is_member(*node));
+        let has_nothing = |node: &u64| {
+            !is_member(*node) || self.forgetful.contains(node) || self.commands.has_executed_nothing(*node)
+        };
+        let newcomers = (shape.founders() + 1..=shape.nodes).filter(has_nothing);
         let stranded: Vec<u64> = newcomers.filter(knows_nobody).collect();
         lost.extend(stranded);
         lost

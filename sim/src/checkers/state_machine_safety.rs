@@ -84,6 +84,11 @@ impl StateMachineSafety {
         self.places.get(&xxh3_128(command)).copied()
     }
 
+    /// Whether `node` has neither executed a command nor begun with what others have executed.
+    pub fn has_executed_nothing(&self, node: u64) -> bool {
+        self.reached.get(&node).is_none_or(|(_, reached)| *reached == LogIndex::default())
+    }
+
     /// The first index at which `node` lacks what another has executed.
     pub fn first_gap(&self, node: u64) -> Option<LogIndex> {
         let (_, reached) = self.reached.get(&node).copied().unwrap_or_default();

@@ -212,9 +212,7 @@ impl<A: Application> World<A> {
         let number = self.host(node).started;
         self.trace.record(self.now, &Record::Start { node, process: number, refused: Some(error) });
         self.host(node).is_out = true;
-        if self.checkers.suspects(node) {
-            reachable!(self.marks, StoreRefused);
-        } else {
+        if !self.checkers.suspects(node) {
             self.checkers
                 .broken(Rule::Invariant, format!("node {node} refuses to start on a sound disk: {error}"));
         }

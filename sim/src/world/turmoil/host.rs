@@ -117,9 +117,7 @@ where
         }
         if let Some(refusal) = failure.strip_prefix(REFUSED).filter(|_| !is_troubled) {
             lock(&shared.out).insert(node);
-            if lock(&shared.checkers).suspects(node) {
-                reachable!(lock(&shared.marks), StoreRefused);
-            } else {
+            if !lock(&shared.checkers).suspects(node) {
                 let what = format!("node {node} refuses to start on a sound disk: {refusal}");
                 lock(&shared.checkers).broken(Rule::Invariant, what);
             }
