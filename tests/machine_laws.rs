@@ -444,11 +444,16 @@ fn any_node_input() -> BoxedStrategy<node::Input> {
         1 => any_call().prop_map(node::Message::ReadIndex),
         1 => (any_call(), prop::option::of(any_index()))
             .prop_map(|(call, index)| node::Message::ReadIndexAt { call, index }),
-        2 => (any_listing(), any_life()).prop_map(|(listing, life)| node::Message::Announce { listing, life }),
+        2 => (any_listing(), any_life(), prop::option::of(any_call()))
+            .prop_map(|(listing, life, proves)| node::Message::Announce { listing, life, proves }),
         1 => (any_id(), any_name()).prop_map(|(leader, address)| {
-            node::Message::Notice { to: node_id(1), notice: node::Notice::Ask { leader, address } }
+            let notice = node::Notice::Ask { leader, address };
+            node::Message::Notice { to: node_id(1), token: Token::default(), notice }
         }),
-        1 => Just(node::Message::Notice { to: node_id(1), notice: node::Notice::Noted }),
+        1 => (prop::option::of(any_index()), any_call(), any::<bool>()).prop_map(|(begins, call, proves)| {
+            let notice = if proves { node::Notice::Prove(call) } else { node::Notice::Noted { begins } };
+            node::Message::Notice { to: node_id(1), token: Token::default(), notice }
+        }),
         1 => Just(node::Message::Dismissed { node: node_id(1) }),
     ];
     let request = prop_oneof![

@@ -11,7 +11,7 @@ use super::status::{Members, Status};
 use super::transfer::Transfer;
 use crate::directory::Listing;
 use crate::formation;
-use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term, WriteId};
+use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term, Token, WriteId};
 use crate::raft::{self, ChangeError, Entry, HardState, Position, Recovered, Refusal, Snapshot, Step};
 use crate::session::Proposal;
 
@@ -137,11 +137,15 @@ pub enum Message {
         listing: Listing,
         /// What it has of the cluster.
         life: Life,
+        /// The question that it answers.
+        proves: Option<CallId>,
     },
     /// The answer to an `Announce`.
     Notice {
         /// Whose announcement; to anybody else it says nothing.
         to: NodeId,
+        /// And of which disk.
+        token: Token,
         /// What becomes of it.
         notice: Notice,
     },
@@ -174,7 +178,13 @@ pub enum Notice {
         address: PeerName,
     },
     /// The leader sees to it.
-    Noted,
+    Noted {
+        /// From which index on a snapshot may be begun with; none before the node is a member.
+        begins: Option<LogIndex>,
+    },
+    /// The leader would put a member out on your word: say it again, with this, so that it knows that you say it
+    /// now.
+    Prove(CallId),
     /// The leader does not, and this is why.
     Refused(formation::Refusal),
 }

@@ -23,10 +23,10 @@ use std::collections::BTreeSet;
 
 use super::Node;
 use super::gate::Departure;
-use super::io::{Life, Message, Notice, Peer};
+use super::io::{CallId, Life, Message, Notice, Peer};
 use crate::directory::Listing;
 use crate::formation::{self, Refusal, Standing};
-use crate::id::{NodeId, PeerName, Token};
+use crate::id::{LogIndex, NodeId, PeerName, Token};
 use crate::machine::Machine;
 use crate::raft::{self, Change, ChangeError, Role, Step};
 use crate::session::seal_listing;
@@ -43,8 +43,13 @@ pub(super) const UNCLAIMED: Token = Token::new(u64::MAX);
 pub(super) struct Presence {
     /// When it announces itself, if it has to.
     announces_at: Option<Instant>,
-    /// The leader that has noted its announcement; only from there is a first snapshot taken.
-    host: Option<NodeId>,
+    /// The leader that has noted its announcement; only from there is a first snapshot taken, and none that is earlier
+    /// than this.
+    host: Option<(NodeId, LogIndex)>,
+    /// What a leader wants to hear with the next announcement.
+    proves: Option<CallId>,
+    /// Numbers the questions of this node.
+    last_question: u64,
     /// Which members have said that it was put out.
     dismissed_by: BTreeSet<NodeId>,
 }
@@ -54,9 +59,9 @@ impl Presence {
         self.announces_at
     }
 
-    /// Whether a first snapshot is taken from `node`.
-    pub(super) fn is_host(&self, node: NodeId) -> bool {
-        self.host == Some(node)
+    /// Whether a first snapshot at `index` is taken from `node`.
+    pub(super) fn is_host(&self, node: NodeId, index: LogIndex) -> bool {
+        self.host.is_some_and(|(host, begins)| host == node && begins <= index)
     }
 }
 
@@ -66,6 +71,7 @@ enum Service {
     Nothing,
     List,
     Change(Change),
+    Suspend(Change),
     SendSnapshot,
     HandOver,
     Refuse(Refusal),
@@ -115,7 +121,8 @@ impl<S: StateMachine> Node<S> {
             Standing::Joining { repairs: false, .. } => Life::New,
             _ => Life::Member,
         };
-        let message = Message::Announce { listing: self.listing(), life };
+        let proves = self.presence.proves.take();
+        let message = Message::Announce { listing: self.listing(), life, proves };
         match self.standing().and_then(|standing| standing.leader) {
             Some(leader) if leader == self.config.id => self.list(leader, self.listing()),
             Some(leader) => self.tell(leader, message),
@@ -131,7 +138,13 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// A node says where and what it is.
-    pub(super) fn handle_announce(&mut self, from: NodeId, listing: Listing, life: Life) {
+    pub(super) fn handle_announce(
+        &mut self,
+        from: NodeId,
+        listing: Listing,
+        life: Life,
+        proves: Option<CallId>,
+    ) {
         let Some(raft) = &self.raft else { return };
         let membership = raft.membership();
         let is_removed = membership.removed().contains(&from) && !membership.contains(from);
@@ -141,11 +154,10 @@ impl<S: StateMachine> Node<S> {
             return self.tell(from, Message::Dismissed { node: from });
         }
         match leader {
-            Some(leader) if leader == self.config.id => self.serve(from, listing, life),
+            Some(leader) if leader == self.config.id => self.serve(from, listing, life, proves),
             Some(leader) => {
                 if let Some(address) = self.address_of(leader) {
-                    let notice = Notice::Ask { leader, address };
-                    self.tell(from, Message::Notice { to: from, notice });
+                    self.notify(from, listing.token, Notice::Ask { leader, address });
                 }
             }
             None => {}
@@ -153,20 +165,43 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// Takes the step that is missing.
-    fn serve(&mut self, from: NodeId, listing: Listing, life: Life) {
-        let service = self.service_for(from, &listing, life);
-        let notice = match &service {
-            Service::Refuse(refusal) => Notice::Refused(refusal.clone()),
-            _ => Notice::Noted,
-        };
-        self.tell(from, Message::Notice { to: from, notice });
-        match service {
-            Service::Nothing | Service::Refuse(_) => {}
+    fn serve(&mut self, from: NodeId, listing: Listing, life: Life, proves: Option<CallId>) {
+        let token = listing.token;
+        match self.service_for(from, &listing, life) {
+            Service::Nothing => {}
+            Service::Refuse(refusal) => return self.notify(from, token, Notice::Refused(refusal)),
             Service::List => self.list(from, listing),
+            Service::Suspend(change) if self.has_proved(from, proves) => {
+                self.handle_raft(raft::Input::Change { id: None, change });
+            }
+            Service::Suspend(_) => return self.question(from, token),
             Service::Change(change) => self.handle_raft(raft::Input::Change { id: None, change }),
             Service::SendSnapshot => self.begin_first_transfer(from),
             Service::HandOver => self.hand_over_to_best(),
         }
+        let begins = self.transfers.admission_of(from);
+        self.notify(from, token, Notice::Noted { begins });
+    }
+
+    fn notify(&mut self, to: NodeId, token: Token, notice: Notice) {
+        self.tell(to, Message::Notice { to, token, notice });
+    }
+
+    /// A message of an earlier life may be long on its way: what puts a member out has to be said now.
+    fn question(&mut self, node: NodeId, token: Token) {
+        self.presence.last_question += 1;
+        let call = self.call_id(self.presence.last_question);
+        self.care.questions.insert(node, call);
+        self.notify(node, token, Notice::Prove(call));
+    }
+
+    fn has_proved(&mut self, node: NodeId, proves: Option<CallId>) -> bool {
+        proves.is_some() && self.care.questions.get(&node).copied() == proves
+    }
+
+    /// Whether a notice is for this node, on this disk.
+    pub(super) fn is_to_us(&self, to: NodeId, token: Token) -> bool {
+        to == self.config.id && (token == UNCLAIMED || token == self.listing().token)
     }
 
     fn service_for(&self, from: NodeId, listing: &Listing, life: Life) -> Service {
@@ -212,7 +247,7 @@ impl<S: StateMachine> Node<S> {
             return Service::Refuse(Refusal::NotTakenIn { peer: own, reason });
         }
         match raft.check_change(&suspend) {
-            Ok(_) => Service::Change(suspend),
+            Ok(_) => Service::Suspend(suspend),
             Err(ChangeError::UnderWay) => Service::Nothing,
             Err(error) => Service::Refuse(Refusal::NotTakenIn { peer: own, reason: error.to_string() }),
         }
@@ -234,7 +269,11 @@ impl<S: StateMachine> Node<S> {
                     self.receive_guest(leader, &address);
                 }
             }
-            Notice::Noted => self.presence.host = Some(from),
+            Notice::Noted { begins } => self.presence.host = begins.map(|begins| (from, begins)),
+            Notice::Prove(call) => {
+                self.presence.proves = Some(call);
+                self.presence.announces_at = self.presence.announces_at.map(|at| at.min(self.now));
+            }
             Notice::Refused(refusal) => {
                 self.formation.handle(self.now, formation::Input::Refused(refusal));
             }

@@ -14,7 +14,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Node;
-use super::io::{Caller, Message, Notice, Output, Rejection, Reply};
+use super::io::{CallId, Caller, Message, Notice, Output, Rejection, Reply};
 use super::join::UNCLAIMED;
 use super::status::{MemberStatus, Members, Part};
 use crate::directory::Listing;
@@ -36,6 +36,8 @@ pub(super) struct Care {
     rounds: BTreeMap<NodeId, (LogIndex, Instant)>,
     /// The learners whose last round was quick enough.
     caught_up: BTreeSet<NodeId>,
+    /// Which members were asked to say again that their disks were damaged.
+    pub(super) questions: BTreeMap<NodeId, CallId>,
     /// When the members are looked at again.
     reviews_at: Option<Instant>,
     /// Who waits for the end of a hand-over, and until when.
@@ -72,7 +74,8 @@ impl<S: StateMachine> Node<S> {
         if let (true, Some(raft)) = (self.leads(), &self.raft) {
             let members: BTreeSet<NodeId> = raft.membership().members().collect();
             self.care.heard.retain(|node, _| members.contains(node));
-            self.transfers.forget_admissions(&members);
+            self.transfers.forget_leavers(&members);
+            self.care.questions.retain(|node, _| members.contains(node));
             let learners = raft.membership().learners();
             self.care.rounds.retain(|node, _| learners.contains(node));
             self.care.caught_up.retain(|node| learners.contains(node));
@@ -147,10 +150,10 @@ impl<S: StateMachine> Node<S> {
     fn invite_newcomers(&mut self) {
         let listings = self.ledger.directory().iter();
         let awaited = listings.filter(|(_, listing)| listing.token == UNCLAIMED).map(|(node, _)| node);
-        for node in awaited.collect::<Vec<NodeId>>() {
+        for to in awaited.collect::<Vec<NodeId>>() {
             let (leader, address) = (self.config.id, self.config.address.clone());
             let notice = Notice::Ask { leader, address };
-            self.tell(node, Message::Notice { to: node, notice });
+            self.tell(to, Message::Notice { to, token: UNCLAIMED, notice });
         }
     }
 

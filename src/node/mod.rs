@@ -33,6 +33,7 @@ mod route;
 mod snapshots;
 mod stats;
 mod status;
+mod survivor;
 mod transfer;
 
 use core::fmt;
@@ -63,6 +64,7 @@ pub use self::io::{
 };
 pub use self::stats::Stats;
 pub use self::status::{MemberStatus, Members, Part, PeerStatus, RaftStatus, Status};
+pub use self::survivor::Survivor;
 pub use self::transfer::{Parcel, Transfer};
 
 /// Why a node does not start. Nothing was changed.
@@ -83,6 +85,9 @@ pub enum StartError {
         "this node was removed from its cluster: give it a new id, with a certificate for it, and an empty data folder"
     )]
     Removed,
+    /// Nothing in the folder belongs to a cluster.
+    #[error("the data folder is not that of a member of a cluster")]
+    NoMember,
     /// A formed cluster has no snapshot: part of the data folder is missing.
     #[error("the data folder says that the cluster has formed, but holds no snapshot: restore the folder")]
     SnapshotMissing,

@@ -109,8 +109,12 @@ impl<S: StateMachine> Node<S> {
                 self.care.hear(from, self.now);
                 self.handle_raft(raft::Input::Message { from, message });
             }
-            Message::Announce { listing, life } => self.handle_announce(from, listing, life),
-            Message::Notice { to, notice } if to == self.config.id => self.handle_notice(from, notice),
+            Message::Announce { listing, life, proves } => {
+                self.handle_announce(from, listing, life, proves);
+            }
+            Message::Notice { to, token, notice } if self.is_to_us(to, token) => {
+                self.handle_notice(from, notice);
+            }
             Message::Dismissed { node } if node == self.config.id => self.handle_dismissed(from),
             Message::Notice { .. } | Message::Dismissed { .. } => {}
             Message::Forward { call, term, proposal } => self.forwarded_to_us(from, call, term, proposal),

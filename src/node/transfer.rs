@@ -109,9 +109,15 @@ pub(super) struct Transfers {
 }
 
 impl Transfers {
-    /// Who left and comes back is admitted anew.
-    pub(super) fn forget_admissions(&mut self, members: &BTreeSet<NodeId>) {
+    /// Who left and comes back is admitted anew, and sent another snapshot.
+    pub(super) fn forget_leavers(&mut self, members: &BTreeSet<NodeId>) {
         self.admitted.retain(|node, _| members.contains(node));
+        self.outgoing.retain(|node, _| members.contains(node));
+    }
+
+    /// From which index on a newcomer may begin with a snapshot.
+    pub(super) fn admission_of(&self, node: NodeId) -> Option<LogIndex> {
+        self.admitted.get(&node).copied()
     }
 
     /// When something is sent again.
@@ -306,7 +312,7 @@ impl<S: StateMachine> Node<S> {
             return raft.admit_snapshot(from, *term, *at, membership);
         }
         let is_joining = matches!(self.formation.standing(), Standing::Joining { .. });
-        if !is_joining || !self.presence.is_host(from) || self.first.is_some() {
+        if !is_joining || !self.presence.is_host(from, at.index) || self.first.is_some() {
             return Err(Refusal::NotFromLeader);
         }
         raft::admit_first_snapshot(self.config.id, *term, *at, membership)

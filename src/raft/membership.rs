@@ -157,6 +157,13 @@ impl Membership {
         Membership { removed, ..Membership::of_voters([survivor]) }
     }
 
+    /// The same, and whoever is dead in `other` is dead in this one.
+    #[must_use]
+    pub fn with_removed(mut self, other: &Membership) -> Membership {
+        self.removed.extend(other.removed.iter().copied());
+        self
+    }
+
     /// Who decides; while a change of several is under way, who will.
     #[must_use]
     pub fn voters(&self) -> &BTreeSet<NodeId> {

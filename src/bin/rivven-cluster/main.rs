@@ -10,6 +10,7 @@ mod certs;
 mod cluster;
 mod demo;
 mod members;
+mod recover;
 mod run;
 mod status;
 
@@ -45,6 +46,8 @@ enum Command {
     Transfer(members::TransferOptions),
     /// Remove the node of a configuration file from its cluster, for good.
     Leave(members::LeaveOptions),
+    /// Let a cluster go on with one node, when a majority is lost for good.
+    Recover(recover::Options),
     /// Start three nodes, kill the leader under load, and check that nothing acknowledged is lost.
     Demo(demo::Options),
     /// Measure three nodes on this machine: writes and linearizable reads, by the number of clients.
@@ -81,6 +84,7 @@ async fn main() -> ExitCode {
         Command::Member(options) => members::members(&options).await,
         Command::Transfer(options) => members::transfer(&options).await,
         Command::Leave(options) => members::leave(&options).await,
+        Command::Recover(options) => recover::recover(&options),
         Command::Demo(options) => demo::demo(&options).await,
         Command::Bench(options) => bench::bench(&options).await,
     };
