@@ -108,15 +108,16 @@ impl Nodes {
     }
 
     fn ends(&mut self, node: u64) -> Option<i32> {
-        let mut process = self.processes.remove(&node).expect("it ran");
         let began = Instant::now();
-        while began.elapsed() < PATIENCE {
+        loop {
+            let process = self.processes.get_mut(&node).expect("it ran");
             if let Some(status) = process.try_wait().expect("it is ours") {
+                self.processes.remove(&node);
                 return status.code();
             }
+            assert!(began.elapsed() < PATIENCE, "node {node} does not end");
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("node {node} does not end");
     }
 }
 

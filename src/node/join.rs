@@ -83,8 +83,8 @@ impl<S: StateMachine> Node<S> {
         let interval = self.config.timing.election_timeout.end * INTERVAL_FACTOR;
         let wanted = match self.formation.standing() {
             Standing::Joining { .. } => Some(self.now),
-            standing if standing.cluster().is_some() && self.is_misplaced() => Some(self.now + interval),
-            _ => None,
+            Standing::Formed(_) | Standing::Joined { .. } => self.is_misplaced().then(|| self.now + interval),
+            Standing::Fresh | Standing::Pledged(_) | Standing::Damaged | Standing::Removed => None,
         };
         self.presence.announces_at = wanted.map(|wanted| self.presence.announces_at.unwrap_or(wanted));
     }
@@ -119,7 +119,12 @@ impl<S: StateMachine> Node<S> {
         let life = match self.formation.standing() {
             Standing::Joining { repairs: true, .. } => Life::Damaged,
             Standing::Joining { repairs: false, .. } => Life::New,
-            _ => Life::Member,
+            Standing::Fresh
+            | Standing::Pledged(_)
+            | Standing::Formed(_)
+            | Standing::Joined { .. }
+            | Standing::Damaged
+            | Standing::Removed => Life::Member,
         };
         let proves = self.presence.proves.take();
         let message = Message::Announce { listing: self.listing(), life, proves };

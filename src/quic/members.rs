@@ -15,6 +15,7 @@ use crate::raft::{ChangeError, Step};
 /// How often it is looked whether something has come about.
 const INTERVAL: Duration = Duration::from_millis(50);
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "a reply of any other kind is equally wrong")]
 impl Client {
     /// Lists the members, as the leader sees them.
     ///

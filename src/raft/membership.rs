@@ -51,7 +51,11 @@ const STEP_BYTES: usize = 9;
 
 /// The members of a group at one point of its log.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Membership {
+pub struct Membership(Box<Parts>);
+
+/// Apart, since a membership is a small part of what is moved about.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+struct Parts {
     /// They decide.
     voters: BTreeSet<NodeId>,
     /// While a change of several voters is under way, these have to agree as well.
@@ -146,96 +150,98 @@ impl Membership {
     /// A group of these voters and nobody else.
     #[must_use]
     pub fn of_voters(voters: impl IntoIterator<Item = NodeId>) -> Membership {
-        Membership { voters: voters.into_iter().collect(), ..Membership::default() }
+        Membership(Box::new(Parts { voters: voters.into_iter().collect(), ..Parts::default() }))
     }
 
     /// The membership that an operator forces on the only node that is left: all others are gone for good.
     #[must_use]
     pub fn of_survivor(&self, survivor: NodeId) -> Membership {
-        let mut removed = self.removed.clone();
-        removed.extend(self.members().chain(self.suspended.keys().copied()).filter(|node| *node != survivor));
-        Membership { removed, ..Membership::of_voters([survivor]) }
+        let mut removed = self.0.removed.clone();
+        removed
+            .extend(self.members().chain(self.0.suspended.keys().copied()).filter(|node| *node != survivor));
+        let voters = BTreeSet::from([survivor]);
+        Membership(Box::new(Parts { voters, removed, ..Parts::default() }))
     }
 
     /// The same, and whoever is dead in `other` is dead in this one.
     #[must_use]
     pub fn with_removed(mut self, other: &Membership) -> Membership {
-        self.removed.extend(other.removed.iter().copied());
+        self.0.removed.extend(other.0.removed.iter().copied());
         self
     }
 
     /// Who decides; while a change of several is under way, who will.
     #[must_use]
     pub fn voters(&self) -> &BTreeSet<NodeId> {
-        &self.voters
+        &self.0.voters
     }
 
     /// Who has to agree as well while a change of several voters is under way.
     #[must_use]
     pub fn outgoing(&self) -> &BTreeSet<NodeId> {
-        &self.outgoing
+        &self.0.outgoing
     }
 
     /// Who is sent the log and decides nothing.
     #[must_use]
     pub fn learners(&self) -> &BTreeSet<NodeId> {
-        &self.learners
+        &self.0.learners
     }
 
     /// Who never comes back.
     #[must_use]
     pub fn removed(&self) -> &BTreeSet<NodeId> {
-        &self.removed
+        &self.0.removed
     }
 
     /// Who may come back as a learner, and after which term.
     #[must_use]
     pub fn suspended(&self) -> &BTreeMap<NodeId, Term> {
-        &self.suspended
+        &self.0.suspended
     }
 
     /// All members, ascending.
     pub fn members(&self) -> impl Iterator<Item = NodeId> {
         let all: BTreeSet<NodeId> =
-            self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect();
+            self.0.voters.iter().chain(&self.0.outgoing).chain(&self.0.learners).copied().collect();
         all.into_iter()
     }
 
     /// Tells whether `node` is a member, in whatever part.
     #[must_use]
     pub fn contains(&self, node: NodeId) -> bool {
-        [&self.voters, &self.outgoing, &self.learners].into_iter().any(|part| part.contains(&node))
+        [&self.0.voters, &self.0.outgoing, &self.0.learners].into_iter().any(|part| part.contains(&node))
     }
 
     /// Tells whether decisions need the vote of `node`, or may.
     #[must_use]
     pub fn is_voter(&self, node: NodeId) -> bool {
-        self.voters.contains(&node) || self.outgoing.contains(&node)
+        self.0.voters.contains(&node) || self.0.outgoing.contains(&node)
     }
 
     /// Tells whether two majorities decide at present.
     #[must_use]
     pub fn is_joint(&self) -> bool {
-        !self.outgoing.is_empty()
+        !self.0.outgoing.is_empty()
     }
 
     /// Tells whether `nodes` hold a majority of the voters, and of the outgoing ones if there are any.
     #[must_use]
     pub fn is_quorum(&self, nodes: &BTreeSet<NodeId>) -> bool {
         let holds = |part: &BTreeSet<NodeId>| part.intersection(nodes).count() * 2 > part.len();
-        holds(&self.voters) && (self.outgoing.is_empty() || holds(&self.outgoing))
+        holds(&self.0.voters) && (self.0.outgoing.is_empty() || holds(&self.0.outgoing))
     }
 
     /// Tells whether a correct group can look like this.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        let decides = |node: &NodeId| self.voters.contains(node) || self.outgoing.contains(node);
-        let gone = |node: &NodeId| self.removed.contains(node) || self.suspended.contains_key(node);
-        let stay = self.voters.iter().chain(&self.learners).chain(&self.learners_next);
-        !self.voters.is_empty()
-            && self.learners.iter().all(|node| !decides(node))
-            && self.learners_next.iter().all(|node| self.outgoing.contains(node))
-            && self.learners_next.is_disjoint(&self.voters)
+        let decides = |node: &NodeId| self.0.voters.contains(node) || self.0.outgoing.contains(node);
+        let gone = |node: &NodeId| self.0.removed.contains(node) || self.0.suspended.contains_key(node);
+        let stay = self.0.voters.iter().chain(&self.0.learners).chain(&self.0.learners_next);
+        !self.0.voters.is_empty()
+            && self.0.learners.iter().all(|node| !decides(node))
+            && self.0.learners_next.iter().all(|node| self.0.outgoing.contains(node))
+            && self.0.learners_next.is_disjoint(&self.0.voters)
             && !stay.into_iter().any(gone)
             && self.members().count() <= MEMBERS_MAX
     }
@@ -249,8 +255,8 @@ impl Membership {
         let mut next = self.clone();
         let steps = match change {
             Change::Leave if self.is_joint() => {
-                next.outgoing.clear();
-                next.learners.append(&mut next.learners_next);
+                next.0.outgoing.clear();
+                next.0.learners.append(&mut next.0.learners_next);
                 return Ok(next);
             }
             Change::Leave => return Err(ChangeError::NotJoint),
@@ -262,12 +268,12 @@ impl Membership {
             return Err(ChangeError::Steps);
         }
         if steps.len() > 1 {
-            next.outgoing.clone_from(&self.voters);
+            next.0.outgoing.clone_from(&self.0.voters);
         }
         for step in steps {
             next.take(*step, term)?;
         }
-        if next.voters.is_empty() {
+        if next.0.voters.is_empty() {
             return Err(ChangeError::NoVoters);
         }
         if next.members().count() > MEMBERS_MAX {
@@ -280,62 +286,62 @@ impl Membership {
     fn take(&mut self, step: Step, term: Term) -> Result<(), ChangeError> {
         match step {
             Step::AddLearner(node) => {
-                if self.removed.contains(&node) {
+                if self.0.removed.contains(&node) {
                     return Err(ChangeError::Removed(node));
                 }
                 if self.contains(node) {
                     return Err(ChangeError::Member(node));
                 }
-                if self.suspended.get(&node).is_some_and(|since| term <= *since) {
+                if self.0.suspended.get(&node).is_some_and(|since| term <= *since) {
                     return Err(ChangeError::TooSoon(node));
                 }
-                self.suspended.remove(&node);
-                self.learners.insert(node);
+                self.0.suspended.remove(&node);
+                self.0.learners.insert(node);
             }
             Step::Promote(node) => {
-                if !self.learners.remove(&node) {
+                if !self.0.learners.remove(&node) {
                     return Err(ChangeError::NotALearner(node));
                 }
-                self.voters.insert(node);
+                self.0.voters.insert(node);
             }
             Step::Demote(node) => {
-                if !self.voters.remove(&node) {
+                if !self.0.voters.remove(&node) {
                     return Err(ChangeError::NotAVoter(node));
                 }
-                let held_back = self.outgoing.contains(&node);
-                let learners = if held_back { &mut self.learners_next } else { &mut self.learners };
+                let held_back = self.0.outgoing.contains(&node);
+                let learners = if held_back { &mut self.0.learners_next } else { &mut self.0.learners };
                 learners.insert(node);
             }
             Step::Remove(node) => {
-                let was_suspended = self.suspended.remove(&node).is_some();
+                let was_suspended = self.0.suspended.remove(&node).is_some();
                 if !self.drop(node) && !was_suspended {
                     return Err(ChangeError::NotAMember(node));
                 }
-                self.removed.insert(node);
+                self.0.removed.insert(node);
             }
             Step::Suspend(node) => {
                 if !self.drop(node) {
                     return Err(ChangeError::NotAMember(node));
                 }
-                self.suspended.insert(node, term);
+                self.0.suspended.insert(node, term);
             }
         }
         Ok(())
     }
 
     fn drop(&mut self, node: NodeId) -> bool {
-        let was_voter = self.voters.remove(&node);
-        self.learners.remove(&node) || was_voter
+        let was_voter = self.0.voters.remove(&node);
+        self.0.learners.remove(&node) || was_voter
     }
 
     /// The configuration as raft-rs writes it, its lists ascending.
     pub(super) fn to_raft(&self) -> ConfState {
         let list = |part: &BTreeSet<NodeId>| part.iter().map(|node| node.value()).collect();
         ConfState {
-            voters: list(&self.voters),
-            voters_outgoing: list(&self.outgoing),
-            learners: list(&self.learners),
-            learners_next: list(&self.learners_next),
+            voters: list(&self.0.voters),
+            voters_outgoing: list(&self.0.outgoing),
+            learners: list(&self.0.learners),
+            learners_next: list(&self.0.learners_next),
             ..ConfState::default()
         }
     }

@@ -226,7 +226,8 @@ impl Raft {
     fn is_log_durable(&self) -> bool {
         let log = &self.raw.raft.raft_log;
         let is_collected = log.unstable_entries().is_empty() && log.unstable_snapshot().is_none();
-        self.appending.is_none() && is_collected && log.persisted == log.last_index()
+        let is_written = self.appending.is_none() && self.unrecorded.is_none();
+        is_written && is_collected && log.persisted == log.last_index()
     }
 
     /// Counts a message that the caller has dropped for this reason.

@@ -150,42 +150,8 @@ where
     let identity = Identity { caller: Caller::Node(node_id(node)?), cluster: cluster()? };
     let owner = Owner { cluster: cluster()?, node: node_id(node)? };
     let device = hardware.device.attach();
-    let trouble = device.trouble();
-    let refused = |error: String| format!("{REFUSED}{error}");
-    let open = || {
-        device.make(&host_name(node), &owner)?;
-        let mut storage = RedbStorage::open_backend(device.clone(), &host_name(node), &owner)?;
-        let durable = storage.recover()?;
-        Ok((storage, durable))
-    };
-    let is_troubled = trouble.is_full || trouble.is_unreadable || trouble.fails_next_sync;
-    let mut opened = open();
-    let is_damage = match &opened {
-        Err(StorageError::Damaged { .. } | StorageError::Open { .. }) => true,
-        Err(_) => false,
-        Ok((_, durable)) => {
-            matches!(durable.check(owner.node), Err(StartError::Recovery(_) | StartError::SnapshotMissing))
-        }
-    };
-    if is_damage && !is_troubled {
-        drop(opened);
-        device.replace(Vec::new());
-        *lock(&hardware.is_set_aside) = true;
-        opened = open();
-    }
-    if trouble.misdirects_by.is_some() && device.trouble().misdirects_by.is_none() {
-        lock(&shared.strikes).strike(node, FaultKind::Misdirection);
-        lock(&shared.checkers).suspect(node);
-    }
-    let (storage, mut durable) = opened.map_err(|error: StorageError| refused(error.to_string()))?;
-    device.settle();
-    if *lock(&hardware.is_set_aside) && durable.standing == Standing::Fresh {
-        note_set_aside(&shared, node);
-        lock(&shared.checkers).started(node, &durable);
-        durable = Durable { standing: Standing::Damaged, ..Durable::default() };
-    } else {
-        lock(&shared.checkers).started(node, &durable);
-    }
+    let (storage, durable) =
+        open_store(&shared, node, &hardware, &device, &owner).map_err(|error| format!("{REFUSED}{error}"))?;
     lock(&shared.counts).1 += u64::from(started > 1);
 
     let seed = shared.seed.child("node", node * 10_000 + started);
@@ -205,8 +171,8 @@ where
         Recording { config: config.clone(), seed, durable: durable.clone(), started: now, steps: Vec::new() };
     let (handle, receiver) = inbox();
     let machine = Recorded::new(shared.app.machine(), true);
-    let machine =
-        Node::start(config, seed, durable, machine, now).map_err(|error| refused(error.to_string()))?;
+    let machine = Node::start(config, seed, durable, machine, now);
+    let machine = machine.map_err(|error| format!("{REFUSED}{error}"))?;
     let transport = QuicTransport::start(&seams, &credentials(identity)?, peers, &handle)?;
     let latency = seed.stream("disk latency", 0);
     let (strikes, checkers) = (Arc::clone(&shared.strikes), Arc::clone(&shared.checkers));
@@ -221,6 +187,53 @@ where
         // A bug: the machine panicked. Let the run end with it.
         Err(error) => panic!("node {node}: {error}"),
     }
+}
+
+/// Opens the store on a device and reads it. One that is damaged, or contradicts itself, is set aside.
+fn open_store<A>(
+    shared: &Shared<A>,
+    node: u64,
+    hardware: &Hardware,
+    device: &Device,
+    owner: &Owner,
+) -> Result<(RedbStorage, Durable), StorageError> {
+    let open = || {
+        device.make(&host_name(node), owner)?;
+        let mut storage = RedbStorage::open_backend(device.clone(), &host_name(node), owner)?;
+        let durable = storage.recover()?;
+        Ok((storage, durable))
+    };
+    let trouble = device.trouble();
+    let is_troubled = trouble.is_full || trouble.is_unreadable || trouble.fails_next_sync;
+    let mut opened = open();
+    let is_damage = match &opened {
+        Err(StorageError::Damaged { .. } | StorageError::Open { .. }) => true,
+        Err(_) => false,
+        Ok((_, durable)) => {
+            matches!(durable.check(owner.node), Err(StartError::Recovery(_) | StartError::SnapshotMissing))
+        }
+    };
+    if is_damage && !is_troubled {
+        drop(opened);
+        device.replace(Vec::new());
+        *lock(&hardware.is_set_aside) = true;
+        opened = open();
+    }
+    if trouble.misdirects_by.is_some() && device.trouble().misdirects_by.is_none() {
+        lock(&shared.strikes).strike(node, FaultKind::Misdirection);
+        lock(&shared.checkers).suspect(node);
+    }
+    let (storage, mut durable) = opened?;
+    device.settle();
+    let has_forgotten = *lock(&hardware.is_set_aside) && durable.standing == Standing::Fresh;
+    if has_forgotten {
+        note_set_aside(shared, node);
+    }
+    lock(&shared.checkers).started(node, &durable);
+    if has_forgotten {
+        durable = Durable { standing: Standing::Damaged, ..Durable::default() };
+    }
+    Ok((storage, durable))
 }
 
 /// The store was damaged, and nothing of it is left. On a disk that is to be trusted that must not happen.

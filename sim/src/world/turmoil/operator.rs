@@ -32,6 +32,10 @@ pub(super) async fn operate(client: Client, window: Window, strikes: Arc<Mutex<S
 }
 
 /// Tells whether something was asked for and has come about.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "most faults are no operations, and the rest is not possible now"
+)]
 async fn ask(client: &Client, fault: &Fault) -> Result<bool, ClientError> {
     let members = client.members().await?;
     let part =
