@@ -147,7 +147,12 @@
 //! then everything (and everybody must catch up). A fault counts only when it had an effect; a sweep of
 //! fifty seeds or more in which a kind had none, or a rare place was not reached, fails.
 //!
-//! Nodes whose disks were wiped, rolled back or damaged are always a minority. A disk that goes back in
+//! Some seeds have newcomers: nodes that start later and know one address. They must be members in the end, unless
+//! that address is a lost node's. Operators remove and demote members and want others to lead; who is committed to
+//! be a member the checkers read from the log, and hold every commit against it.
+//!
+//! Nodes whose disks were wiped, rolled back or damaged are always a minority, also when operators take voters away.
+//! A damaged disk is set aside and its node must be back in the end; a wiped one is refused. A disk that goes back in
 //! time after it promised is more than Raft can survive: from then on only panics, and stores that make
 //! things up, are violations, and the sweep says in how many runs that was so.
 //!
@@ -157,8 +162,8 @@
 //!
 //! `rivven-sim mutants --ablate` hunts each mutant again with each kind of fault switched off that its
 //! shrunk plan holds (a kind that is not in that plan is not needed: the plan is the proof). Measured
-//! with 100 seeds each; the mutants are those of `sim/mutants.toml` before sessions, reads and snapshots
-//! had any.
+//! with 100 seeds each; the mutants are those of `sim/mutants.toml` before sessions, reads, snapshots and
+//! members had any.
 //!
 //! | without | escapes |
 //! |---|---|
