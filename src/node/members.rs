@@ -356,3 +356,6 @@ impl<S: StateMachine> Node<S> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use crate::raft::{BIRTH, Body, Flow, HardState, Message as RaftMessage, Role, Sn
 use crate::session;
 use bytes::Bytes;
 
-fn id(node: u64) -> NodeId {
+pub(super) fn id(node: u64) -> NodeId {
     NodeId::new(node).unwrap()
 }
 
@@ -48,7 +48,7 @@ pub(super) fn start(durable: Durable, now: Instant) -> Node<KeyValue> {
 }
 
 /// Drains, and finishes each write at once. Returns what is not about writes.
-fn settle(node: &mut Node<KeyValue>) -> Vec<Output> {
+pub(super) fn settle(node: &mut Node<KeyValue>) -> Vec<Output> {
     let mut outputs = Vec::new();
     while let Some(output) = node.poll() {
         match output {
@@ -68,13 +68,13 @@ fn settle(node: &mut Node<KeyValue>) -> Vec<Output> {
     outputs
 }
 
-fn hear(node: &mut Node<KeyValue>, term: u64, body: Body) {
+pub(super) fn hear(node: &mut Node<KeyValue>, term: u64, body: Body) {
     let message = Message::Raft(RaftMessage { to: id(1), term: Term::new(term), body });
     node.handle(node.now, Input::Message { from: id(2), message });
 }
 
 /// Node 1, which leads term 2.
-fn leader() -> Node<KeyValue> {
+pub(super) fn leader() -> Node<KeyValue> {
     let mut node = start(formed(), Instant::ORIGIN);
     settle(&mut node);
     node.handle_timeout(node.deadline().unwrap());
@@ -97,7 +97,7 @@ fn propose(node: &mut Node<KeyValue>, request: u64, length: usize) {
     node.handle(node.now, request);
 }
 
-fn replies(outputs: Vec<Output>) -> Vec<(u64, Reply)> {
+pub(super) fn replies(outputs: Vec<Output>) -> Vec<(u64, Reply)> {
     let replies = outputs.into_iter().filter_map(|output| match output {
         Output::Reply { id, reply } => Some((id.value(), reply)),
         Output::Write(_)
@@ -194,13 +194,13 @@ fn once(session: u64, number: u64) -> Proposal {
     Proposal::Once { ticket, command: Bytes::from_static(b"command") }
 }
 
-fn told_by_2(node: &mut Node<KeyValue>, message: Message) -> Vec<Output> {
+pub(super) fn told_by_2(node: &mut Node<KeyValue>, message: Message) -> Vec<Output> {
     node.handle(node.now, Input::Message { from: id(2), message });
     settle(node)
 }
 
 /// What is said beside consensus.
-fn messages(outputs: &[Output]) -> Vec<&Message> {
+pub(super) fn messages(outputs: &[Output]) -> Vec<&Message> {
     let mut messages = Vec::new();
     for output in outputs {
         if let Output::Send { message, .. } = output

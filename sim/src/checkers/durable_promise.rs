@@ -88,6 +88,11 @@ impl DurablePromise {
         broken(Rule::DurablePromise, what)
     }
 
+    /// Whether the disk of `node` held a member of a cluster.
+    pub fn is_member(&self, node: u64) -> bool {
+        self.disks.get(&node).is_some_and(|disk| disk.durable.standing.cluster().is_some())
+    }
+
     /// The disk of `node` was emptied.
     pub fn emptied(&mut self, node: u64) {
         let Disk { mut durable, in_flight, .. } =

@@ -141,11 +141,13 @@ impl Checkers {
 
     /// A node's process started, on this durable state.
     pub fn started(&mut self, node: u64, durable: &Durable) {
+        // What a store has lost it may not have noticed; that all of it is gone it must.
+        let is_forgotten = *durable == Durable::default() && self.promises.is_member(node);
         let kept = self.promises.started(node, durable);
         let verdict = self.stored.started(node, durable, kept.is_ok());
         match kept {
             // The store could not know: the newest of its blocks went elsewhere.
-            Err(_) if self.suspects.contains(&node) => {
+            Err(_) if self.suspects.contains(&node) && !is_forgotten => {
                 self.note(verdict);
                 self.forgive();
             }
@@ -267,13 +269,17 @@ impl Checkers {
         Ok(())
     }
 
-    /// Tells whether all nodes but those that are lost are members and have executed what any node has, and no
-    /// change of the members is left half done.
-    pub fn have_converged(&self, nodes: u64, lost: &BTreeSet<u64>) -> bool {
+    /// Tells whether all nodes but those that are lost are members, voters if they want to be, and have executed
+    /// what any node has, and no change of the members is left half done.
+    pub fn have_converged(&self, shape: &Shape, lost: &BTreeSet<u64>) -> bool {
         let members = self.committed.members();
-        let is_member = |node: u64| NodeId::new(node).is_some_and(|node| members.contains(node));
-        let mut others = (1..=nodes).filter(|node| !lost.contains(node));
-        !members.is_joint() && others.all(|node| is_member(node) && self.commands.first_gap(node).is_none())
+        let has_its_place = |node: u64| {
+            let votes = |id| members.voters().contains(&id) || !shape.votes(node);
+            NodeId::new(node).is_some_and(|id| members.contains(id) && votes(id))
+        };
+        let mut others = (1..=shape.nodes).filter(|node| !lost.contains(node));
+        !members.is_joint()
+            && others.all(|node| has_its_place(node) && self.commands.first_gap(node).is_none())
     }
 
     /// Adds the newcomers that were never taken in, or have forgotten that they were, since the one address that they

@@ -296,7 +296,7 @@ impl<A: Application> World<A> {
         let run = (1..).zip(&self.hosts).all(|(node, host)| host.process.is_some() || lost.contains(&node));
         let are_idle = run && self.clients.iter().all(|client| client.under_way.is_none());
         let is_late = self.now >= self.scenario.shape.ends * MILLISECOND;
-        if are_idle && (!self.is_watched || self.checkers.have_converged(self.scenario.shape.nodes, &lost)) {
+        if are_idle && (!self.is_watched || self.checkers.have_converged(&self.scenario.shape, &lost)) {
             self.finish();
         } else if is_late {
             self.checkers

@@ -164,7 +164,7 @@ where
         }
         let is_working = self.now < self.scenario.shape.work_until || sim.is_host_running("clients");
         let lost = self.lost(&checkers);
-        if !is_working && checkers.have_converged(self.scenario.shape.nodes, &lost) {
+        if !is_working && checkers.have_converged(&self.scenario.shape, &lost) {
             return true;
         }
         if self.now < self.scenario.shape.ends {
