@@ -7,7 +7,11 @@ mod support;
 
 use bytes::Bytes;
 use rivven_cluster::id::{LogIndex, Term};
-use rivven_cluster::raft::{Ballot, Body, Entry, Input, Message, Output, Position, Refusal, Role, Verdict};
+use rivven_cluster::machine::Machine as _;
+use rivven_cluster::raft::{
+    Ballot, Body, Change, Entry, Input, Membership, Message, Output, Position, Refusal, Role, Step, Verdict,
+};
+use rivven_cluster::time::Instant;
 use support::{Group, Member, at, entry, newborn, node, with_log};
 
 /// A follower of three, in term 3, with entries 2 to 5, of which 2 and 3 are committed.
@@ -245,9 +249,9 @@ fn a_vote_is_premature_as_long_as_any_append_is_not_confirmed() {
     member.receive(2, 4, command);
     member.handle(Input::Persisted(first));
     assert_eq!(member.raft.indexes().persisted, member.raft.indexes().last, "it looks durable");
-    member.receive(2, 4, Body::TimeoutNow);
-    assert_eq!(member.role(), Role::Candidate);
-    let granted = Body::VoteResponse(Verdict { granted: true, commit: Position::default() });
+    member.time_out();
+    assert_eq!(member.role(), Role::PreCandidate);
+    let granted = Body::PreVoteResponse(Verdict { granted: true, commit: Position::default() });
     let message = Message { to: node(1), term: Term::new(5), body: granted };
     assert_message_refused(&mut member, 2, message, Refusal::PrematureVote);
 }
@@ -285,6 +289,41 @@ fn only_the_current_leader_may_hand_over() {
     assert_admitted(&mut member, 2, 3, heartbeat(3));
     assert_admitted(&mut member, 2, 3, Body::TimeoutNow);
     assert_eq!(member.role(), Role::Candidate);
+}
+
+/// raft-rs elects a lone voter on the spot, and wants its log durable: a learner that lies could make it panic.
+#[test]
+fn an_order_to_campaign_is_dropped_while_the_log_is_not_durable() {
+    let mut recovered = newborn(1);
+    recovered.snapshot.membership = Membership::of_voters([node(1), node(2)])
+        .after(&Change::one(Step::Demote(node(2))), Term::new(1))
+        .expect("it makes sense");
+    let mut member = Member::new(1, recovered);
+    assert_admitted(&mut member, 2, 3, heartbeat(1));
+    let entries = vec![entry(2, 3)];
+    let body = Body::Append { previous: at(1, 1), commit: LogIndex::new(1), entries };
+    for body in [body, Body::TimeoutNow] {
+        let message = Message { to: node(1), term: Term::new(3), body };
+        // Both come before the machine is drained.
+        member.raft.handle(Instant::ORIGIN, Input::Message { from: node(2), message });
+    }
+    assert_eq!(member.raft.refusals().get(&Refusal::PrematureHandOver), Some(&1));
+    assert_eq!(member.role(), Role::Follower);
+}
+
+/// A suspended member may long be back, and lead: whoever is behind must listen, or never learns of it.
+#[test]
+fn a_suspended_member_is_heard_like_a_stranger_and_a_removed_one_not_at_all() {
+    let with = |step| {
+        let membership = Membership::of_voters([1, 2, 3].map(node)).after(&Change::one(step), Term::new(1));
+        let mut recovered = newborn(3);
+        recovered.snapshot.membership = membership.expect("it makes sense");
+        Member::new(1, recovered)
+    };
+    let mut member = with(Step::Suspend(node(3)));
+    assert_admitted(&mut member, 3, 3, heartbeat(1));
+    assert_refused(with(Step::Suspend(node(3))), 3, 3, accepted(1), Refusal::Stranger);
+    assert_refused(with(Step::Remove(node(3))), 3, 3, heartbeat(1), Refusal::Departed);
 }
 
 #[test]

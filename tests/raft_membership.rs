@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use rivven_cluster::id::{NodeId, RequestId};
 use rivven_cluster::raft::{
-    Body, Change, ChangeError, Content, Decline, Input, Membership, Output, Role, Step,
+    Body, Change, ChangeError, Content, Decline, Flow, Input, Membership, Output, Role, Step,
 };
 use support::{Group, Member, newborn, node};
 
@@ -186,4 +186,20 @@ fn a_change_of_nonsense_that_a_liar_has_committed_changes_nothing() {
     member.persist();
     assert_eq!(member.raft.indexes().applied, last);
     assert_eq!(member.raft.membership(), &Membership::of_voters([1, 2, 3].map(node)));
+}
+
+/// raft-rs takes a change for pending before it looks whether there is room for it.
+#[test]
+fn a_change_for_which_there_is_no_room_does_not_stand_in_the_way_of_the_next() {
+    let flow = Flow { append_bytes_max: 8, uncommitted_bytes_max: 8, ..Flow::default() };
+    let member = |id| (id, Member::with_flow(id, newborn(3), flow));
+    let mut group = Group { members: (1..=3).map(member).collect() };
+    group.elect(1);
+    group.settle();
+    group.member(1).propose(1);
+    let add = || Change::one(Step::AddLearner(node(7)));
+    change(group.member(1), add());
+    assert_eq!(declined(group.member(1)), Some(Decline::Busy));
+    group.settle();
+    assert!(group.member(1).raft.check_change(&add()).is_ok());
 }

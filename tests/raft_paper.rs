@@ -255,7 +255,7 @@ fn a_long_pause_is_not_lived_through_in_one_instant() {
 }
 
 fn raft_alone() -> Raft {
-    support::raft(1, newborn(3))
+    support::raft(1, newborn(3), Flow::default())
 }
 
 /// An idle follower wakes up once a timeout, not at every tick.

@@ -38,7 +38,7 @@ use crate::time::Instant;
 pub use self::clock::{Clock, TokioClock};
 pub use self::disk::{Completion, Disk, ThreadDisk};
 pub use self::folder::{Bytes as FileBytes, Folder, SystemFolder};
-pub use self::quarantine::{open_or_set_aside, set_aside};
+pub use self::quarantine::{is_being_set_aside, open_or_set_aside, set_aside};
 pub use self::redb_store::RedbStorage;
 pub use self::segments::SegmentStorage;
 pub use self::storage::{Owner, SnapshotSaver, Storage, StorageError};

@@ -64,6 +64,16 @@ pub fn open_or_set_aside<F: Folder>(
     Ok((storage, durable))
 }
 
+/// Tells whether a store was being set aside when the process ended: half of its files may be gone.
+///
+/// # Errors
+///
+/// [`StorageError::Failed`] with what the system says.
+pub fn is_being_set_aside<F: Folder>(folder: &F) -> Result<bool, StorageError> {
+    let names = folder.list().map_err(|error| failed(folder, &error))?;
+    Ok(names.iter().any(|name| name == BEGUN))
+}
+
 /// Sets the files of a store aside; goes on with it if it was begun before.
 ///
 /// # Errors

@@ -95,7 +95,7 @@ impl<S: StateMachine> Node<S> {
         let is_member = raft.membership().contains(self.config.id);
         let is_listed = self.ledger.directory().find(self.config.id) == Some(&self.listing());
         let is_alone = raft.membership().members().eq([self.config.id]);
-        (is_member && !is_listed) || (raft.standing().leader.is_none() && !is_alone)
+        !is_member || !is_listed || (raft.standing().leader.is_none() && !is_alone)
     }
 
     fn listing(&self) -> Listing {
@@ -126,9 +126,11 @@ impl<S: StateMachine> Node<S> {
             | Standing::Damaged
             | Standing::Removed => Life::Member,
         };
-        let proves = self.presence.proves.take();
+        let proves = self.presence.proves;
         let message = Message::Announce { listing: self.listing(), life, proves };
-        match self.standing().and_then(|standing| standing.leader) {
+        let is_member = |raft: &raft::Raft| raft.membership().contains(self.config.id);
+        let is_member = self.raft.as_ref().is_some_and(is_member);
+        match self.standing().and_then(|standing| standing.leader).filter(|_| is_member) {
             Some(leader) if leader == self.config.id => self.list(leader, self.listing()),
             Some(leader) => self.tell(leader, message),
             None => {
@@ -194,9 +196,10 @@ impl<S: StateMachine> Node<S> {
 
     /// A message of an earlier life may be long on its way: what puts a member out has to be said now.
     fn question(&mut self, node: NodeId, token: Token) {
-        self.presence.last_question += 1;
-        let call = self.call_id(self.presence.last_question);
-        self.care.questions.insert(node, call);
+        let next = self.call_id(self.presence.last_question + 1);
+        // Asked again until it is answered: a new one would make the answer to the last one worthless.
+        let call = *self.care.questions.entry(node).or_insert(next);
+        self.presence.last_question = self.presence.last_question.max(call.number);
         self.notify(node, token, Notice::Prove(call));
     }
 
@@ -217,6 +220,11 @@ impl<S: StateMachine> Node<S> {
             let is_suspended = membership.suspended().contains_key(&from);
             if is_suspended && life != Life::Damaged {
                 return Service::Refuse(Refusal::OtherDisk { peer: own });
+            }
+            if life == Life::Member {
+                // Perhaps of what this cluster was before it had to go on with one node. Its log is another.
+                let reason = "it holds the log of another cluster: empty its data folder".to_owned();
+                return Service::Refuse(Refusal::NotTakenIn { peer: own, reason });
             }
             let add = Change::one(Step::AddLearner(from));
             return match raft.check_change(&add) {
@@ -275,6 +283,7 @@ impl<S: StateMachine> Node<S> {
                 }
             }
             Notice::Noted { begins } => self.presence.host = begins.map(|begins| (from, begins)),
+            Notice::Prove(call) if self.presence.proves == Some(call) => {}
             Notice::Prove(call) => {
                 self.presence.proves = Some(call);
                 self.presence.announces_at = self.presence.announces_at.map(|at| at.min(self.now));
@@ -285,20 +294,24 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    /// A member says that this node was put out. That counts when it has applied its own removal, or when a
-    /// majority of the voters that it knows says so: no single peer can stop a node.
+    /// A member says that this node was put out. That counts when a majority of the voters that it knows says so, to
+    /// which it belongs itself if its removal stands in its own log: no single peer can stop a node. Until then it
+    /// lingers, for others may need its vote to learn that it is gone (Raft thesis §4.2.2).
     pub(super) fn handle_dismissed(&mut self, from: NodeId) {
         let Some(raft) = &self.raft else {
             let refusal = Refusal::WasRemoved { peer: from };
             return self.formation.handle(self.now, formation::Input::Refused(refusal));
         };
         let (membership, own) = (raft.membership(), self.config.id);
-        if membership.is_voter(from) && from != own {
-            self.presence.dismissed_by.insert(from);
+        let is_in_log = raft.is_removal_in_log();
+        let dismissed_by = &mut self.presence.dismissed_by;
+        if from != own {
+            dismissed_by.insert(from);
         }
-        let others = membership.voters().iter().filter(|voter| **voter != own).count();
-        let is_sure = membership.removed().contains(&own) && !membership.contains(own);
-        if is_sure || (others > 0 && self.presence.dismissed_by.len() * 2 > others) {
+        dismissed_by.retain(|node| membership.is_voter(*node));
+        let mut sure = dismissed_by.clone();
+        sure.extend(is_in_log.then_some(own));
+        if membership.is_quorum(&sure) {
             self.formation.handle(self.now, formation::Input::PutOut);
         }
     }

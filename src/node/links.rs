@@ -16,7 +16,7 @@ use crate::time::Instant;
 
 /// A guest that says nothing for so long is hung up on.
 const GUEST_PATIENCE: Duration = Duration::from_secs(30);
-/// The most guests; one more, and it is not dialled.
+/// The most guests, one address each; one more, and it is not dialled.
 const GUESTS_MAX: usize = 32;
 
 /// The links of one node.
@@ -26,8 +26,8 @@ pub(super) struct Links {
     listed: BTreeSet<PeerName>,
     /// What each link last said, and who last answered there.
     all: BTreeMap<PeerName, (Option<NodeId>, LinkState)>,
-    /// Until when whom.
-    guests: BTreeMap<PeerName, Instant>,
+    /// Whom, where, and until when.
+    guests: BTreeMap<NodeId, (PeerName, Instant)>,
 }
 
 impl Links {
@@ -59,7 +59,7 @@ impl Links {
 
     /// When the next guest is hung up on.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.guests.values().min().copied()
+        self.guests.values().map(|(_, until)| *until).min()
     }
 
     /// Notes what became of a link. Tells whether there is such a link.
@@ -72,9 +72,18 @@ impl Links {
         true
     }
 
-    /// Whether an address of the file leads to `node`.
+    /// Whether an address of the file leads to `node`, now.
     fn is_listed(&self, node: NodeId) -> bool {
-        self.listed.iter().any(|name| self.all.get(name).is_some_and(|(found, _)| *found == Some(node)))
+        self.listed.iter().any(|name| self.leads_to(name, node))
+    }
+
+    /// Whether a link leads to `node`, now.
+    fn is_reached(&self, node: NodeId) -> bool {
+        self.all.keys().any(|name| self.leads_to(name, node))
+    }
+
+    fn leads_to(&self, name: &PeerName, node: NodeId) -> bool {
+        matches!(self.all.get(name), Some((_, LinkState::Up { node: found })) if *found == node)
     }
 }
 
@@ -102,7 +111,7 @@ impl<S: StateMachine> Node<S> {
 
     fn wanted_links(&self) -> BTreeSet<PeerName> {
         let mut wanted = self.links.listed.clone();
-        wanted.extend(self.links.guests.keys().cloned());
+        wanted.extend(self.links.guests.values().map(|(address, _)| address.clone()));
         if let Some(raft) = &self.raft {
             let others = raft.membership().members().filter(|node| *node != self.config.id);
             let unlisted = others.filter(|node| !self.links.is_listed(*node));
@@ -115,19 +124,26 @@ impl<S: StateMachine> Node<S> {
 
     /// `node` listens at `address`; it is dialled if nothing else leads to it.
     pub(super) fn receive_guest(&mut self, node: NodeId, address: &PeerName) {
-        let is_known = self.links.guests.contains_key(address);
-        let is_reached = self.links.address_of(node).is_some() && !is_known;
+        let is_known = self.links.guests.contains_key(&node);
+        let is_reached = self.links.is_reached(node) && !is_known;
         if is_reached || (!is_known && self.links.guests.len() >= GUESTS_MAX) {
             return;
         }
-        self.links.guests.insert(address.clone(), self.now + GUEST_PATIENCE);
+        self.links.guests.insert(node, (address.clone(), self.now + GUEST_PATIENCE));
         self.update_links();
+    }
+
+    /// A member was put out: it is kept as a guest for a while, to be told.
+    pub(super) fn keep_as_guest(&mut self, node: NodeId, address: PeerName) {
+        if self.links.guests.len() < GUESTS_MAX {
+            self.links.guests.insert(node, (address, self.now + GUEST_PATIENCE));
+        }
     }
 
     pub(super) fn expire_guests(&mut self) {
         let before = self.links.guests.len();
         let now = self.now;
-        self.links.guests.retain(|_, until| *until > now);
+        self.links.guests.retain(|_, (_, until)| *until > now);
         if self.links.guests.len() < before {
             self.update_links();
         }

@@ -292,9 +292,13 @@ impl<S: StateMachine> Node<S> {
         candidates.max_by_key(|progress| progress.matched).map(|progress| progress.node)
     }
 
+    /// Lets somebody lead in a later term: another voter, or this node again if it is the only one.
     pub(super) fn hand_over_to_best(&mut self) {
+        let is_alone = |raft: &Raft| raft.membership().voters().iter().eq([&self.config.id]);
         if let Some(to) = self.best_successor() {
             self.handle_raft(raft::Input::HandOver(to));
+        } else if self.raft.as_ref().is_some_and(is_alone) {
+            self.handle_raft(raft::Input::StepDown);
         }
     }
 

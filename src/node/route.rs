@@ -89,9 +89,9 @@ impl<S: StateMachine> Node<S> {
         }
         if let LinkState::Up { node } = state {
             self.formation.handle(self.now, formation::Input::Identified { name, node });
-            // Whoever answers there need not be dialled by another address.
-            self.update_links();
         }
+        // Whoever answers there need not be dialled by another address, and who does not has to be.
+        self.update_links();
     }
 
     /// Message -> formation, raft, or what waits for it.
@@ -346,12 +346,9 @@ impl<S: StateMachine> Node<S> {
 
     /// Raft -> everything that depends on who is a member.
     fn note_membership(&mut self, membership: Membership) {
-        let own = self.config.id;
-        if membership.removed().contains(&own) && !membership.contains(own) {
-            self.formation.handle(self.now, formation::Input::PutOut);
-        }
         for node in membership.removed().iter().copied().filter(|node| !membership.contains(*node)) {
-            if self.links.address_of(node).is_some() {
+            if let Some(address) = self.links.address_of(node).cloned() {
+                self.keep_as_guest(node, address);
                 self.tell(node, Message::Dismissed { node });
             }
         }

@@ -99,6 +99,17 @@ mod tests {
     }
 
     #[test]
+    fn the_survivor_is_not_dead_to_itself_although_its_removal_was_under_way() {
+        let id = |node| NodeId::new(node).unwrap();
+        let at = Position { index: LogIndex::new(2), term: Term::new(2) };
+        let remove = Content::Change(Change::one(Step::Remove(id(1))));
+        let hard_state = HardState { term: Term::new(2), vote: None, commit: LogIndex::new(1) };
+        let durable = Durable { entries: vec![Entry { at, content: remove }], hard_state, ..formed() };
+        let membership = durable.survive(id(1)).unwrap().batch.snapshot.unwrap().membership;
+        assert!(membership.is_sound() && membership.voters().contains(&id(1)), "{membership:?}");
+    }
+
+    #[test]
     fn who_belongs_to_no_cluster_does_not_survive_it() {
         let id = NodeId::new(1).unwrap();
         assert_eq!(Durable::default().survive(id), Err(StartError::NoMember));

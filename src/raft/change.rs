@@ -14,7 +14,7 @@
 use raft::StateRole;
 
 use super::membership::{Change, ChangeError, Membership};
-use super::{Decline, Output, Position, Raft};
+use super::{Content, Decline, Entry, Output, Position, Raft};
 use crate::id::{LogIndex, NodeId, RequestId, Term};
 
 /// How far a member has got, as its leader sees it.
@@ -80,7 +80,12 @@ impl Raft {
     fn append_change(&mut self, change: &Change) -> Option<Position> {
         let index = LogIndex::new(self.raw.raft.raft_log.last_index()).next();
         let term = Term::new(self.raw.raft.term);
-        self.raw.propose_conf_change(change.encode(), change.to_raft()).ok()?;
+        let pending = self.raw.raft.pending_conf_index;
+        if self.raw.propose_conf_change(change.encode(), change.to_raft()).is_err() {
+            // raft-rs takes a change for pending before it looks whether there is room for it.
+            self.raw.raft.pending_conf_index = pending;
+            return None;
+        }
         assert_eq!(self.raw.raft.pending_conf_index, index.value(), "raft-rs takes what was checked");
         Some(Position { index, term })
     }
@@ -129,6 +134,25 @@ impl Raft {
         if leads && to != self.id() && self.membership().is_voter(to) {
             self.raw.transfer_leader(to.value());
         }
+    }
+
+    /// Steps down, to lead again in a later term if nobody else does.
+    pub(super) fn handle_step_down(&mut self) {
+        if self.raw.raft.state == StateRole::Leader {
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, raft::INVALID_ID);
+        }
+    }
+
+    /// Tells whether the removal of this node stands in its log, committed or not.
+    #[must_use]
+    pub fn is_removal_in_log(&self) -> bool {
+        let (applied, last) = (self.indexes().applied.next(), self.indexes().last);
+        let removes = |entry: Entry| match entry.content {
+            Content::Change(change) => change.leavers().any(|node| node == self.id()),
+            Content::Command(_) => false,
+        };
+        self.raw.store().read(applied, last, usize::MAX).into_iter().any(removes)
     }
 
     pub(super) fn id(&self) -> NodeId {

@@ -42,6 +42,8 @@ pub enum Refusal {
     AckBeyondLog,
     /// A vote that nobody can have been asked for yet, since our own log is not durable.
     PrematureVote,
+    /// An order to campaign while our own log is not durable: whoever hands over waits until it is.
+    PrematureHandOver,
     /// A ballot or verdict with an index but no term, or the reverse.
     MalformedBallot,
     /// A heartbeat that confirms a read under a name that no node gives to reads.
@@ -105,7 +107,9 @@ pub(super) fn admit(
         Body::HeartbeatResponse { commit, .. } => node.admit_acknowledged(&[*commit]),
         Body::TimeoutNow => {
             let is_leader = raw.raft.leader_id == from.value() && message.term.value() == raw.raft.term;
-            require(is_leader, Refusal::NotFromLeader)
+            require(is_leader, Refusal::NotFromLeader)?;
+            // raft-rs elects a lone voter on the spot, and panics if its log is not durable.
+            require(is_log_durable, Refusal::PrematureHandOver)
         }
     }
 }
@@ -134,14 +138,14 @@ impl View<'_> {
         require(message.term.value() <= highest, Refusal::TermTooFarAhead)
     }
 
-    /// Members may say anything, who was put out nothing, and others what leaders and candidates say.
+    /// Members may say anything, who was removed nothing, and others what leaders and candidates say. Whoever is
+    /// suspended may long be back where this node has not come to yet: it is heard like a stranger.
     fn admit_sender(&self, from: NodeId, body: &Body) -> Result<(), Refusal> {
         let membership = self.raw.store().membership();
         if membership.contains(from) {
             return Ok(());
         }
-        let has_left = membership.removed().contains(&from) || membership.suspended().contains_key(&from);
-        require(!has_left, Refusal::Departed)?;
+        require(!membership.removed().contains(&from), Refusal::Departed)?;
         match body {
             Body::Append { .. } | Body::Heartbeat { .. } | Body::Vote(_) | Body::PreVote(_) => Ok(()),
             Body::AppendAccepted { .. }

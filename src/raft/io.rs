@@ -78,6 +78,8 @@ pub enum Input {
     },
     /// Let this voter lead instead. Ignored unless this node leads.
     HandOver(NodeId),
+    /// Lead no longer in this term. Ignored unless this node leads.
+    StepDown,
     /// From which index on may reads be served that were asked until now? One round is under way at a
     /// time; its number is the caller's, and never used twice in one start.
     ReadIndex(u64),

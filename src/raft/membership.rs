@@ -159,6 +159,8 @@ impl Membership {
         let mut removed = self.0.removed.clone();
         removed
             .extend(self.members().chain(self.0.suspended.keys().copied()).filter(|node| *node != survivor));
+        // Its own removal, if it was under way, is undone.
+        removed.remove(&survivor);
         let voters = BTreeSet::from([survivor]);
         Membership(Box::new(Parts { voters, removed, ..Parts::default() }))
     }

@@ -314,6 +314,7 @@ impl Machine for Raft {
             Input::Persisted(number) => self.handle_persisted(number),
             Input::Change { id, change } => self.handle_change(id, &change),
             Input::HandOver(to) => self.handle_hand_over(to),
+            Input::StepDown => self.handle_step_down(),
             Input::Applied(index) => self.handle_applied(index),
             Input::Install { from, term, snapshot } => self.handle_install(from, term, snapshot),
             Input::SnapshotSent { to, arrived } => self.handle_snapshot_sent(to, arrived),

@@ -26,6 +26,9 @@ impl Recovered {
     }
 
     pub(super) fn into_log(self, id: NodeId) -> Result<Log, RecoveryError> {
+        if !self.snapshot.membership.is_sound() {
+            return Err(RecoveryError::Members);
+        }
         if !self.snapshot.membership.contains(id) {
             return Err(RecoveryError::NotAMember(id));
         }
@@ -62,6 +65,9 @@ pub enum RecoveryError {
         /// The term of the last entry.
         last: Term,
     },
+    /// The snapshot names members that no group can have.
+    #[error("the members in the snapshot contradict each other")]
+    Members,
     /// This node has no part in the group of its own snapshot.
     #[error("node {0} is not among the members of its own snapshot")]
     NotAMember(NodeId),

@@ -115,7 +115,7 @@ pub fn admit_first_snapshot(
     at: Position,
     membership: &Membership,
 ) -> Result<(), Refusal> {
-    let learns = membership.learners().contains(&own);
+    let learns = membership.learners().contains(&own) && term.value() <= INDEX_MAX;
     if learns { admit_shape(own, term, at, membership) } else { Err(Refusal::MalformedSnapshot) }
 }
 

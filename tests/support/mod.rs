@@ -49,17 +49,9 @@ pub fn with_log(voters: u64, term: u64, commit: u64, entries: Vec<Entry>) -> Rec
     Recovered { hard_state, entries, ..newborn(voters) }
 }
 
-pub fn raft(id: u64, recovered: Recovered) -> Raft {
-    Raft::start(
-        node(id),
-        BootId::new(1),
-        &Timing::default(),
-        Flow::default(),
-        Seed::new(id),
-        recovered,
-        Instant::ORIGIN,
-    )
-    .expect("a sound disk")
+pub fn raft(id: u64, recovered: Recovered, flow: Flow) -> Raft {
+    Raft::start(node(id), BootId::new(1), &Timing::default(), flow, Seed::new(id), recovered, Instant::ORIGIN)
+        .expect("a sound disk")
 }
 
 pub fn drain<M: Machine>(machine: &mut M) -> Vec<M::Output> {
@@ -104,9 +96,13 @@ pub struct Member {
 
 impl Member {
     pub fn new(id: u64, recovered: Recovered) -> Member {
+        Member::with_flow(id, recovered, Flow::default())
+    }
+
+    pub fn with_flow(id: u64, recovered: Recovered, flow: Flow) -> Member {
         let mut member = Member {
             id,
-            raft: raft(id, recovered),
+            raft: raft(id, recovered, flow),
             unconfirmed: None,
             held: VecDeque::new(),
             sent: Vec::new(),

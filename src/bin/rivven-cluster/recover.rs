@@ -3,7 +3,7 @@
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
-use rivven_cluster::driver::{Owner, SegmentStorage, Storage, SystemFolder};
+use rivven_cluster::driver::{Owner, SegmentStorage, Storage, SystemFolder, is_being_set_aside};
 use rivven_cluster::node::Survivor;
 use rivven_cluster::quic::system_entropy;
 
@@ -29,6 +29,9 @@ pub fn recover(options: &Options) -> Result<(), Failure> {
     let (settings, runnable, credentials) = load(&options.config)?;
     let owner = Owner { cluster: credentials.identity().cluster.clone(), node: settings.node_id };
     let folder = SystemFolder::claim(&runnable.data_dir)?;
+    if is_being_set_aside(&folder)? {
+        return Err(Failure("the data folder is damaged and was being set aside: restore it".to_owned()));
+    }
     let salt = system_entropy()?.stream("segment salt", 0).draw();
     let mut storage = SegmentStorage::open(folder, &owner, salt)?;
     let survivor = storage.recover()?.survive(settings.node_id)?;

@@ -172,3 +172,74 @@ fn only_operators_change_members_but_a_node_may_leave() {
     assert_eq!(ask(Caller::Operator, vec![Step::Suspend(id(3))]), forbidden);
     assert_eq!(ask(Caller::Node(id(3)), vec![Step::Remove(id(3))]), None, "it is appended");
 }
+
+#[test]
+fn a_lone_voter_steps_down_for_a_learner_that_may_come_back_only_in_a_later_term() {
+    let mut node = leader();
+    catch_up(&mut node);
+    node.handle_raft(raft::Input::Change { id: None, change: Change::one(Step::Demote(id(2))) });
+    settle(&mut node);
+    catch_up(&mut node);
+    let damaged = |proves| says(2, 5, Life::Damaged, proves);
+    let outputs = told_by_2(&mut node, damaged(None));
+    let [Notice::Prove(question)] = notices(&outputs)[..] else { panic!("{outputs:?}") };
+    told_by_2(&mut node, damaged(Some(question)));
+    assert!(node.membership().unwrap().suspended().contains_key(&id(2)));
+    told_by_2(&mut node, damaged(None));
+    assert!(!node.leads(), "nobody else could take over");
+    node.handle_timeout(node.deadline().unwrap());
+    settle(&mut node);
+    let until = node.now + node.config.timing.election_timeout.end * 2;
+    node.handle_timeout(until);
+    settle(&mut node);
+    assert!(node.leads());
+    for _ in 0..2 {
+        told_by_2(&mut node, damaged(None));
+    }
+    assert!(node.membership().unwrap().learners().contains(&id(2)));
+}
+
+#[test]
+fn who_holds_the_log_of_another_membership_is_not_taken_in() {
+    let mut node = leader();
+    catch_up(&mut node);
+    let outputs = announce(&mut node, 7, says(7, 5, Life::Member, None));
+    assert!(matches!(&notices(&outputs)[..], [Notice::Refused(Refusal::NotTakenIn { .. })]), "{outputs:?}");
+    assert_eq!(node.ledger.directory().find(id(7)), None);
+}
+
+fn is_put_out(outputs: &[Output]) -> bool {
+    use super::super::io::{Event, Halt};
+    outputs.iter().any(|output| *output == Output::Event(Event::Halted { reason: Halt::Removed }))
+}
+
+#[test]
+fn no_single_peer_puts_a_node_out() {
+    use super::super::tests::{formed, start};
+    let dismissed = || Message::Dismissed { node: id(1) };
+    let mut node = start(formed(), Instant::ORIGIN);
+    settle(&mut node);
+    assert!(!is_put_out(&told_by_2(&mut node, dismissed())), "a lie, as far as it knows");
+    // Its removal in its own log is its own word, and makes a majority of two.
+    let at = raft::Position { index: LogIndex::new(2), term: crate::id::Term::new(2) };
+    let content = raft::Content::Change(Change::one(Step::Remove(id(1))));
+    let entries = vec![raft::Entry { at, content }];
+    hear(&mut node, 2, Body::Append { previous: raft::BIRTH, commit: LogIndex::new(1), entries });
+    settle(&mut node);
+    assert!(is_put_out(&told_by_2(&mut node, dismissed())));
+}
+
+#[test]
+fn a_removed_node_lingers_until_it_is_told() {
+    use super::super::tests::{formed, start};
+    let mut node = start(formed(), Instant::ORIGIN);
+    settle(&mut node);
+    let at = raft::Position { index: LogIndex::new(2), term: crate::id::Term::new(2) };
+    let content = raft::Content::Change(Change::one(Step::Remove(id(1))));
+    let entries = vec![raft::Entry { at, content }];
+    hear(&mut node, 2, Body::Append { previous: raft::BIRTH, commit: LogIndex::new(2), entries });
+    assert!(!is_put_out(&settle(&mut node)), "others may need its vote");
+    assert!(!node.membership().unwrap().contains(id(1)));
+    assert!(node.deadline().is_some(), "it will ask");
+    assert!(is_put_out(&told_by_2(&mut node, Message::Dismissed { node: id(1) })));
+}
