@@ -40,7 +40,9 @@ fn a_recording_with_one_input_less_does_not_replay() {
     let longest = recordings.iter().max_by_key(|recording| recording.steps.len()).expect("a process");
     let mut shorter = longest.clone();
     let written = |step: &Step| matches!(step, Step::Input(_, rivven_cluster::node::Input::Written(_)));
-    let place = shorter.steps.iter().rposition(written).expect("a finished write");
+    // Behind the last one nothing may have happened.
+    let middle = &shorter.steps[..shorter.steps.len() / 2];
+    let place = middle.iter().rposition(written).expect("a finished write");
     shorter.steps.remove(place);
     assert!(shorter.replay(Recorded::new(KeyValue::default(), false)).is_err());
     let sends = longest.steps.iter().any(|step| matches!(step, Step::Output(Output::Send { .. })));
