@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use rivven_cluster::id::{NodeId, RequestId};
+use rivven_cluster::machine::Machine as _;
 use rivven_cluster::raft::{
     Body, Change, ChangeError, Content, Decline, Flow, Input, Membership, Output, Role, Step,
 };
@@ -202,4 +203,27 @@ fn a_change_for_which_there_is_no_room_does_not_stand_in_the_way_of_the_next() {
     assert_eq!(declined(group.member(1)), Some(Decline::Busy));
     group.settle();
     assert!(group.member(1).raft.check_change(&add()).is_ok());
+}
+
+#[test]
+fn a_removed_node_that_lingers_starts_again_on_a_snapshot_in_which_it_has_no_part() {
+    let mut recovered = newborn(3);
+    let remove = Change::one(Step::Remove(node(1)));
+    recovered.snapshot.membership =
+        recovered.snapshot.membership.after(&remove, support::at(2, 2).term).expect("it makes sense");
+    assert_eq!(recovered.clone().check(node(1)), Ok(()));
+    let mut member = Member::new(1, recovered);
+    assert!(member.raft.deadline().is_none(), "it never campaigns");
+    let ballot = rivven_cluster::raft::Ballot {
+        last: support::at(9, 2),
+        commit: rivven_cluster::raft::Position::default(),
+        transfer: false,
+    };
+    member.receive(2, 2, Body::Vote(ballot));
+    member.persist();
+    let votes = member.take_sent();
+    assert!(
+        matches!(&votes[..], [vote] if matches!(&vote.body, Body::VoteResponse(verdict) if verdict.granted)),
+        "others may need its vote: {votes:?}"
+    );
 }

@@ -215,6 +215,12 @@ impl Membership {
         [&self.0.voters, &self.0.outgoing, &self.0.learners].into_iter().any(|part| part.contains(&node))
     }
 
+    /// Tells whether `node` is a member, or was one and was put out: it may linger until it has heard of that.
+    #[must_use]
+    pub fn has_known(&self, node: NodeId) -> bool {
+        self.contains(node) || self.0.removed.contains(&node) || self.0.suspended.contains_key(&node)
+    }
+
     /// Tells whether decisions need the vote of `node`, or may.
     #[must_use]
     pub fn is_voter(&self, node: NodeId) -> bool {

@@ -29,7 +29,7 @@ impl Recovered {
         if !self.snapshot.membership.is_sound() {
             return Err(RecoveryError::Members);
         }
-        if !self.snapshot.membership.contains(id) {
+        if !self.snapshot.membership.has_known(id) {
             return Err(RecoveryError::NotAMember(id));
         }
         Log::recover(self.snapshot, self.hard_state, self.entries)
@@ -68,7 +68,7 @@ pub enum RecoveryError {
     /// The snapshot names members that no group can have.
     #[error("the members in the snapshot contradict each other")]
     Members,
-    /// This node has no part in the group of its own snapshot.
-    #[error("node {0} is not among the members of its own snapshot")]
+    /// This node never had a part in the group of its own snapshot.
+    #[error("node {0} is not among those who were ever members, in its own snapshot")]
     NotAMember(NodeId),
 }
