@@ -297,6 +297,8 @@ impl<S: StateMachine> Node<S> {
     /// Stops for good. Whoever waits for a command is told that its fate is unknown.
     fn halt(&mut self, reason: Halt) {
         self.give_up_requests();
+        self.abandon_reads();
+        self.end_hand_over();
         self.outputs.push_back(Output::Event(Event::Halted { reason: reason.clone() }));
         self.halted = Some(reason);
     }

@@ -208,6 +208,14 @@ impl<S: StateMachine> Node<S> {
         self.refuse_reads(round.into_iter().chain(queued).collect());
     }
 
+    /// The node stops: what is confirmed will not be applied here any more.
+    pub(super) fn abandon_reads(&mut self) {
+        self.give_up_reads();
+        let confirmed = core::mem::take(&mut self.reads.confirmed);
+        let reads = confirmed.into_iter().flat_map(|confirmed| confirmed.reads);
+        self.refuse_reads(reads.map(|(id, query)| Reader::Caller(id, query)).collect());
+    }
+
     fn refuse_reads(&mut self, readers: Vec<Reader>) {
         for reader in readers {
             match reader {

@@ -287,6 +287,17 @@ fn a_follower_asks_for_an_index_once_for_all_queued_reads_and_answers_when_it_ha
 }
 
 #[test]
+fn a_node_that_halts_answers_the_reads_that_it_will_not_serve_any_more() {
+    let mut node = follower();
+    ask(&mut node, 1, Request::Query { query: Bytes::from_static(b"k") });
+    let outputs = settle(&mut node);
+    let [Message::ReadIndex(call)] = messages(&outputs)[..] else { panic!("{outputs:?}") };
+    told_by_2(&mut node, Message::ReadIndexAt { call: *call, index: Some(LogIndex::new(9)) });
+    node.handle(node.now, Input::SnapshotFailed { reason: "broken".to_owned() });
+    assert_eq!(replies(settle(&mut node)), [(1, Reply::Rejected(Rejection::Unconfirmed))]);
+}
+
+#[test]
 fn a_read_that_nobody_confirms_is_rejected_in_time() {
     let mut node = follower();
     ask(&mut node, 1, Request::Query { query: Bytes::from_static(b"k") });
