@@ -23,6 +23,7 @@
 //! |---|---|
 //! | [`machine`] | the one concept, and its laws |
 //! | [`raft`] | consensus, on TiKV's `raft`: deterministic, asynchronous towards the disk, guarded |
+//! | [`swim`] | membership: who is there, and who is alive, without anybody in charge |
 //! | [`formation`] | how strangers become a cluster, once |
 //! | [`node`] | the machines composed; the gate that keeps messages back until writes are durable |
 //! | [`session`] | commands that are executed once, however often they are sent |
@@ -49,6 +50,7 @@ pub mod raft;
 pub mod rng;
 pub mod session;
 pub mod state_machine;
+pub mod swim;
 pub mod time;
 pub mod wire;
 

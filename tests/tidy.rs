@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("state_machine", &["id"]),
     ("formation", &["id", "machine", "rng", "time"]),
     ("raft", &["id", "machine", "rng", "time", "state_machine"]),
+    ("swim", &["id", "machine", "rng", "time"]),
     ("wire", &["node"]),
     ("kv", &["id", "state_machine", "wire"]),
     ("directory", &["id"]),
@@ -58,6 +59,7 @@ const CORES: &[&str] = &[
     "rng",
     "session",
     "state_machine",
+    "swim",
     "time",
     "wire",
 ];

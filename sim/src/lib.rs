@@ -43,5 +43,6 @@ pub mod shrink;
 mod skew;
 pub mod storage_suite;
 pub mod sweep;
+pub mod swim;
 pub mod trace;
 pub mod world;

@@ -1,0 +1,7 @@
+//! Membership alone, at sizes that whole clusters are too heavy for: ten thousand members and more.
+//!
+//! [`world`] plays the production machines on a heap of events; [`gates`] measures what the literature
+//! promises, and says where it is not kept.
+
+pub mod gates;
+pub mod world;

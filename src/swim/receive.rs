@@ -1,0 +1,164 @@
+//! What a datagram does: it is read whole, its sender is checked, its news is heard, and then it is answered.
+//!
+//! Whatever is wrong with it is counted, and it is dropped: a datagram that cannot be read, one of another
+//! cluster, one whose sender is not whom its certificate names, one too many. What is said to somebody else
+//! (an address that has changed hands) is answered with who is here.
+
+use core::net::SocketAddr;
+
+use super::epoch::Epoch;
+use super::member::State;
+use super::message::{Body, Datagram, Header, Kind, Malformed, Update, VERSION};
+use super::send::Lead;
+use super::{Event, Swim, Target};
+use crate::id::NodeId;
+use crate::time::Instant;
+
+/// The most bytes of a datagram that is read.
+const RECEIVED_MAX: usize = 65_000;
+/// The most datagrams and questions that peers of one class may send in a period.
+const PER_PERIOD_MAX: u16 = 2_000;
+/// Peers are in so many classes, by their ids: a bound on what is remembered.
+const CLASSES: u64 = 256;
+
+/// What peers have sent in this period.
+pub(super) struct Pace {
+    spent: Box<[u16; 256]>,
+    mismatch_answered: Option<Instant>,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { spent: Box::new([0; 256]), mismatch_answered: None }
+    }
+}
+
+impl Pace {
+    pub(super) fn begin_period(&mut self) {
+        self.spent.fill(0);
+    }
+
+    /// Whether `peer` may send one more.
+    pub(super) fn admits(&mut self, peer: NodeId) -> bool {
+        let class = usize::try_from(peer.value() % CLASSES).expect("a class fits");
+        self.spent[class] = self.spent[class].saturating_add(1);
+        self.spent[class] <= PER_PERIOD_MAX
+    }
+}
+
+impl Swim {
+    /// Takes a datagram in, and keeps its buffer.
+    pub(super) fn receive(&mut self, from: NodeId, via: SocketAddr, bytes: Vec<u8>) {
+        if !self.pace.admits(from) {
+            self.stats.flooding += 1;
+        } else if bytes.len() > RECEIVED_MAX {
+            self.refuse(from, via, Malformed::TooLong);
+        } else {
+            match Datagram::read(&bytes) {
+                Ok(datagram) => self.heed(from, via, &datagram),
+                Err(malformed) => self.refuse(from, via, malformed),
+            }
+        }
+        self.pump.reuse(bytes);
+    }
+
+    fn refuse(&mut self, from: NodeId, via: SocketAddr, malformed: Malformed) {
+        *self.stats.malformed.entry(malformed).or_default() += 1;
+        if malformed != Malformed::Version {
+            return;
+        }
+        let last = self.pace.mismatch_answered;
+        if last.is_some_and(|last| self.now < last + self.period()) {
+            return;
+        }
+        self.pace.mismatch_answered = Some(self.now);
+        self.tell(Event::VersionMismatch(from));
+        let versions = Body::Versions { min: VERSION.0, max: VERSION.0 };
+        let to = Target { id: Some(from), address: via };
+        self.send(to, Kind::VersionMismatch, versions, 0, Lead::Nothing);
+    }
+
+    fn heed(&mut self, from: NodeId, via: SocketAddr, datagram: &Datagram<'_>) {
+        let header = &datagram.header;
+        if header.cluster != self.tag {
+            self.stats.foreign += 1;
+            return;
+        }
+        if header.source != from {
+            self.stats.forged += 1;
+            return;
+        }
+        if from == self.config.id {
+            self.hear_twin(header.source_epoch, header.source_boot);
+            return;
+        }
+        let to = Target { id: Some(from), address: via };
+        if header.destination.is_some_and(|id| id != self.config.id) {
+            self.stats.misdirected += 1;
+            if header.kind != Kind::WrongNode {
+                self.send(to, Kind::WrongNode, Body::Empty, header.sequence, Lead::OwnWord);
+            }
+            return;
+        }
+        *self.stats.received.entry(header.kind).or_default() += 1;
+        for update in datagram.updates() {
+            self.hear(&update, from, Some(to));
+        }
+        self.note_source(header);
+        self.answer_datagram(header, datagram.body, to);
+        self.compare_hash(header, to);
+    }
+
+    /// Hears one piece of news from a member.
+    pub(super) fn hear(&mut self, update: &Update<'_>, from: NodeId, back: Option<Target>) {
+        match *update {
+            Update::Alive { record, metadata } => self.hear_alive(&record, metadata, true),
+            Update::Suspect { id, epoch, by } => self.hear_suspect(id, epoch, by, back),
+            Update::Dead { id, epoch } => self.hear_dead(id, epoch, back),
+            Update::Left { id, epoch } => self.hear_left(id, epoch, from, back),
+        }
+    }
+
+    /// What the header alone tells: that its sender is there.
+    fn note_source(&mut self, header: &Header) {
+        if !header.source_epoch.is_plausible(false, None, self.wall) {
+            self.stats.implausible += 1;
+            return;
+        }
+        let found = self.table.find(header.source).map(|place| self.table.entry(place));
+        match found {
+            Some(entry) if entry.epoch == header.source_epoch && entry.state == State::Alive => {
+                self.probing.heard(header.source, self.now);
+            }
+            Some(entry) if entry.epoch >= header.source_epoch => {}
+            // Its word of life has not come yet.
+            Some(_) | None => self.syncing.miss(),
+        }
+    }
+
+    fn answer_datagram(&mut self, header: &Header, body: Body, to: Target) {
+        let sequence = header.sequence;
+        match (header.kind, body) {
+            (Kind::Ping, _) => self.send(to, Kind::Ack, Body::Empty, sequence, Lead::Nothing),
+            (Kind::Ack, _) => self.acknowledged(header.source, sequence),
+            (Kind::PingReq, Body::PingReq { target, address, nack_after_ms }) => {
+                let at = Target { id: Some(target), address };
+                self.relay(to, sequence, at, nack_after_ms);
+            }
+            (Kind::ForwardedAck, Body::About { target }) => {
+                self.answered_through(header.source, target, sequence);
+            }
+            (Kind::Nack, Body::About { target }) => self.missed_through(header.source, target, sequence),
+            (Kind::HealPing, _) => self.send(to, Kind::HealAck, Body::Empty, sequence, Lead::OwnWord),
+            (Kind::HealAck, _) => self.healed(header.source, to),
+            (Kind::WrongNode, _) => self.met_somebody_else(sequence),
+            (Kind::VersionMismatch, _) => self.tell(Event::VersionMismatch(header.source)),
+            (Kind::Gossip | Kind::PingReq | Kind::ForwardedAck | Kind::Nack, _) => {}
+        }
+    }
+
+    /// The epoch that is known of a member.
+    pub(super) fn known_epoch(&self, id: NodeId) -> Option<Epoch> {
+        self.table.find(id).map(|place| self.table.entry(place).epoch)
+    }
+}

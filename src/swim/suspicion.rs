@@ -1,0 +1,191 @@
+//! How long a suspect has to object (SWIM §4.2, Lifeguard §4.2).
+//!
+//! A fixed time is too short when the accuser is the slow one, and too long when the suspect is dead. So a
+//! suspicion begins long and is shortened by each *independent* accuser, down to the shortest when k have
+//! confirmed it:
+//!
+//! ```text
+//!   time = max(shortest, longest - (longest - shortest) · ln(c + 1) / ln(k + 1))
+//! ```
+//!
+//! One slow member accuses many, but nobody confirms what it says, so its suspects have the longest time.
+//!
+//! *Too many at once.* When more suspects appear within a period than crash in a period, the network is the
+//! likelier cause, and the suspicions that begin then are held at their longest, whoever confirms them.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::config::scale;
+use super::logarithm::{ONE, ln};
+use super::table::Place;
+use crate::id::NodeId;
+use crate::time::Instant;
+
+/// So many accusers are remembered.
+const ACCUSERS_MAX: usize = 8;
+
+/// How long suspicions last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) shortest: Duration,
+    pub(super) longest: Duration,
+    /// k: how many confirmations bring it down to the shortest; 0: it begins there.
+    pub(super) confirmations: usize,
+    /// Nobody shortens it.
+    pub(super) is_held: bool,
+}
+
+impl Terms {
+    fn time(&self, confirmations: usize) -> Duration {
+        if self.is_held {
+            return self.longest;
+        }
+        if self.confirmations == 0 {
+            return self.shortest;
+        }
+        let share = (ln(confirmations + 1) * ONE / ln(self.confirmations + 1)).min(ONE);
+        self.longest - scale(self.longest - self.shortest, share)
+    }
+}
+
+/// One suspicion.
+#[derive(Clone, Debug)]
+pub(super) struct Suspicion {
+    began: Instant,
+    terms: Terms,
+    accusers: [Option<NodeId>; ACCUSERS_MAX],
+    /// Who accused last; that is passed on.
+    latest: NodeId,
+    deadline: Instant,
+    /// Somebody else says that the suspect said goodbye: if it does not object, it has left.
+    said_goodbye: bool,
+}
+
+impl Suspicion {
+    fn confirmations(&self) -> usize {
+        self.accusers.iter().flatten().count().saturating_sub(1)
+    }
+}
+
+/// All suspicions of one member.
+#[derive(Debug, Default)]
+pub(super) struct Suspicions {
+    all: BTreeMap<Place, Suspicion>,
+    order: BTreeSet<(Instant, Place)>,
+}
+
+impl Suspicions {
+    /// Begins a suspicion, or begins it anew.
+    pub(super) fn begin(&mut self, place: Place, by: NodeId, said_goodbye: bool, terms: Terms, now: Instant) {
+        self.end(place);
+        let deadline = now + terms.time(0);
+        let mut accusers = [None; ACCUSERS_MAX];
+        accusers[0] = Some(by);
+        let suspicion = Suspicion { began: now, terms, accusers, latest: by, deadline, said_goodbye };
+        self.all.insert(place, suspicion);
+        self.order.insert((deadline, place));
+    }
+
+    /// One more accuses. Tells whether that is news: a new accuser, and fewer than k so far.
+    pub(super) fn confirm(&mut self, place: Place, by: NodeId) -> bool {
+        let Some(suspicion) = self.all.get_mut(&place) else { return false };
+        let before = suspicion.confirmations();
+        if before >= suspicion.terms.confirmations || suspicion.accusers.contains(&Some(by)) {
+            return false;
+        }
+        let Some(free) = suspicion.accusers.iter_mut().find(|accuser| accuser.is_none()) else { return false };
+        *free = Some(by);
+        suspicion.latest = by;
+        self.order.remove(&(suspicion.deadline, place));
+        suspicion.deadline = suspicion.began + suspicion.terms.time(before + 1);
+        self.order.insert((suspicion.deadline, place));
+        true
+    }
+
+    /// The suspect objected, or is dead.
+    pub(super) fn end(&mut self, place: Place) {
+        if let Some(suspicion) = self.all.remove(&place) {
+            self.order.remove(&(suspicion.deadline, place));
+        }
+    }
+
+    /// Who accused last, and whether it is said to have said goodbye.
+    pub(super) fn accuser(&self, place: Place) -> Option<(NodeId, bool)> {
+        self.all.get(&place).map(|suspicion| (suspicion.latest, suspicion.said_goodbye))
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.order.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Ends a suspicion whose time is up; tells whose, and whether it is said to have said goodbye.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<(Place, bool)> {
+        let (deadline, place) = *self.order.first()?;
+        if deadline > now {
+            return None;
+        }
+        let said_goodbye = self.all.get(&place).is_some_and(|suspicion| suspicion.said_goodbye);
+        self.end(place);
+        Some((place, said_goodbye))
+    }
+
+    /// We were stopped for so long, and could not hear an objection.
+    pub(super) fn extend(&mut self, by: Duration) {
+        self.order.clear();
+        for (place, suspicion) in &mut self.all {
+            suspicion.began = suspicion.began + by;
+            suspicion.deadline = suspicion.deadline + by;
+            self.order.insert((suspicion.deadline, *place));
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::Timing;
+    use super::*;
+
+    fn terms(n: usize) -> Terms {
+        let shortest = Timing::LAN.suspicion_shortest(n);
+        let longest = shortest * Timing::LAN.suspicion_beta;
+        Terms { shortest, longest, confirmations: Timing::LAN.confirmations(n), is_held: false }
+    }
+
+    #[test]
+    fn the_times_are_those_of_the_table() {
+        let tenths = |n: usize| [0, 1, 2].map(|c| (terms(n).time(c).as_millis() + 50) / 100);
+        assert_eq!(tenths(10), [240, 114, 40]);
+        assert_eq!(tenths(100), [480, 228, 80]);
+        assert_eq!(tenths(1000), [720, 341, 120]);
+        assert_eq!(tenths(10_000), [960, 455, 160]);
+    }
+
+    #[test]
+    fn the_same_accuser_counts_once_and_no_more_than_k_count() {
+        let place = Place::OWN;
+        let node = |id| NodeId::new(id).unwrap();
+        let mut suspicions = Suspicions::default();
+        suspicions.begin(place, node(1), false, terms(100), Instant::ORIGIN);
+        assert!(!suspicions.confirm(place, node(1)));
+        assert!(suspicions.confirm(place, node(2)));
+        assert!(!suspicions.confirm(place, node(2)));
+        assert!(suspicions.confirm(place, node(3)));
+        assert!(!suspicions.confirm(place, node(4)), "k are enough");
+        assert_eq!(suspicions.deadline(), Some(Instant::ORIGIN + Duration::from_secs(8)));
+        assert_eq!(suspicions.expire(Instant::ORIGIN + Duration::from_secs(7)), None);
+        suspicions.extend(Duration::from_secs(30));
+        assert_eq!(suspicions.expire(Instant::ORIGIN + Duration::from_secs(30)), None);
+        assert_eq!(suspicions.expire(Instant::ORIGIN + Duration::from_secs(38)), Some((place, false)));
+    }
+
+    #[test]
+    fn a_suspicion_that_is_held_is_not_shortened() {
+        let held = Terms { is_held: true, ..terms(100) };
+        assert_eq!(held.time(2), held.longest);
+    }
+}
