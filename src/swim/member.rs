@@ -1,10 +1,13 @@
 //! What is held of one member, and which word about it wins.
 //!
 //! The order of words is that of `(epoch, rank)`, Alive before Suspect before Dead before Left, and only
-//! what is strictly greater is accepted. Three things differ from the paper (SWIM §4.2), on purpose:
+//! what is strictly greater is accepted. Four things differ from the paper (SWIM §4.2), on purpose:
 //!
 //! * There, "confirm" overrides everything, whatever its number. Here a word of death that is older than
 //!   the member's own word never kills: an obituary that a partition kept warm would do just that.
+//! * A word of death about a member that is held alive does not kill either. Within one network the suspicion
+//!   comes seconds before the death, so whoever holds a member alive when it hears of its death is likely to be
+//!   on the other side of what was a partition; it asks the member (see [`sync`](super::sync)).
 //! * A word about a stranger is not dropped. A suspicion of one says that our table lacks a member; an
 //!   obituary is kept, so that the member's earlier words cannot revive it.
 //! * Left is final for the generation that said it: no old word of life brings the member back.
@@ -78,6 +81,8 @@ pub(super) enum Verdict {
     Accept,
     /// The suspicion that is held has one more accuser, perhaps.
     Confirm,
+    /// Somebody buries a member that nobody has suspected here: ask the member itself first.
+    Doubt,
     /// It speaks of a member whose address is unknown: the table lacks something.
     Incomplete,
 }
@@ -91,9 +96,11 @@ pub(super) fn judge(claim: Claim, claimed: Epoch, held: Option<(State, Epoch)>) 
     let is_accepted = match (claim, state) {
         (Claim::Alive, State::Alive | State::Suspect | State::Dead) => is_newer,
         (Claim::Alive, State::Left) => is_newer && claimed.generation() > epoch.generation(),
-        (Claim::Suspect, State::Alive) | (Claim::Dead | Claim::Left, State::Alive | State::Suspect) => {
-            claimed >= epoch
-        }
+        (Claim::Dead, State::Alive) if claimed >= epoch => return Verdict::Doubt,
+        (Claim::Dead, State::Alive) => false,
+        (Claim::Suspect, State::Alive)
+        | (Claim::Dead, State::Suspect)
+        | (Claim::Left, State::Alive | State::Suspect) => claimed >= epoch,
         (Claim::Suspect, State::Suspect) if claimed == epoch => return Verdict::Confirm,
         (Claim::Suspect, State::Suspect | State::Dead) | (Claim::Dead, State::Dead) => is_newer,
         (Claim::Suspect | Claim::Dead, State::Left) => false,
@@ -139,7 +146,7 @@ mod tests {
     fn every_cell_of_the_override_table() {
         use Claim as C;
         use State as S;
-        use Verdict::{Accept, Confirm, Ignore};
+        use Verdict::{Accept, Confirm, Doubt, Ignore};
         let table = [
             (C::Alive, S::Alive, [Ignore, Ignore, Accept, Accept]),
             (C::Alive, S::Suspect, [Ignore, Ignore, Accept, Accept]),
@@ -149,7 +156,7 @@ mod tests {
             (C::Suspect, S::Suspect, [Ignore, Confirm, Accept, Accept]),
             (C::Suspect, S::Dead, [Ignore, Ignore, Accept, Accept]),
             (C::Suspect, S::Left, [Ignore, Ignore, Ignore, Ignore]),
-            (C::Dead, S::Alive, [Ignore, Accept, Accept, Accept]),
+            (C::Dead, S::Alive, [Ignore, Doubt, Doubt, Doubt]),
             (C::Dead, S::Suspect, [Ignore, Accept, Accept, Accept]),
             (C::Dead, S::Dead, [Ignore, Ignore, Accept, Accept]),
             (C::Dead, S::Left, [Ignore, Ignore, Ignore, Ignore]),

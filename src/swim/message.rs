@@ -417,11 +417,6 @@ impl Writer {
         true
     }
 
-    /// How many bytes are left.
-    pub(super) fn room(&self) -> usize {
-        self.budget.saturating_sub(self.bytes.len())
-    }
-
     /// The finished datagram.
     pub(super) fn finish(self) -> Vec<u8> {
         self.bytes

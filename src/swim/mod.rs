@@ -380,8 +380,9 @@ impl Machine for Swim {
         if self.is_silent() {
             return;
         }
-        self.expire_suspicions();
         self.probe_if_due();
+        // After the probe, which may be what confirms a suspicion.
+        self.expire_suspicions();
         self.relay_if_due();
         self.gossip_if_due();
         self.heal_if_due();

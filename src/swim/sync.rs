@@ -278,7 +278,7 @@ impl Swim {
     }
 
     /// Somebody holds `id` dead, as of `epoch`. It will be told, unless it has outbid that already.
-    fn accuse(&mut self, id: NodeId, epoch: Epoch) {
+    pub(super) fn accuse(&mut self, id: NodeId, epoch: Epoch) {
         if id == self.config.id {
             self.accused(epoch, None, None);
             return;

@@ -148,7 +148,7 @@ impl Swim {
                 }
             }
             (Verdict::Incomplete, _) => self.syncing.miss(),
-            (Verdict::Ignore | Verdict::Accept | Verdict::Confirm, _) => {}
+            (Verdict::Ignore | Verdict::Accept | Verdict::Confirm | Verdict::Doubt, _) => {}
         }
     }
 
@@ -198,12 +198,11 @@ impl Swim {
             return;
         }
         let found = self.table.find(id);
-        if judge(Claim::Dead, epoch, found.map(|place| self.held(place))) != Verdict::Accept {
-            return;
-        }
-        match found {
-            Some(place) => self.declare(place, State::Dead, epoch),
-            None => self.bury_stranger(id, epoch, State::Dead),
+        match (judge(Claim::Dead, epoch, found.map(|place| self.held(place))), found) {
+            (Verdict::Accept, Some(place)) => self.declare(place, State::Dead, epoch),
+            (Verdict::Accept, None) => self.bury_stranger(id, epoch, State::Dead),
+            (Verdict::Doubt, _) => self.accuse(id, epoch),
+            (Verdict::Ignore | Verdict::Confirm | Verdict::Incomplete, _) => {}
         }
     }
 

@@ -5,6 +5,7 @@ pub mod mutants;
 pub mod run;
 pub mod shrink;
 pub mod sweep;
+pub mod swim;
 
 use std::path::Path;
 

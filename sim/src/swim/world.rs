@@ -412,6 +412,7 @@ impl World {
                 if seat.timer == Some(now) {
                     seat.timer = None;
                     swim.handle_timeout(now);
+                    assert!(swim.deadline().is_none_or(|at| at > now), "member {member} spins");
                 }
             }
             Happening::Input { input, .. } => swim.handle(now, *input),
@@ -437,11 +438,11 @@ impl World {
             self.act(member, output);
         }
         let Some(swim) = &self.seats[member].swim else { return };
-        let deadline = swim.deadline();
+        let deadline = swim.deadline().map(|at| at.max(self.now));
         if deadline != self.seats[member].timer {
             self.seats[member].timer = deadline;
             if let Some(at) = deadline {
-                self.push(at.max(self.now), Happening::Timer { member });
+                self.push(at, Happening::Timer { member });
             }
         }
         if self.is_checked {

@@ -115,8 +115,7 @@ fn a_datagram_never_grows_beyond_its_budget() {
     let mut writer = Writer::begin(Vec::new(), 200, &header(Kind::Gossip), Body::Empty);
     let update = Update::Alive { record: record(1, "10.0.0.1:7", 0), metadata: None };
     while writer.push(&update) {}
-    assert!(writer.room() < 25);
-    assert!(writer.finish().len() <= 200);
+    assert!((176..=200).contains(&writer.finish().len()));
 }
 
 #[test]

@@ -1,0 +1,86 @@
+//! `swim`: membership alone, at a size of one's choice: expected beside measured.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use rivven_sim::swim::gates::{
+    self, Gate, detection, dissemination, false_deaths, false_suspicions, join, lifeguard, merge, pause, quiet_load,
+};
+use rivven_sim::swim::world::{Setting, World};
+
+/// The arguments of `swim`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How many members.
+    #[arg(long, default_value_t = 1000)]
+    members: usize,
+    /// Where all randomness comes from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many crashes the detection times are averaged over.
+    #[arg(long)]
+    crashes: Option<usize>,
+    /// Also what takes minutes: hours of loss, and Lifeguard's experiment, at 100 members.
+    #[arg(long)]
+    long: bool,
+}
+
+/// Runs the measurements; tells whether each gate holds.
+pub fn run(arguments: &Arguments) -> Result<bool, String> {
+    let Arguments { members, seed, crashes, long } = *arguments;
+    if members < 4 {
+        return Err("--members: at least 4".to_owned());
+    }
+    println!("{members} members, seed {seed}");
+    let mut missed = 0;
+    let mut show = |gates: Vec<Gate>| {
+        for gate in gates {
+            let mark = if gate.holds { "  " } else { "!!" };
+            println!("{mark} {:<66} {:<18} {}", gate.name, gate.expected, gate.measured);
+            missed += usize::from(!gate.holds);
+        }
+    };
+    show(vec![speed(members, seed)]);
+    show(vec![quiet_load(members, seed)]);
+    show(detection(members, crashes.unwrap_or(if members > 5000 { 100 } else { 1500 }), seed));
+    show(vec![dissemination(members, if members > 5000 { 3 } else { 20 }, seed)]);
+    show(join(members, seed));
+    show(merge(members, seed));
+    show(gates::churn(members, if members > 5000 { 1 } else { 3 }, seed));
+    if long {
+        show(vec![false_deaths(100, 10, 300, seed).0, false_deaths(100, 20, 300, seed).0]);
+        show([5, 10, 20, 30].map(|loss| false_suspicions(loss, 300, seed)).to_vec());
+        show(vec![pause(100, 20, seed)]);
+        show(lifeguard(seed));
+    }
+    println!("{}", if missed == 0 { "every gate holds".to_owned() } else { format!("{missed} gates missed") });
+    Ok(missed == 0)
+}
+
+/// How fast a quiet world of this size is.
+fn speed(members: usize, seed: u64) -> Gate {
+    let mut world = World::new(Setting::new(members, seed));
+    world.run_for(Duration::from_secs(2));
+    let (began, events) = (Instant::now(), world.events);
+    world.run_for(Duration::from_secs(10));
+    let took = began.elapsed().as_secs_f64();
+    let per_period = took * 1e6 / 10.0 / f64::from(u32::try_from(members).unwrap_or(u32::MAX));
+    Gate {
+        name: "simulated seconds a second, quiet".to_owned(),
+        expected: "(reported)".to_owned(),
+        measured: format!(
+            "{:.0}, {} events; {per_period:.2} us a member and period, the world included; {}",
+            10.0 / took,
+            world.events - events,
+            peak_memory()
+        ),
+        holds: true,
+    }
+}
+
+/// The most memory that this process has had, as Linux tells it.
+fn peak_memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    peak.map_or_else(|| "peak memory unknown".to_owned(), |peak| format!("peak memory {}", peak.trim()))
+}
