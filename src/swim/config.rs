@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::logarithm::{self, ONE};
 use super::message::METADATA_MAX;
+use super::suspicion::CONFIRMATIONS_MAX;
 use crate::id::{ClusterName, NodeId, PeerName};
 
 /// The configuration of one member.
@@ -195,7 +196,8 @@ impl Timing {
 
     /// How many independent confirmations bring a suspicion down to the shortest.
     pub(super) fn confirmations(&self, n: usize) -> usize {
-        let wanted = usize::try_from(self.suspicion_alpha.saturating_sub(2)).unwrap_or(0).min(8);
+        let wanted = usize::try_from(self.suspicion_alpha.saturating_sub(2)).unwrap_or(0);
+        let wanted = wanted.min(CONFIRMATIONS_MAX);
         if n.saturating_sub(2) < wanted { 0 } else { wanted }
     }
 

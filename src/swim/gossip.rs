@@ -24,7 +24,7 @@ const LOOK_AHEAD: usize = 4;
 
 /// The queue of news, in the entries of a table.
 pub(super) struct News {
-    lists: [[List; LISTS]; 2],
+    lists: Box<[[List; LISTS]; 2]>,
     /// Which lists are not empty.
     occupied: [u64; 2],
     length: usize,
@@ -38,7 +38,7 @@ struct List {
 
 impl News {
     pub(super) fn new() -> News {
-        News { lists: [[List::default(); LISTS]; 2], occupied: [0; 2], length: 0 }
+        News { lists: Box::new([[List::default(); LISTS]; 2]), occupied: [0; 2], length: 0 }
     }
 
     pub(super) fn len(&self) -> usize {

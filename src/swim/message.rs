@@ -73,7 +73,8 @@ pub enum Kind {
     VersionMismatch,
 }
 
-const KINDS: [Kind; 10] = [
+/// All kinds, by their number in a datagram.
+pub(super) const KINDS: [Kind; 10] = [
     Kind::Ping,
     Kind::Ack,
     Kind::PingReq,
@@ -85,6 +86,13 @@ const KINDS: [Kind; 10] = [
     Kind::WrongNode,
     Kind::VersionMismatch,
 ];
+
+impl Kind {
+    /// Its number in a datagram.
+    pub(super) fn number(self) -> usize {
+        KINDS.iter().position(|kind| *kind == self).expect("each kind is listed")
+    }
+}
 
 /// What every datagram begins with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -368,8 +376,7 @@ impl Writer {
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&[VERSION.0, VERSION.1]);
         bytes.extend_from_slice(&header.cluster);
-        let kind = KINDS.iter().position(|kind| *kind == header.kind).expect("each kind is listed");
-        bytes.push(u8::try_from(kind).expect("there are few kinds"));
+        bytes.push(u8::try_from(header.kind.number()).expect("there are few kinds"));
         bytes.push(u8::from(header.is_settled) | u8::from(header.is_overwhelmed) << 1);
         bytes.extend_from_slice(&header.source.value().to_le_bytes());
         bytes.extend_from_slice(&header.source_epoch.value().to_le_bytes());

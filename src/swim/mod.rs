@@ -122,6 +122,8 @@ pub struct Swim {
     farewell: Option<Farewell>,
     pace: Pace,
     draws: Draws,
+    /// When a timer is due next, as of the last step.
+    due: Option<Instant>,
     outputs: VecDeque<Output>,
     stats: Stats,
 }
@@ -185,11 +187,13 @@ impl Swim {
             farewell: None,
             pace: Pace::default(),
             draws,
+            due: None,
             outputs: VecDeque::new(),
             stats: Stats::default(),
             config,
         };
         swim.ask_for_seeds();
+        swim.settle();
         Ok(swim)
     }
 
@@ -197,6 +201,7 @@ impl Swim {
     /// It is no news.
     pub fn introduce(&mut self, record: &Record) {
         self.hear_alive(record, None, false);
+        self.settle();
         self.outputs.clear();
     }
 
@@ -327,7 +332,7 @@ impl Swim {
     /// come in the meantime may have come, and was not heard (the stall rule).
     fn note_time(&mut self, now: Instant) {
         assert!(now >= self.now, "time went back from {} to {now}", self.now);
-        let due = self.deadline().filter(|due| now > *due + self.period() / 2);
+        let due = self.due.filter(|due| now > *due + self.period() / 2);
         self.now = now;
         if let Some(due) = due {
             self.recover_from_stall(now.saturating_since(due));
@@ -350,6 +355,24 @@ impl Swim {
         self.update_lifecycle();
         self.arm_gossip();
         self.arm_healing();
+        self.due = self.next_due();
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        if self.is_silent() {
+            return None;
+        }
+        let timers = [
+            self.suspicions.deadline(),
+            Some(self.probing.deadline()),
+            self.relays.deadline(),
+            self.pump.deadline(),
+            self.healing.deadline(),
+            self.joining.deadline(),
+            self.farewell.as_ref().map(Farewell::deadline),
+            self.graves.deadline(),
+        ];
+        timers.into_iter().flatten().min()
     }
 }
 
@@ -397,20 +420,7 @@ impl Machine for Swim {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        if self.is_silent() {
-            return None;
-        }
-        let timers = [
-            self.suspicions.deadline(),
-            Some(self.probing.deadline()),
-            self.relays.deadline(),
-            self.pump.deadline(),
-            self.healing.deadline(),
-            self.joining.deadline(),
-            self.farewell.as_ref().map(Farewell::deadline),
-            self.graves.deadline(),
-        ];
-        timers.into_iter().flatten().min()
+        self.due
     }
 }
 

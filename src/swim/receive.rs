@@ -17,19 +17,19 @@ use crate::time::Instant;
 /// The most bytes of a datagram that is read.
 const RECEIVED_MAX: usize = 65_000;
 /// The most datagrams and questions that peers of one class may send in a period.
-const PER_PERIOD_MAX: u16 = 2_000;
+const PER_PERIOD_MAX: u16 = 4_000;
 /// Peers are in so many classes, by their ids: a bound on what is remembered.
-const CLASSES: u64 = 256;
+const CLASSES: usize = 32;
 
 /// What peers have sent in this period.
 pub(super) struct Pace {
-    spent: Box<[u16; 256]>,
+    spent: [u16; CLASSES],
     mismatch_answered: Option<Instant>,
 }
 
 impl Default for Pace {
     fn default() -> Pace {
-        Pace { spent: Box::new([0; 256]), mismatch_answered: None }
+        Pace { spent: [0; CLASSES], mismatch_answered: None }
     }
 }
 
@@ -40,7 +40,7 @@ impl Pace {
 
     /// Whether `peer` may send one more.
     pub(super) fn admits(&mut self, peer: NodeId) -> bool {
-        let class = usize::try_from(peer.value() % CLASSES).expect("a class fits");
+        let class = usize::try_from(peer.value() & 0xffff).expect("a class fits") % CLASSES;
         self.spent[class] = self.spent[class].saturating_add(1);
         self.spent[class] <= PER_PERIOD_MAX
     }
@@ -100,7 +100,7 @@ impl Swim {
             }
             return;
         }
-        *self.stats.received.entry(header.kind).or_default() += 1;
+        self.stats.received[header.kind.number()] += 1;
         for update in datagram.updates() {
             self.hear(&update, from, Some(to));
         }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Kind, Malformed};
+use super::message::{KINDS, Malformed};
+#[cfg(doc)]
+use super::message::Kind;
 
 /// Counters since the start.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -13,8 +15,8 @@ pub struct Stats {
     pub sent: u64,
     /// Bytes of them.
     pub sent_bytes: u64,
-    /// Datagrams of each kind that were heeded.
-    pub received: BTreeMap<Kind, u64>,
+    /// Datagrams that were heeded, by their [`Kind`] in the order in which it is declared.
+    pub received: [u64; KINDS.len()],
     /// Datagrams that could not be read.
     pub malformed: BTreeMap<Malformed, u64>,
     /// Datagrams of another cluster.

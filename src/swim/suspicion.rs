@@ -22,50 +22,70 @@ use super::table::Place;
 use crate::id::NodeId;
 use crate::time::Instant;
 
-/// So many accusers are remembered.
-const ACCUSERS_MAX: usize = 8;
+/// So many accusers are remembered: the first, and as many as can shorten a suspicion.
+const ACCUSERS_MAX: usize = 1 + CONFIRMATIONS_MAX;
+/// The most confirmations that are asked for.
+pub(super) const CONFIRMATIONS_MAX: usize = 4;
 
 /// How long suspicions last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
-    pub(super) shortest: Duration,
-    pub(super) longest: Duration,
+    shortest_ms: u32,
+    longest_ms: u32,
     /// k: how many confirmations bring it down to the shortest; 0: it begins there.
-    pub(super) confirmations: usize,
+    confirmations: u8,
     /// Nobody shortens it.
-    pub(super) is_held: bool,
+    is_held: bool,
 }
 
 impl Terms {
+    /// Terms between `shortest` and `longest`, which `confirmations` accusers beside the first decide about.
+    pub(super) fn new(shortest: Duration, longest: Duration, confirmations: usize, is_held: bool) -> Terms {
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let confirmations = u8::try_from(confirmations.min(CONFIRMATIONS_MAX)).expect("it is small");
+        Terms { shortest_ms: millis(shortest), longest_ms: millis(longest), confirmations, is_held }
+    }
+
     fn time(&self, confirmations: usize) -> Duration {
+        let shortest = Duration::from_millis(self.shortest_ms.into());
+        let longest = Duration::from_millis(self.longest_ms.into());
         if self.is_held {
-            return self.longest;
+            return longest;
         }
         if self.confirmations == 0 {
-            return self.shortest;
+            return shortest;
         }
-        let share = (ln(confirmations + 1) * ONE / ln(self.confirmations + 1)).min(ONE);
-        self.longest - scale(self.longest - self.shortest, share)
+        let share = (ln(confirmations + 1) * ONE / ln(usize::from(self.confirmations) + 1)).min(ONE);
+        longest - scale(longest - shortest, share)
     }
 }
 
-/// One suspicion.
+/// One suspicion. A partition makes as many as half the cluster has members, so it is kept small.
 #[derive(Clone, Debug)]
-pub(super) struct Suspicion {
+struct Suspicion {
     began: Instant,
     terms: Terms,
-    accusers: [Option<NodeId>; ACCUSERS_MAX],
+    /// Hashes of who has accused, to count each once; 0: nobody.
+    accusers: [u32; ACCUSERS_MAX],
     /// Who accused last; that is passed on.
     latest: NodeId,
-    deadline: Instant,
     /// Somebody else says that the suspect said goodbye: if it does not object, it has left.
     said_goodbye: bool,
 }
 
 impl Suspicion {
     fn confirmations(&self) -> usize {
-        self.accusers.iter().flatten().count().saturating_sub(1)
+        self.accusers.iter().filter(|accuser| **accuser != 0).count().saturating_sub(1)
     }
+
+    fn deadline(&self) -> Instant {
+        self.began + self.terms.time(self.confirmations())
+    }
+}
+
+fn hash_of(accuser: NodeId) -> u32 {
+    let mixed = accuser.value().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    u32::try_from(mixed).expect("the upper half fits").max(1)
 }
 
 /// All suspicions of one member.
@@ -79,34 +99,34 @@ impl Suspicions {
     /// Begins a suspicion, or begins it anew.
     pub(super) fn begin(&mut self, place: Place, by: NodeId, said_goodbye: bool, terms: Terms, now: Instant) {
         self.end(place);
-        let deadline = now + terms.time(0);
-        let mut accusers = [None; ACCUSERS_MAX];
-        accusers[0] = Some(by);
-        let suspicion = Suspicion { began: now, terms, accusers, latest: by, deadline, said_goodbye };
+        let mut accusers = [0; ACCUSERS_MAX];
+        accusers[0] = hash_of(by);
+        let suspicion = Suspicion { began: now, terms, accusers, latest: by, said_goodbye };
+        self.order.insert((suspicion.deadline(), place));
         self.all.insert(place, suspicion);
-        self.order.insert((deadline, place));
     }
 
     /// One more accuses. Tells whether that is news: a new accuser, and fewer than k so far.
     pub(super) fn confirm(&mut self, place: Place, by: NodeId) -> bool {
         let Some(suspicion) = self.all.get_mut(&place) else { return false };
-        let before = suspicion.confirmations();
-        if before >= suspicion.terms.confirmations || suspicion.accusers.contains(&Some(by)) {
+        let is_enough = suspicion.confirmations() >= usize::from(suspicion.terms.confirmations);
+        if is_enough || suspicion.accusers.contains(&hash_of(by)) {
             return false;
         }
-        let Some(free) = suspicion.accusers.iter_mut().find(|accuser| accuser.is_none()) else { return false };
-        *free = Some(by);
+        let before = suspicion.deadline();
+        let Some(free) = suspicion.accusers.iter_mut().find(|accuser| **accuser == 0) else { return false };
+        *free = hash_of(by);
         suspicion.latest = by;
-        self.order.remove(&(suspicion.deadline, place));
-        suspicion.deadline = suspicion.began + suspicion.terms.time(before + 1);
-        self.order.insert((suspicion.deadline, place));
+        let after = suspicion.deadline();
+        self.order.remove(&(before, place));
+        self.order.insert((after, place));
         true
     }
 
     /// The suspect objected, or is dead.
     pub(super) fn end(&mut self, place: Place) {
         if let Some(suspicion) = self.all.remove(&place) {
-            self.order.remove(&(suspicion.deadline, place));
+            self.order.remove(&(suspicion.deadline(), place));
         }
     }
 
@@ -135,8 +155,7 @@ impl Suspicions {
         self.order.clear();
         for (place, suspicion) in &mut self.all {
             suspicion.began = suspicion.began + by;
-            suspicion.deadline = suspicion.deadline + by;
-            self.order.insert((suspicion.deadline, *place));
+            self.order.insert((suspicion.deadline(), *place));
         }
     }
 
@@ -152,8 +171,7 @@ mod tests {
 
     fn terms(n: usize) -> Terms {
         let shortest = Timing::LAN.suspicion_shortest(n);
-        let longest = shortest * Timing::LAN.suspicion_beta;
-        Terms { shortest, longest, confirmations: Timing::LAN.confirmations(n), is_held: false }
+        Terms::new(shortest, shortest * Timing::LAN.suspicion_beta, Timing::LAN.confirmations(n), false)
     }
 
     #[test]
@@ -186,6 +204,6 @@ mod tests {
     #[test]
     fn a_suspicion_that_is_held_is_not_shortened() {
         let held = Terms { is_held: true, ..terms(100) };
-        assert_eq!(held.time(2), held.longest);
+        assert_eq!(held.time(2), Duration::from_secs(48));
     }
 }

@@ -238,8 +238,8 @@ impl Table {
         let entry = Entry::of(record, state);
         let place = self.free.pop().unwrap_or_else(|| Place::new(self.entries.len()));
         if place.at() == self.entries.len() {
-            self.entries.push(entry);
-            self.since.push(second);
+            push(&mut self.entries, entry);
+            push(&mut self.since, second);
         } else {
             self.entries[place.at()] = entry;
             self.since[place.at()] = second;
@@ -382,10 +382,10 @@ impl Table {
     fn join_array(&mut self, place: Place, draws: &mut Stream) {
         if !self.entry(place).state.is_live() {
             self.entry_mut(place).position = narrow(self.dead.len());
-            self.dead.push(place);
+            push(&mut self.dead, place);
             return;
         }
-        self.live.push(place);
+        push(&mut self.live, place);
         let last = self.live.len() - 1;
         self.entry_mut(place).position = narrow(last);
         if draw(draws, self.live.len()) <= self.unprobed {
@@ -492,6 +492,14 @@ fn bucket_of(id: NodeId) -> usize {
 fn draw(draws: &mut Stream, bound: usize) -> usize {
     let bound = u64::try_from(bound).expect("a length fits");
     usize::try_from(draws.below(bound)).expect("it is below a length")
+}
+
+/// Appends, with room for an eighth more when there is none: doubling would waste half of what a table takes.
+fn push<T>(array: &mut Vec<T>, value: T) {
+    if array.len() == array.capacity() {
+        array.reserve_exact(array.len() / 8 + 4);
+    }
+    array.push(value);
 }
 
 fn narrow(position: usize) -> u32 {

@@ -186,7 +186,7 @@ impl Swim {
         let longest = shortest * timing.suspicion_beta.max(1);
         let is_fixed = cause != Cause::Silence || !self.config.caution.confirmation;
         let confirmations = if is_fixed { 0 } else { timing.confirmations(n) };
-        Terms { shortest, longest, confirmations, is_held }
+        Terms::new(shortest, longest, confirmations, is_held)
     }
 
     pub(super) fn hear_dead(&mut self, id: NodeId, epoch: Epoch, back: Option<Target>) {
