@@ -32,7 +32,7 @@ pub(super) enum Purpose {
     Ping { sequence: u32 },
     Digest,
     Exchange,
-    Metadata,
+    Metadata { of: NodeId },
 }
 
 impl Swim {
@@ -73,7 +73,7 @@ impl Swim {
         let Some(call) = self.calls.open.remove(&call) else { return };
         if call.to.id.is_some_and(|id| id != from) {
             self.stats.misdirected += 1;
-            self.sync_has_ended(call.purpose);
+            self.call_has_failed(call.purpose);
             return;
         }
         let to = Target { id: Some(from), address: call.to.address };
@@ -82,14 +82,24 @@ impl Swim {
             (Purpose::Ping { sequence }, Answer::Pong) => self.ponged(from, sequence),
             (Purpose::Digest, Answer::Differences { buckets, known }) => self.differ(to, &buckets, known),
             (Purpose::Exchange, Answer::Exchanged { cards, accused }) => self.exchanged(cards, accused),
-            (Purpose::Metadata, Answer::Metadata { version, bytes }) => self.described(from, version, bytes),
-            (purpose, _) => self.sync_has_ended(purpose),
+            (Purpose::Metadata { .. }, Answer::Metadata { version, bytes }) => {
+                self.described(from, version, bytes);
+            }
+            (purpose, _) => self.call_has_failed(purpose),
         }
     }
 
     pub(super) fn unanswered(&mut self, call: CallId) {
         if let Some(call) = self.calls.open.remove(&call) {
-            self.sync_has_ended(call.purpose);
+            self.call_has_failed(call.purpose);
+        }
+    }
+
+    fn call_has_failed(&mut self, purpose: Purpose) {
+        match purpose {
+            Purpose::Digest | Purpose::Exchange => self.sync_has_ended(),
+            Purpose::Metadata { of } => self.want_description(of),
+            Purpose::Join | Purpose::Ping { .. } => {}
         }
     }
 
@@ -101,7 +111,7 @@ impl Swim {
                 return;
             }
             let call = oldest.remove();
-            self.sync_has_ended(call.purpose);
+            self.call_has_failed(call.purpose);
         }
     }
 }

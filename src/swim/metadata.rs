@@ -47,10 +47,15 @@ impl Swim {
             }
             Some(_) | None => {
                 self.descriptions.forget(id);
-                if self.descriptions.wanted.len() < WANTED_MAX && !self.descriptions.wanted.contains(&id) {
-                    self.descriptions.wanted.push_back(id);
-                }
+                self.want_description(id);
             }
+        }
+    }
+
+    pub(super) fn want_description(&mut self, id: NodeId) {
+        let wanted = &mut self.descriptions.wanted;
+        if wanted.len() < WANTED_MAX && !wanted.contains(&id) {
+            wanted.push_back(id);
         }
     }
 
@@ -59,7 +64,7 @@ impl Swim {
         let Some(id) = self.descriptions.wanted.pop_front() else { return };
         let is_live = self.table.find(id).is_some_and(|place| self.held(place).0.is_live());
         if let Some(to) = self.target_of(id).filter(|_| is_live) {
-            self.ask(to, Purpose::Metadata, Question::Metadata);
+            self.ask(to, Purpose::Metadata { of: id }, Question::Metadata);
         }
     }
 

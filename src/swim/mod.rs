@@ -332,10 +332,11 @@ impl Swim {
     /// come in the meantime may have come, and was not heard (the stall rule).
     fn note_time(&mut self, now: Instant) {
         assert!(now >= self.now, "time went back from {} to {now}", self.now);
-        let due = self.due.filter(|due| now > *due + self.period() / 2);
+        // What was due before the last call was late then, and was counted then.
+        let since = self.due.map(|due| due.max(self.now));
         self.now = now;
-        if let Some(due) = due {
-            self.recover_from_stall(now.saturating_since(due));
+        if let Some(since) = since.filter(|since| now > *since + self.period() / 2) {
+            self.recover_from_stall(now.saturating_since(since));
         }
     }
 

@@ -150,10 +150,8 @@ impl Swim {
     }
 
     /// A comparison has come to its end, or to nothing.
-    pub(super) fn sync_has_ended(&mut self, purpose: Purpose) {
-        if matches!(purpose, Purpose::Digest | Purpose::Exchange) {
-            self.syncing.under_way = self.syncing.under_way.saturating_sub(1);
-        }
+    pub(super) fn sync_has_ended(&mut self) {
+        self.syncing.under_way = self.syncing.under_way.saturating_sub(1);
     }
 
     /// Where our table differs from one with these buckets.
@@ -207,7 +205,7 @@ impl Swim {
         let is_nothing = wanted.is_empty() && cards.is_empty() && accused.is_empty();
         let question = Question::Exchange { wanted, cards, accused };
         if is_nothing || !self.ask(from, Purpose::Exchange, question) {
-            self.sync_has_ended(Purpose::Exchange);
+            self.sync_has_ended();
         }
     }
 
@@ -251,7 +249,7 @@ impl Swim {
     }
 
     pub(super) fn exchanged(&mut self, cards: Vec<Card>, accused: Vec<(NodeId, Epoch)>) {
-        self.sync_has_ended(Purpose::Exchange);
+        self.sync_has_ended();
         self.hear_cards(cards);
         self.accuse_all(accused);
     }

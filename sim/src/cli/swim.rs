@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
+use rivven_sim::swim::chaos;
 use rivven_sim::swim::gates::{
     self, Gate, detection, dissemination, false_deaths, false_suspicions, join, lifeguard, merge, pause, quiet_load,
 };
@@ -20,6 +21,9 @@ pub struct Arguments {
     /// How many crashes the detection times are averaged over.
     #[arg(long)]
     crashes: Option<usize>,
+    /// Instead: torment a few members from each of so many seeds, beginning at --seed.
+    #[arg(long, value_name = "SEEDS")]
+    chaos: Option<u64>,
     /// Also what takes minutes: hours of loss, and Lifeguard's experiment, at 100 members.
     #[arg(long)]
     long: bool,
@@ -27,7 +31,10 @@ pub struct Arguments {
 
 /// Runs the measurements; tells whether each gate holds.
 pub fn run(arguments: &Arguments) -> Result<bool, String> {
-    let Arguments { members, seed, crashes, long } = *arguments;
+    let Arguments { members, seed, crashes, chaos, long } = *arguments;
+    if let Some(seeds) = chaos {
+        return Ok(torment(seed, seeds));
+    }
     if members < 4 {
         return Err("--members: at least 4".to_owned());
     }
@@ -55,6 +62,21 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     }
     println!("{}", if missed == 0 { "every gate holds".to_owned() } else { format!("{missed} gates missed") });
     Ok(missed == 0)
+}
+
+/// Torments a few members from each seed; tells whether nothing broke.
+fn torment(from: u64, seeds: u64) -> bool {
+    std::panic::set_hook(Box::new(|_| {}));
+    let began = Instant::now();
+    let mut broken = 0;
+    for seed in from..from + seeds {
+        if let Some(violation) = chaos::play(seed).violation {
+            broken += 1;
+            println!("seed {seed}: {violation}\n  replay: cargo run --release -p rivven-sim -- swim --chaos 1 --seed {seed}");
+        }
+    }
+    println!("{seeds} seeds in {:.1} s: {broken} broken", began.elapsed().as_secs_f64());
+    broken == 0
 }
 
 /// How fast a quiet world of this size is.
