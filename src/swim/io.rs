@@ -121,6 +121,8 @@ pub struct Known {
     pub epoch: Epoch,
     /// What it is held to be.
     pub state: State,
+    /// A hash of its word: one epoch has one word, unless somebody lies or two speak.
+    pub word: u32,
 }
 
 /// What is asked on a stream.

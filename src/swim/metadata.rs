@@ -80,6 +80,9 @@ impl Swim {
         if fits && bytes.len() <= METADATA_MAX {
             self.descriptions.all.insert(from, bytes);
             self.tell(Event::Updated(from));
+        } else if version <= entry.metadata_version {
+            // Somebody has put another word into its mouth: it has to speak again.
+            self.accuse(from, entry.epoch);
         }
     }
 }

@@ -176,7 +176,7 @@ impl Swim {
 
     fn known(&self, place: Place) -> Known {
         let entry = self.table.entry(place);
-        Known { id: entry.id(), epoch: entry.epoch, state: entry.state }
+        Known { id: entry.id(), epoch: entry.epoch, state: entry.state, word: entry.word() }
     }
 
     /// The other side has said what it knows: what do we want of it, and what does it lack?
@@ -215,6 +215,12 @@ impl Swim {
             return if theirs.state.is_live() { Weight::Wanted } else { Weight::Same };
         };
         let (state, epoch) = self.held(place);
+        let is_disputed = theirs.epoch == epoch && theirs.word != self.table.entry(place).word();
+        if is_disputed && state.is_live() && theirs.state.is_live() {
+            // Only its owner knows which word is true; a new epoch ends the dispute.
+            self.accuse(theirs.id, epoch);
+            return Weight::Same;
+        }
         if theirs.state == State::Left && from.id == Some(theirs.id) {
             self.hear_left(theirs.id, theirs.epoch, theirs.id, None);
             return Weight::Same;

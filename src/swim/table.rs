@@ -112,6 +112,19 @@ impl Entry {
         }
     }
 
+    /// A hash of all that it said of itself with its epoch.
+    pub(super) fn word(&self) -> u32 {
+        let [front, back] = [0, 8].map(|at| {
+            let mut half = [0; 8];
+            half.copy_from_slice(&self.address.ip[at..at + 8]);
+            u64::from_le_bytes(half)
+        });
+        let process = u64::from(self.boot) << 32 | u64::from(self.address.port) << 16 | u64::from(self.zone);
+        let metadata = u64::from(self.metadata_version) << 32 | u64::from(self.metadata_hash);
+        let mixed = [front, back, process, metadata].into_iter().fold(0, |hash, part| mix(hash ^ part));
+        u32::try_from(mixed >> 32).expect("the upper half fits")
+    }
+
     fn fingerprint(&self) -> u64 {
         mix(mix(self.id().value() ^ self.epoch.value().rotate_left(17)) ^ u64::from(self.metadata_version))
     }

@@ -8,10 +8,10 @@ use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rivven_cluster::rng::{Seed, Stream};
-use rivven_cluster::swim::{Input, Lifecycle, State};
+use rivven_cluster::swim::{Input, Lifecycle, State, Swim};
 
 use super::gates::is_whole;
-use super::world::{Setting, World, id_of};
+use super::world::{Setting, World, id_of, seat_of};
 
 /// How long things happen.
 const TORMENT: Duration = Duration::from_secs(60);
@@ -107,18 +107,31 @@ fn make_peace(world: &mut World) {
 }
 
 fn agrees(world: &World) -> bool {
-    is_whole(world)
-        && world.running().all(|(_, swim)| {
-            swim.members().all(|seen| seen.state != State::Suspect)
-                && swim.members().all(|seen| {
-                    let text = world.swim(super::world::seat_of(seen.record.id)).map(|it| it.metadata(seen.record.id));
-                    text.is_none_or(|text| text == swim.metadata(seen.record.id))
-                })
-        })
+    if !world.has_forged() {
+        return is_whole(world) && world.running().all(|(_, swim)| knows_texts(world, swim));
+    }
+    // A member that lied about itself ("I have left") is believed, by whomever it told: that is its own affair.
+    world.running().all(|(observer, swim)| {
+        let holds = |seat: usize| swim.member(id_of(seat)).map(|seen| seen.state);
+        let all_known = world.running().all(|(seat, _)| matches!(holds(seat), Some(State::Alive | State::Left)));
+        let live = swim.members().filter(|seen| seen.state.is_live());
+        let none_made_up = live.into_iter().all(|seen| world.swim(seat_of(seen.record.id)).is_some());
+        let keeps_itself = holds(observer) == Some(State::Alive);
+        all_known && none_made_up && keeps_itself && knows_texts(world, swim)
+    })
+}
+
+/// Whether a member knows what all live ones say of themselves.
+fn knows_texts(world: &World, swim: &Swim) -> bool {
+    swim.members().filter(|seen| seen.state.is_live()).all(|seen| {
+        let id = seen.record.id;
+        let owner = world.swim(seat_of(id));
+        owner.is_none_or(|owner| owner.metadata(id) == swim.metadata(id))
+    })
 }
 
 fn describe(world: &World) -> String {
-    let seen = |(seat, swim): (usize, &rivven_cluster::swim::Swim)| {
+    let seen = |(seat, swim): (usize, &Swim)| {
         let others: Vec<String> = swim
             .members()
             .map(|seen| {

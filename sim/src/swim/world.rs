@@ -256,6 +256,12 @@ impl World {
         self.settle(member);
     }
 
+    /// Whether any datagram was falsified.
+    #[must_use]
+    pub fn has_forged(&self) -> bool {
+        self.has_forged
+    }
+
     /// How many seats there are, empty ones included.
     #[must_use]
     pub fn seats(&self) -> usize {
