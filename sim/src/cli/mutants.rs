@@ -12,7 +12,6 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use rivven_sim::faults::FaultKind;
-use rivven_sim::scenario::WorldKind;
 use serde::Deserialize;
 
 use super::hunt::Catch;
@@ -58,6 +57,22 @@ struct List {
     mutant: Vec<Mutant>,
 }
 
+/// Where a mutant shows itself.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[serde(rename_all = "kebab-case")]
+enum Stage {
+    Pure,
+    Turmoil,
+    /// Members alone, tormented.
+    Swim,
+}
+
+impl Stage {
+    fn control_seeds(self) -> u64 {
+        if self == Stage::Turmoil { 10 } else { CONTROL_SEEDS }
+    }
+}
+
 /// One bug.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,7 +85,7 @@ struct Mutant {
     find: String,
     replace: String,
     /// Where it shows itself.
-    world: WorldKind,
+    world: Stage,
     /// Checkers that are not asked, so that those behind them show what they catch.
     #[serde(default)]
     ignore: Vec<String>,
@@ -181,21 +196,21 @@ impl Workshop {
 
     /// The unmutated copy must pass what the mutants are hunted with, or their deaths prove nothing.
     fn control(&self, mutants: &[Mutant]) -> Result<(), String> {
-        let hunts: BTreeSet<(bool, &[String])> =
-            mutants.iter().map(|mutant| (mutant.world == WorldKind::Turmoil, &mutant.ignore[..])).collect();
-        for (is_turmoil, ignore) in hunts {
+        let hunts: BTreeSet<(Stage, &[String])> =
+            mutants.iter().map(|mutant| (mutant.world, &mutant.ignore[..])).collect();
+        for (world, ignore) in hunts {
             let sound = Mutant {
                 id: "(none)".to_owned(),
                 rule: String::new(),
                 file: PathBuf::new(),
                 find: String::new(),
                 replace: String::new(),
-                world: if is_turmoil { WorldKind::Turmoil } else { WorldKind::Pure },
+                world,
                 ignore: ignore.to_vec(),
                 canary: false,
             };
             self.build(&sound)?;
-            let catch = self.hunt(&sound, if is_turmoil { 10 } else { CONTROL_SEEDS }, None)?;
+            let catch = self.hunt(&sound, world.control_seeds(), None)?;
             if let (Some(seed), Some(rule)) = (catch.seed, catch.rule) {
                 return Err(format!("without any mutant seed {seed} breaks {rule}: repair that first"));
             }
@@ -251,13 +266,18 @@ impl Workshop {
     /// Lets the mutated program look for a seed on which it fails.
     fn hunt(&self, mutant: &Mutant, seeds: u64, without: Option<FaultKind>) -> Result<Catch, String> {
         let mut hunt = Command::new(self.target.join("release/rivven-sim"));
-        hunt.args(["hunt", "--seeds", &seeds.to_string(), "--world", &mutant.world.to_string()]);
+        let seeds = seeds.to_string();
+        match mutant.world {
+            Stage::Pure => hunt.args(["hunt", "--seeds", &seeds, "--world", "pure"]),
+            Stage::Turmoil => hunt.args(["hunt", "--seeds", &seeds, "--world", "turmoil"]),
+            Stage::Swim => hunt.args(["swim", "--hunt", &seeds]),
+        };
         for rule in &mutant.ignore {
             hunt.args(["--ignore", rule]);
         }
         if let Some(kind) = without {
             hunt.args(["--without", kind.name(), "--runs", "0"]);
-        } else if mutant.world == WorldKind::Turmoil {
+        } else if mutant.world == Stage::Turmoil {
             hunt.args(["--runs", "60"]);
         }
         let output =

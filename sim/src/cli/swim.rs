@@ -9,6 +9,8 @@ use rivven_sim::swim::gates::{
 };
 use rivven_sim::swim::world::{Setting, World};
 
+use super::hunt::Catch;
+
 /// The arguments of `swim`.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -24,6 +26,9 @@ pub struct Arguments {
     /// Instead: torment a few members from each of so many seeds, beginning at --seed.
     #[arg(long, value_name = "SEEDS")]
     chaos: Option<u64>,
+    /// Instead: the same until one fails, which is printed as one line of JSON.
+    #[arg(long, value_name = "SEEDS")]
+    hunt: Option<u64>,
     /// Also what takes minutes: hours of loss, and Lifeguard's experiment, at 100 members.
     #[arg(long)]
     long: bool,
@@ -31,9 +36,12 @@ pub struct Arguments {
 
 /// Runs the measurements; tells whether each gate holds.
 pub fn run(arguments: &Arguments) -> Result<bool, String> {
-    let Arguments { members, seed, crashes, chaos, long } = *arguments;
+    let Arguments { members, seed, crashes, chaos, hunt: prey, long } = *arguments;
     if let Some(seeds) = chaos {
         return Ok(torment(seed, seeds));
+    }
+    if let Some(seeds) = prey {
+        return hunt(seed, seeds);
     }
     if members < 4 {
         return Err("--members: at least 4".to_owned());
@@ -77,6 +85,24 @@ fn torment(from: u64, seeds: u64) -> bool {
     }
     println!("{seeds} seeds in {:.1} s: {broken} broken", began.elapsed().as_secs_f64());
     broken == 0
+}
+
+/// Looks for the first seed that breaks.
+fn hunt(from: u64, seeds: u64) -> Result<bool, String> {
+    std::panic::set_hook(Box::new(|_| {}));
+    let began = Instant::now();
+    let found = (from..from + seeds).find_map(|seed| chaos::play(seed).violation.map(|text| (seed, text)));
+    let catch = Catch {
+        seeds: found.as_ref().map_or(seeds, |(seed, _)| seed - from + 1),
+        seed: found.as_ref().map(|(seed, _)| *seed),
+        rule: found.map(|(_, text)| text.lines().next().unwrap_or_default().to_owned()),
+        seconds: began.elapsed().as_secs_f64(),
+        shrink_seconds: 0.0,
+        faults: None,
+        scenario: None,
+    };
+    println!("{}", serde_json::to_string(&catch).map_err(|error| error.to_string())?);
+    Ok(catch.seed.is_none())
 }
 
 /// How fast a quiet world of this size is.
