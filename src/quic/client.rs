@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::authority::Credentials;
 use super::connection::{HangUp, identify};
-use super::endpoint::{self, EndpointError, Resolver, Seams};
+use super::endpoint::{Use, self, EndpointError, Resolver, Seams};
 use super::exchange::{Attempt, Exchange};
 use super::link::dial;
 use super::session::ClientSession;
@@ -139,7 +139,7 @@ impl Client {
         if config.addresses.is_empty() {
             return Err(EndpointError::NoAddress);
         }
-        let endpoint = endpoint::open(seams, credentials, false)?;
+        let endpoint = endpoint::open(seams, credentials, &Use::Client)?;
         let shared = Shared {
             endpoint,
             resolver: seams.resolver.clone(),

@@ -1,11 +1,13 @@
 //! A QUIC endpoint, and the seams below it that a simulation replaces.
 //!
-//! TLS 1.3 only, with certificates on both sides; no session tickets and no 0-RTT, so that nothing is
-//! ever replayed. Everything that quinn would draw from the operating system and that shows in time or
+//! TLS 1.3 only, with certificates on both sides, and no 0-RTT, so that nothing is ever replayed. Nodes and
+//! clients keep their connections, so they get no session tickets; members that gossip meet a different one
+//! each period, and resume. Everything that quinn would draw from the operating system and that shows in time or
 //! size is drawn from one 32-byte value instead.
 
 use core::future::Future;
 use core::pin::Pin;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::io;
 use std::net::SocketAddr;
@@ -15,15 +17,45 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, Runtime, VarInt};
 use ring::{hkdf, hmac};
 use rustls::RootCertStore;
+use rustls::client::{ClientSessionMemoryCache, ClientSessionStore};
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
 
 use super::authority::{Credentials, CredentialsError};
 use crate::id::PeerName;
 use crate::rng::{Seed, Stream};
 
-/// What both sides must speak, version included.
-const ALPN: &[u8] = b"rivven-cluster/1";
+/// What an endpoint is for.
+#[derive(Clone)]
+pub(super) enum Use {
+    /// It dials nodes.
+    Client,
+    /// It dials nodes, and accepts nodes and clients.
+    Node,
+    /// It dials and accepts members, for a moment each. Counts the sessions that were resumed.
+    Gossip(Arc<AtomicU64>),
+}
+
+impl Use {
+    /// What both sides must speak, version included.
+    fn protocol(&self) -> &'static [u8] {
+        match self {
+            Use::Client | Use::Node => b"rivven-cluster/1",
+            Use::Gossip(_) => b"rivven-swim/1",
+        }
+    }
+}
+
+/// After this long without a packet a connection between members is given up.
+const GOSSIP_IDLE: Duration = Duration::from_secs(30);
+/// The most bytes of datagrams that wait to be read, and to be sent: what is older is of no use.
+const DATAGRAM_BYTES: usize = 256 * 1024;
+/// So many sessions with other members are remembered.
+const SESSIONS_MAX: usize = 1024;
+/// So many tickets a handshake gives: one for each time that two members may meet before the next.
+const TICKETS: usize = 2;
+
 /// After this long without a packet a connection is given up.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A quiet connection is kept alive this often.
@@ -112,7 +144,7 @@ pub fn system_entropy() -> io::Result<Seed> {
 pub(super) fn open(
     seams: &Seams,
     credentials: &Credentials,
-    accepts: bool,
+    purpose: &Use,
 ) -> Result<quinn::Endpoint, EndpointError> {
     let mut secrets = seams.entropy.stream("quic endpoint", 0);
     let mut key = || {
@@ -125,10 +157,13 @@ pub(super) fn open(
     let ids = seams.entropy.stream("quic connection ids", 0);
     config.cid_generator(move || Box::new(SeededConnectionIds(ids.clone())));
     let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&key());
-    let server = accepts.then(|| server_config(seams, credentials, Arc::new(token_key))).transpose()?;
+    let server = match purpose {
+        Use::Client => None,
+        Use::Node | Use::Gossip(_) => Some(server_config(seams, credentials, Arc::new(token_key), purpose)?),
+    };
     let (socket, runtime) = (Arc::clone(&seams.socket), Arc::clone(&seams.runtime));
     let mut endpoint = quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?;
-    endpoint.set_default_client_config(client_config(seams, credentials)?);
+    endpoint.set_default_client_config(client_config(seams, credentials, purpose)?);
     Ok(endpoint)
 }
 
@@ -159,6 +194,7 @@ fn server_config(
     seams: &Seams,
     credentials: &Credentials,
     token_key: Arc<dyn quinn::crypto::HandshakeTokenKey>,
+    purpose: &Use,
 ) -> Result<quinn::ServerConfig, CredentialsError> {
     let verifier =
         WebPkiClientVerifier::builder_with_provider(roots(credentials)?, Arc::clone(&seams.crypto))
@@ -170,29 +206,36 @@ fn server_config(
         .with_client_cert_verifier(verifier)
         .with_single_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
         .map_err(in_tls)?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    tls.send_tls13_tickets = 0;
+    tls.alpn_protocols = vec![purpose.protocol().to_vec()];
+    tls.send_tls13_tickets = if matches!(purpose, Use::Gossip(_)) { TICKETS } else { 0 };
     let crypto = QuicServerConfig::try_from(tls).map_err(|error| CredentialsError::Tls(error.to_string()))?;
     let mut config = quinn::ServerConfig::new(Arc::new(crypto), token_key);
-    config.transport_config(Arc::new(transport_config())).migration(false);
+    config.transport_config(Arc::new(transport_config(purpose))).migration(false);
     let mut tokens = quinn::ValidationTokenConfig::default();
     tokens.sent(0);
     config.validation_token_config(tokens);
     Ok(config)
 }
 
-fn client_config(seams: &Seams, credentials: &Credentials) -> Result<quinn::ClientConfig, CredentialsError> {
+fn client_config(
+    seams: &Seams,
+    credentials: &Credentials,
+    purpose: &Use,
+) -> Result<quinn::ClientConfig, CredentialsError> {
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&seams.crypto))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(in_tls)?
         .with_root_certificates(roots(credentials)?)
         .with_client_auth_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
         .map_err(in_tls)?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    tls.resumption = rustls::client::Resumption::disabled();
+    tls.alpn_protocols = vec![purpose.protocol().to_vec()];
+    tls.resumption = match purpose {
+        Use::Client | Use::Node => rustls::client::Resumption::disabled(),
+        Use::Gossip(resumed) => Sessions::resumption(Arc::clone(resumed)),
+    };
     let crypto = QuicClientConfig::try_from(tls).map_err(|error| CredentialsError::Tls(error.to_string()))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport_config()));
+    config.transport_config(Arc::new(transport_config(purpose)));
     let ids = Mutex::new(SeededConnectionIds(seams.entropy.stream("quic initial ids", 0)));
     config.initial_dst_cid_provider(Arc::new(move || {
         ids.lock().unwrap_or_else(PoisonError::into_inner).generate_cid()
@@ -200,7 +243,7 @@ fn client_config(seams: &Seams, credentials: &Credentials) -> Result<quinn::Clie
     Ok(config)
 }
 
-fn transport_config() -> quinn::TransportConfig {
+fn transport_config(purpose: &Use) -> quinn::TransportConfig {
     let mut config = quinn::TransportConfig::default();
     let mut acknowledgements = quinn::AckFrequencyConfig::default();
     acknowledgements.ack_eliciting_threshold(ACK_THRESHOLD);
@@ -216,7 +259,60 @@ fn transport_config() -> quinn::TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .datagram_receive_buffer_size(None);
+    if matches!(purpose, Use::Gossip(_)) {
+        config
+            .max_idle_timeout(Some(quinn::IdleTimeout::try_from(GOSSIP_IDLE).expect("half a minute fits")))
+            .keep_alive_interval(None)
+            .datagram_receive_buffer_size(Some(DATAGRAM_BYTES))
+            .datagram_send_buffer_size(DATAGRAM_BYTES);
+    }
     config
+}
+
+/// Sessions with other members, by the name that they were dialled with, which is that of one member.
+#[derive(Debug)]
+struct Sessions {
+    kept: ClientSessionMemoryCache,
+    resumed: Arc<AtomicU64>,
+}
+
+impl Sessions {
+    fn resumption(resumed: Arc<AtomicU64>) -> rustls::client::Resumption {
+        let kept = ClientSessionMemoryCache::new(SESSIONS_MAX);
+        rustls::client::Resumption::store(Arc::new(Sessions { kept, resumed }))
+    }
+}
+
+impl ClientSessionStore for Sessions {
+    fn set_kx_hint(&self, server: ServerName<'static>, group: rustls::NamedGroup) {
+        self.kept.set_kx_hint(server, group);
+    }
+
+    fn kx_hint(&self, server: &ServerName<'_>) -> Option<rustls::NamedGroup> {
+        self.kept.kx_hint(server)
+    }
+
+    fn set_tls12_session(&self, server: ServerName<'static>, value: rustls::client::Tls12ClientSessionValue) {
+        self.kept.set_tls12_session(server, value);
+    }
+
+    fn tls12_session(&self, server: &ServerName<'_>) -> Option<rustls::client::Tls12ClientSessionValue> {
+        self.kept.tls12_session(server)
+    }
+
+    fn remove_tls12_session(&self, server: &ServerName<'static>) {
+        self.kept.remove_tls12_session(server);
+    }
+
+    fn insert_tls13_ticket(&self, server: ServerName<'static>, value: rustls::client::Tls13ClientSessionValue) {
+        self.kept.insert_tls13_ticket(server, value);
+    }
+
+    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<rustls::client::Tls13ClientSessionValue> {
+        let ticket = self.kept.take_tls13_ticket(server);
+        self.resumed.fetch_add(u64::from(ticket.is_some()), Ordering::Relaxed);
+        ticket
+    }
 }
 
 fn roots(credentials: &Credentials) -> Result<Arc<RootCertStore>, CredentialsError> {

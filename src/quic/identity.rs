@@ -66,7 +66,7 @@ impl Identity {
     pub(super) fn names(&self) -> Vec<String> {
         let own = |holder: &str| format!("{holder}.{}.{SUFFIX}", self.cluster);
         match self.caller {
-            Caller::Node(node) => vec![own(&format!("node-{node}")), server_name(&self.cluster)],
+            Caller::Node(node) => vec![node_name(node, &self.cluster), server_name(&self.cluster)],
             Caller::Client => vec![own("client")],
             Caller::Operator => vec![own("operator")],
         }
@@ -87,6 +87,12 @@ impl fmt::Display for Identity {
 #[must_use]
 pub(super) fn server_name(cluster: &ClusterName) -> String {
     format!("{cluster}.{SUFFIX}")
+}
+
+/// The name that only the certificate of this node carries.
+#[must_use]
+pub(super) fn node_name(node: NodeId, cluster: &ClusterName) -> String {
+    format!("node-{node}.{cluster}.{SUFFIX}")
 }
 
 fn parse(name: &str) -> Option<Identity> {

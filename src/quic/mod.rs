@@ -19,6 +19,7 @@ mod client;
 mod connection;
 mod endpoint;
 mod exchange;
+mod gossip;
 mod identity;
 mod launch;
 mod link;
@@ -26,6 +27,7 @@ mod members;
 mod raft_node;
 mod server;
 mod session;
+mod swim_node;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -35,6 +37,7 @@ use quinn::{AsyncUdpSocket, Endpoint, VarInt};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use self::endpoint::Use;
 use self::link::{Dialer, Link};
 use self::server::Server;
 use crate::driver::{Dropped, Handle, Transport};
@@ -51,6 +54,7 @@ pub use self::identity::{Identity, IdentityError};
 pub use self::launch::{Launch, LaunchError, Running};
 pub use self::raft_node::{RaftConfig, RaftNode, RaftNodeError, development_authority};
 pub use self::session::ClientSession;
+pub use self::swim_node::{SwimConfig, SwimNode, SwimNodeError};
 
 /// A node's [`Transport`] over QUIC. Its tasks end when it is dropped.
 pub struct QuicTransport {
@@ -109,7 +113,7 @@ impl QuicTransport {
             return Err(TransportError::NotANode(identity.clone()));
         };
         let cluster = identity.cluster.clone();
-        let endpoint = endpoint::open(seams, credentials, true)?;
+        let endpoint = endpoint::open(seams, credentials, &Use::Node)?;
         let socket = Arc::downgrade(&seams.socket);
         let mut tasks = JoinSet::new();
         let server = Server::new(cluster.clone(), own_id, node.clone());

@@ -1,0 +1,296 @@
+//! How members reach each other: datagrams and short questions over QUIC connections that come and go.
+//!
+//! ```text
+//!   datagram ─► connection kept? ── yes ─► send, or drop it if older ones still wait
+//!                     │ no
+//!                     └─► dial, with a few datagrams waiting; a handshake counts into the probe's time
+//!   question ─► a stream of its own ─► the answer ─► the stream's end
+//! ```
+//!
+//! A member probes another one each period, so with many members most probes open a connection. It is kept,
+//! whoever dialled, until it has been idle for half a minute or is the one longest unused among too many; the
+//! TLS session is resumed when the two meet again. A member is dialled by the name that only its certificate
+//! carries, so whoever answers in its place is refused before it hears anything.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::connection::{HangUp, identify};
+use super::identity::{node_name, server_name};
+use crate::id::{ClusterName, NodeId};
+use crate::node::Caller;
+use crate::swim::{Answer, CallId, Question, Target};
+use crate::wire::codec;
+
+/// How long dialling may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a question may take, dialling included.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most connections that are kept.
+const CONNECTIONS_MAX: usize = 256;
+/// The most datagrams that wait for a connection.
+const WAITING_MAX: usize = 8;
+/// The most bytes of a question or an answer: what is known of 40,000 members.
+const STREAM_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The most questions that are read at a time; others wait in their streams.
+const QUESTIONS_MAX: usize = 32;
+
+/// What came from other members.
+pub(super) enum Incoming {
+    Datagram { from: NodeId, via: SocketAddr, bytes: Vec<u8> },
+    Asked { from: NodeId, question: Question, reply: oneshot::Sender<Answer> },
+    Answered { call: CallId, from: NodeId, answer: Answer },
+    Unanswered { call: CallId },
+}
+
+/// The connections of one member.
+#[derive(Clone)]
+pub(super) struct Gossip {
+    endpoint: Endpoint,
+    cluster: ClusterName,
+    own: NodeId,
+    kept: Arc<Mutex<Kept>>,
+    incoming: mpsc::Sender<Incoming>,
+    questions: Arc<Semaphore>,
+    /// Datagrams that were not sent, since older ones waited, nobody answered, or they were too long.
+    dropped: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Kept {
+    connections: BTreeMap<NodeId, (Connection, u64)>,
+    /// Who was last met at an address.
+    at: BTreeMap<SocketAddr, NodeId>,
+    /// Datagrams that wait until an address is connected.
+    waiting: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
+    uses: u64,
+}
+
+impl Kept {
+    fn find(&mut self, to: Target) -> Option<Connection> {
+        let id = to.id.or_else(|| self.at.get(&to.address).copied())?;
+        self.uses += 1;
+        let (connection, used) = self.connections.get_mut(&id)?;
+        if connection.close_reason().is_some() {
+            return None;
+        }
+        *used = self.uses;
+        Some(connection.clone())
+    }
+
+    fn keep(&mut self, id: NodeId, connection: Connection) {
+        self.uses += 1;
+        self.at.insert(connection.remote_address(), id);
+        self.connections.insert(id, (connection, self.uses));
+        if self.connections.len() > CONNECTIONS_MAX {
+            let oldest = self.connections.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id);
+            if let Some((connection, _)) = oldest.and_then(|id| self.connections.remove(&id)) {
+                HangUp::Shutdown.close(&connection);
+            }
+        }
+        let connections = &self.connections;
+        self.at.retain(|_, id| connections.contains_key(id));
+    }
+
+    fn forget(&mut self, id: NodeId, connection: &Connection) {
+        let is_it = |(kept, _): &(Connection, u64)| kept.stable_id() == connection.stable_id();
+        if self.connections.get(&id).is_some_and(is_it) {
+            self.connections.remove(&id);
+            self.at.retain(|_, at| *at != id);
+        }
+    }
+}
+
+impl Gossip {
+    pub(super) fn start(
+        endpoint: Endpoint,
+        cluster: ClusterName,
+        own: NodeId,
+        incoming: mpsc::Sender<Incoming>,
+    ) -> Gossip {
+        let gossip = Gossip {
+            endpoint,
+            cluster,
+            own,
+            kept: Arc::default(),
+            incoming,
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            dropped: Arc::default(),
+        };
+        tokio::spawn(gossip.clone().accept());
+        gossip
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn close(&self) {
+        self.endpoint.close(0_u32.into(), HangUp::Shutdown.to_string().as_bytes());
+    }
+
+    /// Waits until peers have been told.
+    pub(super) async fn wait_idle(&self) {
+        self.endpoint.wait_idle().await;
+    }
+
+    /// Sends a datagram, or drops it.
+    pub(super) fn send(&self, to: Target, bytes: Vec<u8>) {
+        let mut kept = self.kept();
+        if let Some(connection) = kept.find(to) {
+            drop(kept);
+            self.send_on(&connection, bytes);
+            return;
+        }
+        if let Some(waiting) = kept.waiting.get_mut(&to.address) {
+            if waiting.len() < WAITING_MAX {
+                waiting.push(bytes);
+            } else {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            return;
+        }
+        kept.waiting.insert(to.address, vec![bytes]);
+        drop(kept);
+        let gossip = self.clone();
+        tokio::spawn(async move { gossip.dial_and_flush(to).await });
+    }
+
+    fn send_on(&self, connection: &Connection, bytes: Vec<u8>) {
+        // Never behind others: an old probe is worth less than none.
+        let fits = connection.datagram_send_buffer_space() >= bytes.len();
+        if !fits || connection.send_datagram(Bytes::from(bytes)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn dial_and_flush(&self, to: Target) {
+        let dialled = self.dial(to).await;
+        let waiting = self.kept().waiting.remove(&to.address).unwrap_or_default();
+        match dialled {
+            Some(connection) => waiting.into_iter().for_each(|bytes| self.send_on(&connection, bytes)),
+            None => {
+                let lost = u64::try_from(waiting.len()).unwrap_or_default();
+                self.dropped.fetch_add(lost, Ordering::Relaxed);
+            }
+        }
+    }
+
+    async fn dial(&self, to: Target) -> Option<Connection> {
+        let name = to.id.map_or_else(|| server_name(&self.cluster), |id| node_name(id, &self.cluster));
+        let connecting = self.endpoint.connect(to.address, &name).ok()?;
+        let connection = timeout(DIAL_TIMEOUT, connecting).await.ok()?;
+        let connection = connection.inspect_err(|error| tracing::debug!(?to, "cannot dial: {error}")).ok()?;
+        self.admit(&connection)?;
+        Some(connection)
+    }
+
+    async fn accept(self) {
+        while let Some(incoming) = self.endpoint.accept().await {
+            let gossip = self.clone();
+            tokio::spawn(async move {
+                let connection = timeout(DIAL_TIMEOUT, async { incoming.await.ok() }).await.ok()??;
+                gossip.admit(&connection)
+            });
+        }
+    }
+
+    /// Checks who the other side is, keeps the connection, and reads from it until it ends.
+    fn admit(&self, connection: &Connection) -> Option<NodeId> {
+        let identity = identify(connection, &self.cluster).and_then(|identity| match identity.caller {
+            Caller::Node(node) if node == self.own => Err(HangUp::OwnIdentity),
+            Caller::Node(node) => Ok(node),
+            Caller::Client | Caller::Operator => Err(HangUp::NotANode(identity.to_string())),
+        });
+        match identity {
+            Ok(node) => {
+                self.kept().keep(node, connection.clone());
+                tokio::spawn(self.clone().serve(node, connection.clone()));
+                Some(node)
+            }
+            Err(hang_up) => {
+                tracing::debug!("refused a member: {hang_up}");
+                hang_up.close(connection);
+                None
+            }
+        }
+    }
+
+    async fn serve(self, from: NodeId, connection: Connection) {
+        loop {
+            tokio::select! {
+                biased;
+                datagram = connection.read_datagram() => match datagram {
+                    Ok(bytes) => {
+                        let via = connection.remote_address();
+                        // A member that does not keep up loses datagrams, as it would on any network.
+                        let _ = self.incoming.try_send(Incoming::Datagram { from, via, bytes: bytes.into() });
+                    }
+                    Err(_) => break,
+                },
+                stream = connection.accept_bi() => match stream {
+                    Ok((send, receive)) => {
+                        let gossip = self.clone();
+                        tokio::spawn(async move { gossip.answer(from, send, receive).await });
+                    }
+                    Err(_) => break,
+                },
+            }
+        }
+        self.kept().forget(from, &connection);
+    }
+
+    /// Reads one question and writes its answer.
+    async fn answer(&self, from: NodeId, mut send: SendStream, mut receive: RecvStream) -> Option<()> {
+        let _turn = self.questions.acquire().await.ok()?;
+        let answered = timeout(ASK_TIMEOUT, async {
+            let bytes = receive.read_to_end(STREAM_BYTES_MAX).await.ok()?;
+            let question = codec::decode(&bytes).ok()?;
+            let (reply, answer) = oneshot::channel();
+            self.incoming.send(Incoming::Asked { from, question, reply }).await.ok()?;
+            let bytes = codec::encode(&answer.await.ok()?);
+            send.write_all(&bytes).await.ok()?;
+            send.finish().ok()
+        });
+        answered.await.ok()?
+    }
+
+    /// Asks a question; what becomes of it is an input.
+    pub(super) fn ask(&self, call: CallId, to: Target, question: Question) {
+        let gossip = self.clone();
+        tokio::spawn(async move {
+            let answered = timeout(ASK_TIMEOUT, gossip.question(to, &question)).await.ok().flatten();
+            let incoming = match answered {
+                Some((from, answer)) => Incoming::Answered { call, from, answer },
+                None => Incoming::Unanswered { call },
+            };
+            let _ = gossip.incoming.send(incoming).await;
+        });
+    }
+
+    async fn question(&self, to: Target, question: &Question) -> Option<(NodeId, Answer)> {
+        let kept = self.kept().find(to);
+        let connection = match kept {
+            Some(connection) => connection,
+            None => self.dial(to).await?,
+        };
+        let Caller::Node(from) = identify(&connection, &self.cluster).ok()?.caller else { return None };
+        let (mut send, mut receive) = connection.open_bi().await.ok()?;
+        send.write_all(&codec::encode(question)).await.ok()?;
+        send.finish().ok()?;
+        let bytes = receive.read_to_end(STREAM_BYTES_MAX).await.ok()?;
+        Some((from, codec::decode(&bytes).ok()?))
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
