@@ -1,6 +1,11 @@
 //! Members over QUIC: real sockets, TLS and, in the last test, processes, signals and restarts.
 #![cfg(feature = "quic")]
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on fails; it starts processes")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test that cannot go on fails; it starts processes and binds ports"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -35,7 +40,9 @@ async fn until(what: &str, seconds: u64, mut holds: impl AsyncFnMut() -> bool) {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(seconds), wait).await.unwrap_or_else(|_| panic!("not within {seconds} s: {what}"));
+    timeout(Duration::from_secs(seconds), wait)
+        .await
+        .unwrap_or_else(|_| panic!("not within {seconds} s: {what}"));
 }
 
 async fn three() -> [SwimNode; 3] {
@@ -59,7 +66,8 @@ async fn members_find_each_other_hear_what_they_say_and_see_them_leave() {
     second.describe(long.clone()).await.unwrap();
     third.describe(b"rack 4".to_vec()).await.unwrap();
     until("both texts are known", 10, async || {
-        first.metadata(second.id()).await.unwrap() == long && first.metadata(third.id()).await.unwrap() == b"rack 4"
+        first.metadata(second.id()).await.unwrap() == long
+            && first.metadata(third.id()).await.unwrap() == b"rack 4"
     })
     .await;
     let id = second.id();
@@ -82,7 +90,8 @@ async fn a_member_that_is_dropped_is_dead_and_comes_back_under_its_id() {
     })
     .await;
     // The socket goes some time after the last connection.
-    let config = || SwimConfig { node_id: id.value(), bind_addr: address, known_peers: peer(&first), ..quick() };
+    let config =
+        || SwimConfig { node_id: id.value(), bind_addr: address, known_peers: peer(&first), ..quick() };
     let mut back = SwimNode::new(config()).await;
     while matches!(back, Err(SwimNodeError::Bind { .. })) {
         sleep(Duration::from_millis(50)).await;
@@ -104,18 +113,22 @@ async fn a_member_that_is_dropped_is_dead_and_comes_back_under_its_id() {
 async fn strangers_are_refused_and_wrong_configurations_explained() {
     let first = SwimNode::new(quick()).await.unwrap();
     let stranger = Authority::generate("other").unwrap();
-    let identity = Identity { caller: Caller::Node(NodeId::new(9).unwrap()), cluster: "development".parse().unwrap() };
+    let identity =
+        Identity { caller: Caller::Node(NodeId::new(9).unwrap()), cluster: "development".parse().unwrap() };
     let credentials = Some(stranger.issue(identity.clone()).unwrap());
     let foreign = SwimConfig { credentials, known_peers: peer(&first), ..quick() };
     let foreign = SwimNode::new(foreign).await.unwrap();
-    let other = SwimNode::new(SwimConfig { cluster: "other".to_owned(), known_peers: peer(&first), ..quick() });
+    let other =
+        SwimNode::new(SwimConfig { cluster: "other".to_owned(), known_peers: peer(&first), ..quick() });
     let other = other.await.unwrap();
     sleep(Duration::from_secs(1)).await;
     assert_eq!((live(&first).await, live(&foreign).await, live(&other).await), (1, 1, 1));
     assert_eq!(foreign.lifecycle(), Lifecycle::Joining, "it goes on asking");
 
     let wrong = |config| async { SwimNode::new(config).await.unwrap_err().to_string() };
-    let text = wrong(SwimConfig { credentials: Some(stranger.issue(identity).unwrap()), node_id: 5, ..quick() }).await;
+    let text =
+        wrong(SwimConfig { credentials: Some(stranger.issue(identity).unwrap()), node_id: 5, ..quick() })
+            .await;
     assert!(text.contains("use its own"), "{text}");
     let text = wrong(SwimConfig { bind_addr: "0.0.0.0:0".parse().unwrap(), ..quick() }).await;
     assert!(text.contains("advertise_addr"), "{text}");
@@ -136,7 +149,8 @@ fn a_process_of_the_test_below() {
     let [folder, id, bind, seeds] = <[&str; 4]>::try_from(arguments.split('|').collect::<Vec<_>>()).unwrap();
     let file = |name: String| Path::new(folder).join(name);
     let credentials =
-        Credentials::read(&file("ca.pem".into()), &file(format!("{id}.pem")), &file(format!("{id}.key"))).unwrap();
+        Credentials::read(&file("ca.pem".into()), &file(format!("{id}.pem")), &file(format!("{id}.key")))
+            .unwrap();
     let config = SwimConfig {
         bind_addr: bind.parse().unwrap(),
         known_peers: seeds.split(',').map(|seed| seed.parse().unwrap()).collect(),
@@ -147,7 +161,8 @@ fn a_process_of_the_test_below() {
         let node = SwimNode::new(config).await.unwrap();
         loop {
             let members = node.members().await.unwrap();
-            let held = |member: &rivven_cluster::swim::Member| format!("{}={:?}", member.record.id, member.state);
+            let held =
+                |member: &rivven_cluster::swim::Member| format!("{}={:?}", member.record.id, member.state);
             let mut held: Vec<String> = members.iter().map(held).collect();
             held.sort();
             let mut out = std::io::stdout().lock();
@@ -237,8 +252,10 @@ fn processes_survive_signals_and_restarts_and_agree() {
     authority.write(folder.path()).unwrap();
     let mut binds = Vec::new();
     for id in 1..=3 {
-        let identity =
-            Identity { caller: Caller::Node(NodeId::new(id).unwrap()), cluster: "development".parse().unwrap() };
+        let identity = Identity {
+            caller: Caller::Node(NodeId::new(id).unwrap()),
+            cluster: "development".parse().unwrap(),
+        };
         authority.issue_files(&identity, folder.path(), &id.to_string()).unwrap();
         binds.push(free_port());
     }
@@ -249,7 +266,8 @@ fn processes_survive_signals_and_restarts_and_agree() {
     all.until(&[0, 1, 2], "1=Alive 2=Alive 3=Alive");
     for index in 0..3 {
         let others: Vec<usize> = (0..3).filter(|other| *other != index).collect();
-        let without = [1, 2, 3].map(|id| format!("{id}={}", if id == index + 1 { "Dead" } else { "Alive" })).join(" ");
+        let without =
+            [1, 2, 3].map(|id| format!("{id}={}", if id == index + 1 { "Dead" } else { "Alive" })).join(" ");
         all.signal(index, "-STOP");
         all.until(&others, &without);
         all.signal(index, "-CONT");

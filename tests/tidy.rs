@@ -43,7 +43,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("driver", &["formation", "id", "machine", "node", "raft", "state_machine", "time", "wire"]),
     ("config", &["id", "node", "raft"]),
-    ("quic", &["driver", "id", "kv", "node", "raft", "rng", "session", "state_machine", "swim", "time", "wire"]),
+    (
+        "quic",
+        &["driver", "id", "kv", "node", "raft", "rng", "session", "state_machine", "swim", "time", "wire"],
+    ),
 ];
 
 /// Parts without any side effect.

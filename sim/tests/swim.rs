@@ -1,9 +1,15 @@
-//! SWIM in the small: few members, every step checked.
-
+//! Membership in the simulated world: few members with every step checked, and what theory promises.
 use core::time::Duration;
 
-use rivven_sim::swim::gates::{is_dead_to_all, is_whole, quiet_load};
+use rivven_cluster::swim::Event;
+use rivven_sim::swim::chaos;
+use rivven_sim::swim::gates::{
+    Gate, detection, dissemination, false_deaths, false_suspicions, is_dead_to_all, is_whole, join, merge,
+    pause, quiet_load,
+};
 use rivven_sim::swim::world::{Setting, World};
+
+const STEP: Duration = Duration::from_millis(100);
 
 fn checked(setting: Setting) -> World {
     let mut world = World::new(setting);
@@ -15,13 +21,18 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+fn hold(gates: impl IntoIterator<Item = Gate>) {
+    for gate in gates {
+        assert!(gate.holds, "{}: {}, expected {}", gate.name, gate.measured, gate.expected);
+    }
+}
+
 #[test]
 fn members_that_know_three_of_them_find_each_other() {
     for members in [2, 3, 10, 60] {
         let mut world = checked(Setting { is_warm: false, ..Setting::new(members, 1) });
-        let took = world.run_until_done(Duration::from_millis(100), seconds(60), is_whole);
-        println!("{members}: {took:?}");
-        assert!(took.is_some(), "{members} members are not whole");
+        let took = world.run_until_done(STEP, seconds(10), is_whole);
+        assert!(took.is_some(), "{members} members do not find each other");
     }
 }
 
@@ -30,38 +41,77 @@ fn a_crash_is_known_to_all() {
     let mut world = checked(Setting::new(20, 2));
     world.run_for(seconds(3));
     world.crash(7);
-    let took = world.run_until_done(Duration::from_millis(100), seconds(100), |world| is_dead_to_all(world, 7));
-    println!("{took:?}");
+    let took = world.run_until_done(STEP, seconds(60), |world| is_dead_to_all(world, 7));
     assert!(took.is_some());
 }
 
 #[test]
-fn a_quiet_cluster_sends_two_messages_a_member_and_period() {
-    for members in [2, 10, 100] {
-        let gate = quiet_load(members, 1);
-        println!("{members} {}", gate.measured);
-        assert!(gate.holds, "{}: {}, expected {}", gate.name, gate.measured, gate.expected);
-    }
+fn what_theory_promises_holds_in_the_small() {
+    hold([quiet_load(2, 1), quiet_load(10, 1), quiet_load(100, 1)]);
+    hold(detection(10, 1500, 1));
+    hold(detection(100, 300, 1));
+    hold([dissemination(10, 10, 1), dissemination(100, 10, 1)]);
+    hold(join(100, 1));
 }
 
 #[test]
 fn halves_that_held_each_other_dead_become_whole_without_a_death() {
     for members in [4, 10, 100, 300] {
-        let mut world = World::new(Setting::new(members, 3));
-        world.keeps_told = true;
-        world.is_checked = members < 50;
-        world.run_for(seconds(3));
-        for member in 0..members / 2 {
-            world.set_side(member, 1);
-        }
-        world.run_for(seconds(60));
-        for member in 0..members / 2 {
-            world.set_side(member, 0);
-        }
-        world.told.clear();
-        let took = world.run_until_done(Duration::from_millis(100), seconds(100), is_whole);
-        let deaths = world.told.iter().filter(|told| matches!(told.event, rivven_cluster::swim::Event::Dead(_))).count();
-        println!("{members}: {took:?} deaths {deaths} told {}", world.told.len());
-        assert!(took.is_some());
+        hold(merge(members, 3));
+    }
+}
+
+#[test]
+fn loss_makes_probes_fail_as_often_as_arithmetic_says_and_kills_nobody() {
+    hold([20, 30].map(|loss| false_suspicions(loss, 60, 1)));
+    hold([false_deaths(100, 10, 5, 1).0]);
+}
+
+#[test]
+fn a_member_that_was_stopped_takes_nobody_for_dead() {
+    hold([pause(30, 5, 1)]);
+}
+
+#[test]
+fn members_that_lose_most_of_what_they_hear_do_not_bring_the_others_down() {
+    let mut world = checked(Setting::new(20, 5));
+    for member in 0..2 {
+        world.ingress_loss_ppm.insert(member, 800_000);
+    }
+    world.run_for(seconds(120));
+    let healthy_dead =
+        world.told.iter().filter(|told| matches!(told.event, Event::Dead(id) if id.value() > 2)).count();
+    assert_eq!(healthy_dead, 0);
+}
+
+#[test]
+fn everything_at_once_breaks_nothing_and_happens_again_the_same_way() {
+    for seed in 1..=150 {
+        let outcome = chaos::play(seed);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        assert_eq!(chaos::play(seed).trace, outcome.trace, "seed {seed} is not the same twice");
+    }
+}
+
+/// Found by chaos: seeds that once broke something.
+#[test]
+fn seeds_that_found_something_stay_sound() {
+    // 144: a stall was counted with every datagram that came after it, so a suspicion never ended.
+    // 191: metadata that was not fetched at once was never asked for again.
+    // 220, 285, 2190: a word that somebody falsified was never set right.
+    for seed in [144, 191, 220, 285, 2190] {
+        assert_eq!(chaos::play(seed).violation, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_dead_are_told_apart_from_those_who_left() {
+    let mut world = checked(Setting::new(10, 4));
+    world.run_for(seconds(2));
+    world.tell(3, rivven_cluster::swim::Input::Leave);
+    world.run_for(seconds(10));
+    let gone = world.swim(3).unwrap().record().id;
+    for (_, swim) in world.running().filter(|(seat, _)| *seat != 3) {
+        assert_eq!(swim.member(gone).unwrap().state, rivven_cluster::swim::State::Left);
     }
 }

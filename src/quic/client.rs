@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::authority::Credentials;
 use super::connection::{HangUp, identify};
-use super::endpoint::{Use, self, EndpointError, Resolver, Seams};
+use super::endpoint::{self, EndpointError, Resolver, Seams, Use};
 use super::exchange::{Attempt, Exchange};
 use super::link::dial;
 use super::session::ClientSession;

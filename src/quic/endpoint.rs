@@ -304,11 +304,18 @@ impl ClientSessionStore for Sessions {
         self.kept.remove_tls12_session(server);
     }
 
-    fn insert_tls13_ticket(&self, server: ServerName<'static>, value: rustls::client::Tls13ClientSessionValue) {
+    fn insert_tls13_ticket(
+        &self,
+        server: ServerName<'static>,
+        value: rustls::client::Tls13ClientSessionValue,
+    ) {
         self.kept.insert_tls13_ticket(server, value);
     }
 
-    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<rustls::client::Tls13ClientSessionValue> {
+    fn take_tls13_ticket(
+        &self,
+        server: &ServerName<'static>,
+    ) -> Option<rustls::client::Tls13ClientSessionValue> {
         let ticket = self.kept.take_tls13_ticket(server);
         self.resumed.fetch_add(u64::from(ticket.is_some()), Ordering::Relaxed);
         ticket

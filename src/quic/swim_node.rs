@@ -20,8 +20,8 @@ use crate::id::{ClusterName, NameError, NodeId, PeerName};
 use crate::machine::Machine as _;
 use crate::node::Caller;
 use crate::swim::{
-    Answer, CallId, Config, ConfigError, Event, Input, Lifecycle, METADATA_MAX, Member, Output, Start, Stats, Swim,
-    Timing, WALL_ORIGIN_UNIX, WallSeconds,
+    Answer, CallId, Config, ConfigError, Event, Input, Lifecycle, METADATA_MAX, Member, Output, Start, Stats,
+    Swim, Timing, WALL_ORIGIN_UNIX, WallSeconds,
 };
 use crate::time::Instant;
 
@@ -317,15 +317,15 @@ impl Drop for SwimNode {
 
 impl core::fmt::Debug for SwimNode {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("SwimNode").field("id", &self.id).field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("SwimNode")
+            .field("id", &self.id)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
 /// Who this member is: by its certificate, or by one that is issued here.
-fn identify(
-    config: &SwimConfig,
-    seams: &Seams,
-) -> Result<(NodeId, ClusterName, Credentials), SwimNodeError> {
+fn identify(config: &SwimConfig, seams: &Seams) -> Result<(NodeId, ClusterName, Credentials), SwimNodeError> {
     let cluster: ClusterName = config.cluster.parse()?;
     if let Some(credentials) = &config.credentials {
         let identity = credentials.identity();
@@ -333,7 +333,9 @@ fn identify(
             Caller::Node(id) if identity.cluster == cluster && [0, id.value()].contains(&config.node_id) => {
                 Ok((id, cluster, credentials.clone()))
             }
-            Caller::Node(_) | Caller::Client | Caller::Operator => Err(SwimNodeError::NotOurs(identity.clone())),
+            Caller::Node(_) | Caller::Client | Caller::Operator => {
+                Err(SwimNodeError::NotOurs(identity.clone()))
+            }
         };
     }
     let drawn = seams.entropy.stream("swim id", 0).draw() | 1;

@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn nobody_may_claim_an_epoch_that_cannot_be_outbid() {
-        for hostile in [Epoch(u64::MAX), epoch(u32::MAX, 0), epoch(NOW.0 + AHEAD_MAX + REFUTATION_ROOM + 1, 0)] {
+        for hostile in
+            [Epoch(u64::MAX), epoch(u32::MAX, 0), epoch(NOW.0 + AHEAD_MAX + REFUTATION_ROOM + 1, 0)]
+        {
             assert!(!hostile.is_plausible(true, None, NOW), "{hostile}");
             assert!(!hostile.is_plausible(false, None, NOW), "{hostile}");
         }

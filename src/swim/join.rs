@@ -44,8 +44,12 @@ pub(super) struct Seed {
 
 impl Joining {
     pub(super) fn start(seeds: &[PeerName]) -> Joining {
-        let seed =
-            |name: &PeerName| Seed { name: name.clone(), addresses: Vec::new(), resolved_at: None, member: None };
+        let seed = |name: &PeerName| Seed {
+            name: name.clone(),
+            addresses: Vec::new(),
+            resolved_at: None,
+            member: None,
+        };
         Joining { seeds: seeds.iter().map(seed).collect(), retry: None, attempts: 0 }
     }
 
@@ -156,7 +160,8 @@ impl Swim {
         let mut places: Vec<Place> = Vec::new();
         for _ in 0..(WELCOME_MAX * 2) {
             let Some(place) = self.table.random_live(&mut self.draws.heal) else { break };
-            if self.table.entry(place).id() != from && !places.contains(&place) && places.len() < WELCOME_MAX {
+            if self.table.entry(place).id() != from && !places.contains(&place) && places.len() < WELCOME_MAX
+            {
                 places.push(place);
             }
         }

@@ -293,7 +293,11 @@ impl<'a> Reader<'a> {
         let source = self.node()?;
         let header = Header {
             cluster,
-            kind: if major == VERSION.0 { kind.ok_or(Malformed::Kind)? } else { kind.unwrap_or(Kind::Gossip) },
+            kind: if major == VERSION.0 {
+                kind.ok_or(Malformed::Kind)?
+            } else {
+                kind.unwrap_or(Kind::Gossip)
+            },
             is_settled: flags & 1 != 0,
             is_overwhelmed: flags & 2 != 0,
             source,

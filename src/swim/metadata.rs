@@ -39,7 +39,8 @@ impl Swim {
             self.descriptions.forget(id);
             return;
         }
-        let is_held = self.descriptions.all.get(&id).is_some_and(|held| hash_of(held) == record.metadata_hash);
+        let is_held =
+            self.descriptions.all.get(&id).is_some_and(|held| hash_of(held) == record.metadata_hash);
         match metadata {
             _ if is_held => {}
             Some(bytes) if hash_of(bytes) == record.metadata_hash => {

@@ -67,8 +67,8 @@ use core::fmt;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use self::gossip::News;
 use self::call::Calls;
+use self::gossip::News;
 use self::heal::Healing;
 use self::join::Joining;
 use self::leave::Farewell;
@@ -90,9 +90,7 @@ use crate::time::Instant;
 
 pub use self::config::{Caution, Config, ConfigError, IdConflictPolicy, Timing};
 pub use self::epoch::{Epoch, WALL_ORIGIN_UNIX, WallSeconds};
-pub use self::io::{
-    Answer, CallId, Card, Event, Input, Known, Lifecycle, Member, Output, Question, Target,
-};
+pub use self::io::{Answer, CallId, Card, Event, Input, Known, Lifecycle, Member, Output, Question, Target};
 pub use self::member::{Record, State};
 pub use self::message::{Kind, METADATA_INLINE_MAX, METADATA_MAX, Malformed, VERSION};
 pub use self::stats::Stats;
@@ -300,7 +298,8 @@ impl Swim {
         assert_eq!(own.state, State::Alive, "nobody holds itself anything but alive");
         assert_eq!(own.epoch, self.own.record().epoch, "our entry is our word");
         assert!(self.news.len() <= self.table.len(), "each member is one piece of news at most");
-        let suspects = self.table.live().iter().filter(|place| self.table.entry(**place).state == State::Suspect);
+        let suspects =
+            self.table.live().iter().filter(|place| self.table.entry(**place).state == State::Suspect);
         assert_eq!(suspects.count(), self.suspicions.len(), "each suspect has its time");
         self.relays.assert_invariants();
     }

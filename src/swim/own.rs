@@ -132,8 +132,7 @@ impl Swim {
             self.outbid(epoch);
             let (outbid_at, silent_until) = (self.own.record.epoch, self.now);
             if boot != own.boot {
-                self.own.twin =
-                    Some(Twin { boot, first_heard: epoch, outbid_at, fights: 0, silent_until });
+                self.own.twin = Some(Twin { boot, first_heard: epoch, outbid_at, fights: 0, silent_until });
             }
             return;
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{KINDS, Malformed};
 #[cfg(doc)]
 use super::message::Kind;
+use super::message::{KINDS, Malformed};
 
 /// Counters since the start.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

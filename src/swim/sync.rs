@@ -136,7 +136,8 @@ impl Swim {
 
     /// Begins to compare our table with somebody's, unless we did just now.
     pub(super) fn compare_tables(&mut self, with: Target) {
-        let is_member = matches!(self.lifecycle, Lifecycle::Active | Lifecycle::Isolated | Lifecycle::Joining);
+        let is_member =
+            matches!(self.lifecycle, Lifecycle::Active | Lifecycle::Isolated | Lifecycle::Joining);
         if !is_member || self.now < self.syncing.not_before || self.syncing.under_way >= UNDER_WAY_MAX {
             return;
         }

@@ -33,7 +33,15 @@ fn cluster() -> ClusterName {
 
 fn record(id: u64, incarnation: u64) -> Record {
     let (zone, metadata_version, metadata_hash) = (0, 0, 0);
-    Record { id: node(id), epoch: epoch(incarnation), address: address(id), boot: 1, zone, metadata_version, metadata_hash }
+    Record {
+        id: node(id),
+        epoch: epoch(incarnation),
+        address: address(id),
+        boot: 1,
+        zone,
+        metadata_version,
+        metadata_hash,
+    }
 }
 
 fn config() -> Config {
@@ -108,7 +116,9 @@ fn sent(outputs: &[Output]) -> Vec<(u64, Kind, Vec<Epoch>)> {
             let read = Datagram::read(bytes).unwrap();
             let own = |update: Update<'_>| match update {
                 Update::Alive { record, .. } if record.id == node(1) => Some(record.epoch),
-                Update::Alive { .. } | Update::Suspect { .. } | Update::Dead { .. } | Update::Left { .. } => None,
+                Update::Alive { .. } | Update::Suspect { .. } | Update::Dead { .. } | Update::Left { .. } => {
+                    None
+                }
             };
             let to = to.id.map_or(0, NodeId::value);
             Some((to, read.header.kind, read.updates().filter_map(own).collect()))
@@ -145,7 +155,8 @@ fn whoever_is_accused_says_that_it_lives_to_the_accuser_and_to_the_messenger() {
         let outputs = hears(&mut swim, 10, 2, &[accusation]);
         assert_eq!(swim.record().epoch, epoch(1));
         assert_eq!(swim.health(), 1, "an accusation says something about the accused, too");
-        let told: Vec<u64> = sent(&outputs).iter().filter(|(_, _, own)| own == &[epoch(1)]).map(|sent| sent.0).collect();
+        let told: Vec<u64> =
+            sent(&outputs).iter().filter(|(_, _, own)| own == &[epoch(1)]).map(|sent| sent.0).collect();
         let expected: &[u64] = if matches!(accusation, Update::Suspect { .. }) { &[2, 3] } else { &[2] };
         assert_eq!(told, expected, "{accusation:?}");
     }
@@ -188,7 +199,11 @@ fn a_seed_tells_a_joiner_what_is_known_of_it() {
     swim.handle(at(1), Input::Asked { call: CallId(0), from: node(2), question: Question::Join(card) });
     let known = drain(&mut swim).into_iter().find_map(|output| match output {
         Output::Answer { answer: Answer::Welcome { known, .. }, .. } => known,
-        Output::Answer { .. } | Output::Event(_) | Output::Ask { .. } | Output::Datagram { .. } | Output::Resolve(_) => None,
+        Output::Answer { .. }
+        | Output::Event(_)
+        | Output::Ask { .. }
+        | Output::Datagram { .. }
+        | Output::Resolve(_) => None,
     });
     assert_eq!(known, Some((epoch(0), 1)));
 }
@@ -213,7 +228,8 @@ fn of_two_processes_under_one_id_the_newest_stays() {
         (IdConflictPolicy::Report, 9, false),
     ] {
         let mut swim = started(Config { id_conflict: policy, boot: 5, ..config() }, 3);
-        let twin = |incarnation| Update::Alive { record: Record { boot, ..record(1, incarnation) }, metadata: None };
+        let twin =
+            |incarnation| Update::Alive { record: Record { boot, ..record(1, incarnation) }, metadata: None };
         hears(&mut swim, 10, 2, &[twin(0)]);
         assert_eq!(swim.record().epoch, epoch(1), "it may be our past");
         let outputs = hears(&mut swim, 20, 2, &[twin(2)]);
@@ -368,7 +384,8 @@ fn many_suspects_at_once_are_held_at_their_longest() {
 fn a_suspicion_of_a_stranger_makes_us_compare_tables() {
     let mut swim = member(3);
     let outputs = hears(&mut swim, 10, 2, &[Update::Suspect { id: node(9), epoch: epoch(0), by: node(3) }]);
-    let asks = outputs.iter().any(|output| matches!(output, Output::Ask { question: Question::Digest(_), .. }));
+    let asks =
+        outputs.iter().any(|output| matches!(output, Output::Ask { question: Question::Digest(_), .. }));
     assert!(asks && state(&swim, 9).is_none());
 }
 

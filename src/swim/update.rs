@@ -280,8 +280,7 @@ impl Swim {
             return;
         }
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let record =
-            Record { id, epoch, address, boot: 0, zone: 0, metadata_version: 0, metadata_hash: 0 };
+        let record = Record { id, epoch, address, boot: 0, zone: 0, metadata_version: 0, metadata_hash: 0 };
         let second = self.second();
         let place = self.table.insert(&record, state, second, &mut self.draws.order);
         self.graves.dig(id, epoch, self.now, self.now + self.config.timing.retention);

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use rivven_sim::swim::chaos;
 use rivven_sim::swim::gates::{
-    self, Gate, detection, dissemination, false_deaths, false_suspicions, join, lifeguard, merge, pause, quiet_load,
+    self, Gate, detection, dissemination, false_deaths, false_suspicions, join, lifeguard, merge, pause,
+    quiet_load,
 };
 use rivven_sim::swim::world::{Setting, World};
 
@@ -68,7 +69,10 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         show(vec![pause(100, 20, seed)]);
         show(lifeguard(seed));
     }
-    println!("{}", if missed == 0 { "every gate holds".to_owned() } else { format!("{missed} gates missed") });
+    println!(
+        "{}",
+        if missed == 0 { "every gate holds".to_owned() } else { format!("{missed} gates missed") }
+    );
     Ok(missed == 0)
 }
 
@@ -80,7 +84,9 @@ fn torment(from: u64, seeds: u64) -> bool {
     for seed in from..from + seeds {
         if let Some(violation) = chaos::play(seed).violation {
             broken += 1;
-            println!("seed {seed}: {violation}\n  replay: cargo run --release -p rivven-sim -- swim --chaos 1 --seed {seed}");
+            println!(
+                "seed {seed}: {violation}\n  replay: cargo run --release -p rivven-sim -- swim --chaos 1 --seed {seed}"
+            );
         }
     }
     println!("{seeds} seeds in {:.1} s: {broken} broken", began.elapsed().as_secs_f64());

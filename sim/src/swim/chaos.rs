@@ -97,9 +97,9 @@ fn make_peace(world: &mut World) {
     (0..world.seats()).for_each(|seat| world.set_side(seat, 0));
     world.run_for(Duration::from_secs(25));
     for seat in 0..world.seats() {
-        let is_over = world
-            .swim(seat)
-            .is_some_and(|swim| matches!(swim.lifecycle(), Lifecycle::Gone | Lifecycle::Fenced | Lifecycle::Leaving));
+        let is_over = world.swim(seat).is_some_and(|swim| {
+            matches!(swim.lifecycle(), Lifecycle::Gone | Lifecycle::Fenced | Lifecycle::Leaving)
+        });
         if is_over {
             world.crash(seat);
         }
@@ -113,7 +113,8 @@ fn agrees(world: &World) -> bool {
     // A member that lied about itself ("I have left") is believed, by whomever it told: that is its own affair.
     world.running().all(|(observer, swim)| {
         let holds = |seat: usize| swim.member(id_of(seat)).map(|seen| seen.state);
-        let all_known = world.running().all(|(seat, _)| matches!(holds(seat), Some(State::Alive | State::Left)));
+        let all_known =
+            world.running().all(|(seat, _)| matches!(holds(seat), Some(State::Alive | State::Left)));
         let live = swim.members().filter(|seen| seen.state.is_live());
         let none_made_up = live.into_iter().all(|seen| world.swim(seat_of(seen.record.id)).is_some());
         let keeps_itself = holds(observer) == Some(State::Alive);
@@ -136,7 +137,12 @@ fn describe(world: &World) -> String {
             .members()
             .map(|seen| {
                 let (id, epoch) = (seen.record.id, seen.record.epoch.incarnation());
-                format!("{id}:{:?}@{epoch} for {} s, {} bytes", seen.state, seen.since, swim.metadata(id).len())
+                format!(
+                    "{id}:{:?}@{epoch} for {} s, {} bytes",
+                    seen.state,
+                    seen.since,
+                    swim.metadata(id).len()
+                )
             })
             .collect();
         format!("{} ({:?}, {}): {}", id_of(seat), swim.lifecycle(), swim.size(), others.join(", "))

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use rivven_cluster::swim::{Caution, Event, Input, State};
 
-use super::world::{Setting, World, id_of, seat_of};
+use super::world::{Setting, Told, World, id_of, seat_of};
 
 /// One measured quantity.
 #[derive(Clone, Debug)]
@@ -71,7 +71,8 @@ fn mean(values: &[f64]) -> f64 {
 fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let skipped = (0..sorted.len()).filter(|at| float(count(*at)) < share * float(count(sorted.len()))).count();
+    let skipped =
+        (0..sorted.len()).filter(|at| float(count(*at)) < share * float(count(sorted.len()))).count();
     sorted.get(skipped.saturating_sub(1)).copied().unwrap_or_default()
 }
 
@@ -133,10 +134,17 @@ pub fn detection(members: usize, crashes: usize, seed: u64) -> Vec<Gate> {
     }
     let others = float(count(members - 1));
     let theory: f64 = (0..members).map(|k| (1.0 - float(count(k)) / others).max(0.0).powf(others)).sum();
-    let share = if members > 5000 { 0.15 } else { 0.05 };
+    // Three standard errors of a mean of so many: of rounds, and of waits, which are about exponential.
+    let error = 3.0 / float(count(rounds.len())).sqrt();
+    let share = if members > 5000 { 0.15 } else { (0.6 * error).max(0.05) };
     let mut gates = vec![
         Gate::near("first detection, rounds", theory, share, mean(&rounds)),
-        Gate::near("first probe of a crashed member, periods", others / (others + 1.0), share, mean(&waits)),
+        Gate::near(
+            "first probe of a crashed member, periods",
+            others / (others + 1.0),
+            error.max(share),
+            mean(&waits),
+        ),
     ];
     if !last.is_empty() {
         let (half, most) = (quantile(&last, 0.5), quantile(&last, 0.99));
@@ -199,11 +207,20 @@ pub fn merge(members: usize, seed: u64) -> Vec<Gate> {
     (world.keeps_told, world.told) = (true, Vec::new());
     let held_dead = world.running().next().map_or(0, |(_, swim)| members - swim.size());
     let sent = world.datagrams;
-    let most = if members <= 100 { 5 } else if members <= 1000 { 10 } else { 30 };
+    let most = if members <= 100 {
+        5
+    } else if members <= 1000 {
+        10
+    } else {
+        30
+    };
     let took = world.run_until_done(TICK, Duration::from_secs(2 * most), is_whole);
     world.run_for(Duration::from_secs(5));
     let deaths = world.told.iter().filter(|told| matches!(told.event, Event::Dead(_))).count();
-    let name = format!("whole after a minute in halves ({held_dead} held dead), {} datagrams", world.datagrams - sent);
+    let name = format!(
+        "whole after a minute in halves ({held_dead} held dead), {} datagrams",
+        world.datagrams - sent
+    );
     vec![
         Gate::below(&name, float(most), "s", took.map(|took| took.as_secs_f64())),
         Gate::below("healthy members declared dead in the merge", 0.0, "", Some(float(count(deaths)))),
@@ -252,7 +269,12 @@ pub fn false_suspicions(loss_percent: u64, seconds: u64, seed: u64) -> Gate {
     let measured = float(sum(|stats| stats.probes_failed)) / float(sum(|stats| stats.probes));
     let p = float(loss_percent) / 100.0;
     let theory = (1.0 - (1.0 - p).powi(2)) * (1.0 - (1.0 - p).powi(4)).powi(3);
-    Gate::near(&format!("probes that fail at {loss_percent} % loss, a thousand"), theory * 1e3, 0.1, measured * 1e3)
+    Gate::near(
+        &format!("probes that fail at {loss_percent} % loss, a thousand"),
+        theory * 1e3,
+        0.1,
+        measured * 1e3,
+    )
 }
 
 /// One member that is stopped for half a minute must not take others for dead.
@@ -265,10 +287,7 @@ pub fn pause(members: usize, tries: u64, seed: u64) -> Gate {
         world.run_for(Duration::from_secs(3) + Duration::from_millis(number * 91));
         world.pause(0, Duration::from_secs(30));
         world.run_for(Duration::from_secs(90));
-        let is_wrong = |told: &&super::world::Told| match told.event {
-            Event::Dead(id) => seat_of(id) != 0,
-            _ => false,
-        };
+        let is_wrong = |told: &&Told| matches!(told.event, Event::Dead(id) if seat_of(id) != 0);
         deaths += count(world.told.iter().filter(is_wrong).count());
     }
     let name = format!("healthy members declared dead by one that was stopped for 30 s, {tries} runs");
@@ -305,10 +324,7 @@ fn slow_members(caution: Caution, seed: u64) -> u64 {
                 world.run_for(Duration::from_millis(pause + 100));
                 played += pause + 100;
             }
-            let is_false = |told: &&super::world::Told| match told.event {
-                Event::Dead(id) => seat_of(id) >= slow,
-                _ => false,
-            };
+            let is_false = |told: &&Told| matches!(told.event, Event::Dead(id) if seat_of(id) >= slow);
             deaths += count(world.told.iter().filter(is_false).count());
         }
     }
@@ -341,5 +357,10 @@ pub fn churn(members: usize, minutes: u64, seed: u64) -> Vec<Gate> {
             swim.members().filter(|seen| seen.state == State::Alive).count() == world.running().count()
         })
     });
-    vec![Gate::below("all agree after churn of 5 % a minute", 300.0, "s", took.map(|took| took.as_secs_f64()))]
+    vec![Gate::below(
+        "all agree after churn of 5 % a minute",
+        300.0,
+        "s",
+        took.map(|took| took.as_secs_f64()),
+    )]
 }

@@ -124,7 +124,6 @@ pub struct World {
     /// All that was sent, in datagrams.
     pub datagrams: u64,
     trace: u64,
-    spare: Vec<Vec<u8>>,
 }
 
 /// The id of the member in a seat.
@@ -190,7 +189,6 @@ impl World {
             events: 0,
             datagrams: 0,
             trace: 0,
-            spare: Vec::new(),
             setting,
         };
         for _ in 0..world.setting.members {
@@ -525,10 +523,7 @@ impl World {
         let other = self.path(member, to);
         let is_lost = self.setting.loss_ppm > 0 && self.network.chance(self.setting.loss_ppm, 1_000_000);
         let latency = self.latency();
-        let Some(other) = other.filter(|_| !is_lost) else {
-            self.spare.push(bytes);
-            return;
-        };
+        let Some(other) = other.filter(|_| !is_lost) else { return };
         if let Some(ppm) = self.ingress_loss_ppm.get(&other)
             && self.network.chance(*ppm, 1_000_000)
         {
@@ -575,11 +570,19 @@ impl World {
                 let returns = !before.1.is_live() && now.1.is_live();
                 assert!(!returns || now.0 > before.0, "{} came back without a word of its own", key.1);
                 let left = before.1 == State::Left && now.1.is_live();
-                assert!(!left || now.0 >> 32 > before.0 >> 32, "{} came back in the life that it left", key.1);
+                assert!(
+                    !left || now.0 >> 32 > before.0 >> 32,
+                    "{} came back in the life that it left",
+                    key.1
+                );
             }
             if let Some(owner) = self.seats.get(seat_of(seen.record.id)).and_then(|seat| seat.swim.as_ref()) {
                 let minted = owner.record().epoch.value();
-                assert!(now.0 <= minted || self.has_forged, "member {member} holds an epoch that {} never minted", key.1);
+                assert!(
+                    now.0 <= minted || self.has_forged,
+                    "member {member} holds an epoch that {} never minted",
+                    key.1
+                );
             }
         }
     }
