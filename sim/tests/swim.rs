@@ -63,7 +63,7 @@ fn halves_that_held_each_other_dead_become_whole_without_a_death() {
 
 #[test]
 fn loss_makes_probes_fail_as_often_as_arithmetic_says_and_kills_nobody() {
-    hold([20, 30].map(|loss| false_suspicions(loss, 60, 1)));
+    hold([20, 30].map(|loss| false_suspicions(loss, 2000, 1)));
     hold([false_deaths(100, 10, 5, 1).0]);
 }
 

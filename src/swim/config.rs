@@ -229,15 +229,29 @@ pub struct Caution {
     pub stall: bool,
     /// Try a stream beside the helpers.
     pub stream_ping: bool,
+    /// Ask a member that is held alive before its death is believed.
+    pub doubt: bool,
 }
 
 impl Caution {
     /// Everything.
-    pub const ALL: Caution =
-        Caution { awareness: true, confirmation: true, buddy: true, stall: true, stream_ping: true };
+    pub const ALL: Caution = Caution {
+        awareness: true,
+        confirmation: true,
+        buddy: true,
+        stall: true,
+        stream_ping: true,
+        doubt: true,
+    };
     /// Nothing: SWIM with suspicion, as in its paper.
-    pub const NONE: Caution =
-        Caution { awareness: false, confirmation: false, buddy: false, stall: false, stream_ping: false };
+    pub const NONE: Caution = Caution {
+        awareness: false,
+        confirmation: false,
+        buddy: false,
+        stall: false,
+        stream_ping: false,
+        doubt: false,
+    };
 }
 
 /// What to do when another process has the same id.

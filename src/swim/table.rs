@@ -99,6 +99,16 @@ impl Entry {
         self.id.expect("a free entry is not looked at")
     }
 
+    /// Only its obituary has come: where it was is not known.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.address.port == 0
+    }
+
+    /// Whether the same process said both, at the same place.
+    pub(super) fn is_word_of(&self, record: &Record) -> bool {
+        self.boot == record.boot && self.address == Compact::of(record.address)
+    }
+
     /// What it last said of itself.
     pub(super) fn record(&self) -> Record {
         Record {

@@ -124,10 +124,8 @@ impl Swim {
 
     /// The same epoch, but another process or another place: two owners.
     fn is_conflict(&self, place: Place, record: &Record) -> bool {
-        let held = self.table.entry(place).record();
-        let is_known = held.address.port() != 0;
-        let differs = held.boot != record.boot || held.address != record.address;
-        is_known && held.epoch == record.epoch && differs
+        let entry = self.table.entry(place);
+        entry.epoch == record.epoch && !entry.is_stranger() && !entry.is_word_of(record)
     }
 
     pub(super) fn hear_suspect(&mut self, id: NodeId, epoch: Epoch, by: NodeId, back: Option<Target>) {
@@ -201,6 +199,9 @@ impl Swim {
         match (judge(Claim::Dead, epoch, found.map(|place| self.held(place))), found) {
             (Verdict::Accept, Some(place)) => self.declare(place, State::Dead, epoch),
             (Verdict::Accept, None) => self.bury_stranger(id, epoch, State::Dead),
+            (Verdict::Doubt, Some(place)) if !self.config.caution.doubt => {
+                self.declare(place, State::Dead, epoch);
+            }
             (Verdict::Doubt, _) => self.accuse(id, epoch),
             (Verdict::Ignore | Verdict::Confirm | Verdict::Incomplete, _) => {}
         }

@@ -65,7 +65,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     show(gates::churn(members, if members > 5000 { 1 } else { 3 }, seed));
     if long {
         show(vec![false_deaths(100, 10, 300, seed).0, false_deaths(100, 20, 300, seed).0]);
-        show([5, 10, 20, 30].map(|loss| false_suspicions(loss, 300, seed)).to_vec());
+        show([5, 10, 20, 30].map(|loss| false_suspicions(loss, 2000, seed)).to_vec());
         show(vec![pause(100, 20, seed)]);
         show(lifeguard(seed));
     }

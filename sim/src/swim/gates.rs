@@ -258,17 +258,21 @@ pub fn false_deaths(members: usize, loss_percent: u64, hours: u64, seed: u64) ->
 
 /// How many probes fail although their target is well, without the stream.
 #[must_use]
-pub fn false_suspicions(loss_percent: u64, seconds: u64, seed: u64) -> Gate {
+pub fn false_suspicions(loss_percent: u64, failures: u64, seed: u64) -> Gate {
     let caution = Caution { stream_ping: false, awareness: false, ..Caution::ALL };
     let setting = Setting { loss_ppm: loss_percent * 10_000, caution, ..Setting::new(100, seed) };
+    let p = float(loss_percent) / 100.0;
+    let theory = (1.0 - (1.0 - p).powi(2)) * (1.0 - (1.0 - p).powi(4)).powi(3);
     let mut world = World::new(setting);
-    world.run_for(Duration::from_secs(seconds));
+    let failed = |world: &World| -> u64 { world.running().map(|(_, swim)| swim.stats().probes_failed).sum() };
+    // Until there are enough for the error of the mean to be small.
+    while failed(&world) < failures {
+        world.run_for(Duration::from_secs(10));
+    }
     let sum = |count: fn(&rivven_cluster::swim::Stats) -> u64| -> u64 {
         world.running().map(|(_, swim)| count(swim.stats())).sum()
     };
     let measured = float(sum(|stats| stats.probes_failed)) / float(sum(|stats| stats.probes));
-    let p = float(loss_percent) / 100.0;
-    let theory = (1.0 - (1.0 - p).powi(2)) * (1.0 - (1.0 - p).powi(4)).powi(3);
     Gate::near(
         &format!("probes that fail at {loss_percent} % loss, a thousand"),
         theory * 1e3,
@@ -317,12 +321,12 @@ fn slow_members(caution: Caution, seed: u64) -> u64 {
             world.keeps_told = true;
             let mut played = 0;
             while played < 120_000 {
+                // They run for a moment only: long enough to say what they believe, and to hear a little.
                 for member in 0..slow {
-                    world.pause(member, Duration::from_millis(pause));
+                    world.starve(member, Duration::from_millis(pause), 2);
                 }
-                // They run for a moment only: just long enough to say what they believe.
-                world.run_for(Duration::from_millis(pause + 100));
-                played += pause + 100;
+                world.run_for(Duration::from_millis(pause + 1));
+                played += pause + 1;
             }
             let is_false = |told: &&Told| matches!(told.event, Event::Dead(id) if seat_of(id) >= slow);
             deaths += count(world.told.iter().filter(is_false).count());

@@ -76,6 +76,8 @@ struct Seat {
     timer: Option<Instant>,
     paused_until: Option<Instant>,
     socket: VecDeque<Happening>,
+    /// How many datagrams it handles at once after it was stopped.
+    appetite: usize,
     /// Which questions of others wait for its answer: who asked, and under which number.
     asked: BTreeMap<CallId, (usize, CallId)>,
     next_call: u64,
@@ -208,6 +210,7 @@ impl World {
             timer: None,
             paused_until: None,
             socket: VecDeque::new(),
+            appetite: usize::MAX,
             asked: BTreeMap::new(),
             next_call: 0,
         });
@@ -317,8 +320,15 @@ impl World {
 
     /// Stops a member for a while.
     pub fn pause(&mut self, member: usize, time: Duration) {
+        self.starve(member, time, usize::MAX);
+    }
+
+    /// Stops a member for a while; then it handles its timers and so many of the datagrams that have come, and
+    /// the rest only if it is not stopped again at once.
+    pub fn starve(&mut self, member: usize, time: Duration, datagrams: usize) {
         let until = self.now + time;
         self.seats[member].paused_until = Some(until);
+        self.seats[member].appetite = datagrams;
         self.push(until, Happening::Resume { member });
     }
 
@@ -400,6 +410,11 @@ impl World {
                 return;
             }
             self.resume(member);
+        } else if matches!(happening, Happening::Resume { .. }) {
+            self.resume(member);
+        } else if !seat.socket.is_empty() && !matches!(happening, Happening::Timer { .. }) {
+            seat.socket.push_back(happening);
+            return;
         }
         self.handle(member, happening);
         self.settle(member);
@@ -407,8 +422,19 @@ impl World {
 
     fn resume(&mut self, member: usize) {
         self.seats[member].paused_until = None;
-        while let Some(happening) = self.seats[member].socket.pop_front() {
+        // A process that goes on may see its timers first, or what has come meanwhile.
+        if self.network.chance(1, 2)
+            && let Some(swim) = &mut self.seats[member].swim
+        {
+            swim.handle_timeout(self.now);
+            self.settle(member);
+        }
+        for _ in 0..self.seats[member].appetite {
+            let Some(happening) = self.seats[member].socket.pop_front() else { break };
             self.handle(member, happening);
+        }
+        if !self.seats[member].socket.is_empty() {
+            self.push(self.now + Duration::from_millis(20), Happening::Resume { member });
         }
         if let Some(swim) = &mut self.seats[member].swim {
             swim.handle_timeout(self.now);
