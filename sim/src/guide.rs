@@ -156,7 +156,15 @@
 //! time after it promised is more than Raft can survive: from then on only panics, and stores that make
 //! things up, are violations, and the sweep says in how many runs that was so.
 //!
-//! The wall clock is no fault here, because nothing reads it yet.
+//! The wall clock is no fault here, because nothing in these clusters reads it.
+//!
+//! # Members alone
+//!
+//! Membership has a world of its own, [`swim`](crate::swim), since what it promises shows at sizes that whole
+//! clusters are too heavy for. `rivven-sim swim --members N` holds the production machines against theory;
+//! `--chaos SEEDS` torments three to sixteen of them with every step checked: crashes, restarts without a
+//! memory, pauses, cuts, loss, goodbyes, and a member that falsifies what it sends; `--long` adds hours of
+//! loss and Lifeguard's experiment. `cargo bench -p rivven-sim --bench swim_peers -- 100 1000` puts foca 2 beside it.
 //!
 //! # Which fault finds which bug
 //!
