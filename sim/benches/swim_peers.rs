@@ -6,7 +6,6 @@
 //! `notify_down_members`. A row is printed for each size; lower is better but for the last column.
 #![expect(
     clippy::disallowed_types,
-    clippy::disallowed_methods,
     clippy::as_conversions,
     clippy::cast_precision_loss,
     reason = "a benchmark reads the clock and prints averages"
@@ -359,6 +358,11 @@ fn datagram(members: usize, updates: usize) -> [f64; 2] {
         (0..rounds).for_each(|_| step());
         began.elapsed().as_secs_f64() * 1e6 / f64::from(rounds)
     };
+    [time(our_listener(members, updates)), time(foca_listener(members, updates))]
+}
+
+/// A step in which one of our members hears a ping with updates, and answers it.
+fn our_listener(members: usize, updates: usize) -> Box<dyn FnMut()> {
     // A member that has just met `updates` others tells of them.
     let start = |seat: usize| {
         let config = OurConfig::new(id_of(seat), "swim".parse().expect("a name"), address_of(seat), 1);
@@ -401,7 +405,7 @@ fn datagram(members: usize, updates: usize) -> [f64; 2] {
     said[30..38].copy_from_slice(&1_u64.to_le_bytes());
     assert!(said.len() >= 51 + 20 * updates, "{} bytes hold fewer than {updates} updates", said.len());
     let (mut at, mut spare) = (Instant::ORIGIN, Vec::<Vec<u8>>::new());
-    let ours = time(Box::new(move || {
+    Box::new(move || {
         at = at + Duration::from_millis(1);
         let mut bytes = spare.pop().unwrap_or_default();
         bytes.clear();
@@ -416,8 +420,11 @@ fn datagram(members: usize, updates: usize) -> [f64; 2] {
             listener.handle_timeout(at);
             while listener.poll().is_some() {}
         }
-    }));
+    })
+}
 
+/// The same with foca.
+fn foca_listener(members: usize, updates: usize) -> Box<dyn FnMut()> {
     let config = foca::Config::new_lan(NonZeroU32::new(members as u32).expect("some members"));
     let mut peer = Foca::new(foca_id(0), config, ChaCha8Rng::seed_from_u64(1), Plain);
     let mut acts = Acts::default();
@@ -430,13 +437,12 @@ fn datagram(members: usize, updates: usize) -> [f64; 2] {
     for seat in 2..2 + updates {
         Plain.encode_member(&Member::alive(foca_id(seat)), &mut bytes).expect("it fits");
     }
-    let theirs = time(Box::new(move || {
+    Box::new(move || {
         peer.handle_data(&bytes, &mut acts).expect("a sound datagram");
         let sent: Vec<Vec<u8>> = acts.sent.drain(..).map(|(_, bytes)| bytes).collect();
         acts.spare.extend(sent);
         acts.timers.clear();
-    }));
-    [ours, theirs]
+    })
 }
 
 /// B10: seconds until whole again after a minute in halves, and who was declared dead meanwhile.

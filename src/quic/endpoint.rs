@@ -49,8 +49,13 @@ impl Use {
 
 /// After this long without a packet a connection between members is given up.
 const GOSSIP_IDLE: Duration = Duration::from_secs(30);
-/// The most bytes of datagrams that wait to be read, and to be sent: what is older is of no use.
+/// The most bytes of datagrams that wait to be read.
 const DATAGRAM_BYTES: usize = 256 * 1024;
+/// The most bytes of datagrams that wait to be sent: a probe that waits behind many is of no use.
+const DATAGRAM_SEND_BYTES: usize = 8 * 1024;
+/// The most streams that a member may have open, and bytes under way on them.
+const GOSSIP_STREAMS: u32 = 8;
+const GOSSIP_WINDOW_BYTES: u32 = 1024 * 1024;
 /// So many sessions with other members are remembered.
 const SESSIONS_MAX: usize = 1024;
 /// So many tickets a handshake gives: one for each time that two members may meet before the next.
@@ -264,7 +269,11 @@ fn transport_config(purpose: &Use) -> quinn::TransportConfig {
             .max_idle_timeout(Some(quinn::IdleTimeout::try_from(GOSSIP_IDLE).expect("half a minute fits")))
             .keep_alive_interval(None)
             .datagram_receive_buffer_size(Some(DATAGRAM_BYTES))
-            .datagram_send_buffer_size(DATAGRAM_BYTES);
+            .datagram_send_buffer_size(DATAGRAM_SEND_BYTES)
+            .max_concurrent_bidi_streams(VarInt::from_u32(GOSSIP_STREAMS))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .stream_receive_window(VarInt::from_u32(GOSSIP_WINDOW_BYTES))
+            .receive_window(VarInt::from_u32(GOSSIP_WINDOW_BYTES * 2));
     }
     config
 }

@@ -36,6 +36,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most connections that are kept.
 const CONNECTIONS_MAX: usize = 256;
+/// The most connections with one member.
+const OF_ONE_MAX: usize = 2;
 /// The most datagrams that wait for a connection.
 const WAITING_MAX: usize = 8;
 /// The most bytes of a question or an answer: what is known of 40,000 members.
@@ -60,17 +62,18 @@ pub(super) struct Gossip {
     kept: Arc<Mutex<Kept>>,
     incoming: mpsc::Sender<Incoming>,
     questions: Arc<Semaphore>,
-    /// Datagrams that were not sent, since older ones waited, nobody answered, or they were too long.
+    /// Datagrams that were dropped: older ones waited, nobody answered, they were too long, or came too fast.
     dropped: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct Kept {
-    connections: BTreeMap<NodeId, (Connection, u64)>,
+    /// The connections of each member, the newest last, and when they were last used.
+    connections: BTreeMap<NodeId, (Vec<Connection>, u64)>,
     /// Who was last met at an address.
     at: BTreeMap<SocketAddr, NodeId>,
-    /// Datagrams that wait until an address is connected.
-    waiting: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
+    /// Datagrams that wait until somebody is connected.
+    waiting: BTreeMap<(Option<NodeId>, SocketAddr), Vec<Vec<u8>>>,
     uses: u64,
 }
 
@@ -78,33 +81,40 @@ impl Kept {
     fn find(&mut self, to: Target) -> Option<Connection> {
         let id = to.id.or_else(|| self.at.get(&to.address).copied())?;
         self.uses += 1;
-        let (connection, used) = self.connections.get_mut(&id)?;
-        if connection.close_reason().is_some() {
-            return None;
-        }
+        let (connections, used) = self.connections.get_mut(&id)?;
         *used = self.uses;
-        Some(connection.clone())
+        connections.iter().rev().find(|connection| connection.close_reason().is_none()).cloned()
     }
 
+    /// Two members that dial each other at once have two connections, and need both for a moment: what is under
+    /// way arrives. A third one ends the first.
     fn keep(&mut self, id: NodeId, connection: Connection) {
         self.uses += 1;
+        self.at.retain(|_, at| *at != id);
         self.at.insert(connection.remote_address(), id);
-        self.connections.insert(id, (connection, self.uses));
+        let (connections, used) = self.connections.entry(id).or_default();
+        *used = self.uses;
+        connections.push(connection);
+        if connections.len() > OF_ONE_MAX {
+            HangUp::Shutdown.close(&connections.remove(0));
+        }
         if self.connections.len() > CONNECTIONS_MAX {
             let oldest = self.connections.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id);
-            if let Some((connection, _)) = oldest.and_then(|id| self.connections.remove(&id)) {
-                HangUp::Shutdown.close(&connection);
-            }
+            oldest.iter().for_each(|id| self.hang_up(*id));
         }
-        let connections = &self.connections;
-        self.at.retain(|_, id| connections.contains_key(id));
+    }
+
+    fn hang_up(&mut self, id: NodeId) {
+        let (connections, _) = self.connections.remove(&id).unwrap_or_default();
+        connections.iter().for_each(|connection| HangUp::Shutdown.close(connection));
+        self.at.retain(|_, at| *at != id);
     }
 
     fn forget(&mut self, id: NodeId, connection: &Connection) {
-        let is_it = |(kept, _): &(Connection, u64)| kept.stable_id() == connection.stable_id();
-        if self.connections.get(&id).is_some_and(is_it) {
-            self.connections.remove(&id);
-            self.at.retain(|_, at| *at != id);
+        let Some((connections, _)) = self.connections.get_mut(&id) else { return };
+        connections.retain(|kept| kept.stable_id() != connection.stable_id());
+        if connections.is_empty() {
+            self.hang_up(id);
         }
     }
 }
@@ -150,7 +160,7 @@ impl Gossip {
             self.send_on(&connection, bytes);
             return;
         }
-        if let Some(waiting) = kept.waiting.get_mut(&to.address) {
+        if let Some(waiting) = kept.waiting.get_mut(&(to.id, to.address)) {
             if waiting.len() < WAITING_MAX {
                 waiting.push(bytes);
             } else {
@@ -158,7 +168,7 @@ impl Gossip {
             }
             return;
         }
-        kept.waiting.insert(to.address, vec![bytes]);
+        kept.waiting.insert((to.id, to.address), vec![bytes]);
         drop(kept);
         let gossip = self.clone();
         tokio::spawn(async move { gossip.dial_and_flush(to).await });
@@ -174,7 +184,7 @@ impl Gossip {
 
     async fn dial_and_flush(&self, to: Target) {
         let dialled = self.dial(to).await;
-        let waiting = self.kept().waiting.remove(&to.address).unwrap_or_default();
+        let waiting = self.kept().waiting.remove(&(to.id, to.address)).unwrap_or_default();
         match dialled {
             Some(connection) => waiting.into_iter().for_each(|bytes| self.send_on(&connection, bytes)),
             None => {
@@ -185,12 +195,24 @@ impl Gossip {
     }
 
     async fn dial(&self, to: Target) -> Option<Connection> {
+        let connection = self.connect(to).await?;
+        self.admit(&connection)?;
+        Some(connection)
+    }
+
+    async fn connect(&self, to: Target) -> Option<Connection> {
         let name = to.id.map_or_else(|| server_name(&self.cluster), |id| node_name(id, &self.cluster));
         let connecting = self.endpoint.connect(to.address, &name).ok()?;
         let connection = timeout(DIAL_TIMEOUT, connecting).await.ok()?;
-        let connection = connection.inspect_err(|error| tracing::debug!(?to, "cannot dial: {error}")).ok()?;
-        self.admit(&connection)?;
-        Some(connection)
+        connection.inspect_err(|error| tracing::debug!(?to, "cannot dial: {error}")).ok()
+    }
+
+    /// Whether somebody shows our own certificate at an address: its handshake is the answer.
+    async fn is_our_twin(&self, to: Target) -> Option<(NodeId, Answer)> {
+        let connection = self.connect(to).await?;
+        let identity = identify(&connection, &self.cluster).ok()?;
+        HangUp::OwnIdentity.close(&connection);
+        (identity.caller == Caller::Node(self.own)).then_some((self.own, Answer::Pong))
     }
 
     async fn accept(self) {
@@ -232,7 +254,9 @@ impl Gossip {
                     Ok(bytes) => {
                         let via = connection.remote_address();
                         // A member that does not keep up loses datagrams, as it would on any network.
-                        let _ = self.incoming.try_send(Incoming::Datagram { from, via, bytes: bytes.into() });
+                        if self.incoming.try_send(Incoming::Datagram { from, via, bytes: bytes.into() }).is_err() {
+                            self.dropped.fetch_add(1, Ordering::Relaxed);
+                        }
                     }
                     Err(_) => break,
                 },
@@ -250,9 +274,10 @@ impl Gossip {
 
     /// Reads one question and writes its answer.
     async fn answer(&self, from: NodeId, mut send: SendStream, mut receive: RecvStream) -> Option<()> {
-        let _turn = self.questions.acquire().await.ok()?;
         let answered = timeout(ASK_TIMEOUT, async {
+            // A turn is taken only by what is there: a peer that writes slowly has but its own few streams.
             let bytes = receive.read_to_end(STREAM_BYTES_MAX).await.ok()?;
+            let _turn = self.questions.acquire().await.ok()?;
             let question = codec::decode(&bytes).ok()?;
             let (reply, answer) = oneshot::channel();
             self.incoming.send(Incoming::Asked { from, question, reply }).await.ok()?;
@@ -270,13 +295,20 @@ impl Gossip {
             let answered = timeout(ASK_TIMEOUT, gossip.question(to, &question)).await.ok().flatten();
             let incoming = match answered {
                 Some((from, answer)) => Incoming::Answered { call, from, answer },
-                None => Incoming::Unanswered { call },
+                None => {
+                    // The path that the connection knows may be gone: the next one is dialled anew.
+                    to.id.iter().for_each(|id| gossip.kept().hang_up(*id));
+                    Incoming::Unanswered { call }
+                }
             };
             let _ = gossip.incoming.send(incoming).await;
         });
     }
 
     async fn question(&self, to: Target, question: &Question) -> Option<(NodeId, Answer)> {
+        if to.id == Some(self.own) {
+            return self.is_our_twin(to).await;
+        }
         let kept = self.kept().find(to);
         let connection = match kept {
             Some(connection) => connection,

@@ -402,8 +402,14 @@ impl Driver {
         let mut wall_at = TokioInstant::now() + WALL_INTERVAL;
         loop {
             self.drain();
-            if matches!(self.swim.lifecycle(), Lifecycle::Gone | Lifecycle::Fenced) {
-                return;
+            match self.swim.lifecycle() {
+                Lifecycle::Gone => return,
+                Lifecycle::Fenced => return self.gossip.close(),
+                Lifecycle::Idle
+                | Lifecycle::Joining
+                | Lifecycle::Active
+                | Lifecycle::Isolated
+                | Lifecycle::Leaving => {}
             }
             let due = self.swim.deadline().map_or(wall_at, |due| self.clock.wake_at(due));
             tokio::select! {
@@ -415,16 +421,20 @@ impl Driver {
                 Some(first) = incoming.recv() => {
                     self.take(first);
                     for _ in 0..BATCH {
+                        // Not beyond the next timer: being late for it would look like a stall.
+                        if self.swim.deadline().is_some_and(|due| due <= self.clock.now()) {
+                            break;
+                        }
                         let Ok(next) = incoming.try_recv() else { break };
                         self.take(next);
                     }
                 }
                 Some(resolved) = resolutions.recv() => self.swim.handle(self.clock.now(), resolved),
-                () = sleep_until(due) => {}
-                () = sleep_until(wall_at) => {
-                    wall_at += WALL_INTERVAL;
-                    self.swim.handle(self.clock.now(), Input::WallClock(wall_clock()));
-                }
+                () = sleep_until(due.min(wall_at)) => {}
+            }
+            if TokioInstant::now() >= wall_at {
+                wall_at += WALL_INTERVAL;
+                self.swim.handle(self.clock.now(), Input::WallClock(wall_clock()));
             }
             let now = self.clock.now();
             if self.swim.deadline().is_some_and(|due| due <= now) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, CallId, Output, Question, Swim, Target};
+use super::{Answer, CallId, Epoch, Output, Question, Swim, Target};
 use crate::id::NodeId;
 use crate::time::Instant;
 
@@ -29,10 +29,19 @@ struct Call {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Purpose {
     Join,
-    Ping { sequence: u32 },
+    Ping {
+        sequence: u32,
+    },
     Digest,
     Exchange,
-    Metadata { of: NodeId },
+    Metadata {
+        of: NodeId,
+    },
+    /// Is somebody else there under our id?
+    Twin {
+        epoch: Epoch,
+        boot: u32,
+    },
 }
 
 impl Swim {
@@ -50,20 +59,17 @@ impl Swim {
 
     /// A question came. Each is answered, and at once.
     pub(super) fn asked(&mut self, call: CallId, from: NodeId, question: Question) {
-        if from == self.config.id {
-            self.stats.forged += 1;
-            return;
-        }
-        if !self.pace.admits(from) {
-            self.stats.flooding += 1;
-            return;
-        }
+        let is_ours = from == self.config.id && question != Question::Ping;
+        let is_flood = !self.pace.admits(from, cost_of(&question));
+        self.stats.forged += u64::from(is_ours);
+        self.stats.flooding += u64::from(is_flood);
         let answer = match question {
+            _ if is_ours || is_flood => Answer::Refused,
             Question::Ping => Answer::Pong,
             Question::Metadata => self.own_description(),
             Question::Join(card) => self.welcome(from, &card),
             Question::Digest(buckets) => self.differences(&buckets),
-            Question::Exchange { wanted, cards, accused } => self.exchange(&wanted, cards, accused),
+            Question::Exchange { wanted, cards, accused } => self.exchange(&wanted, cards, accused, from),
         };
         self.outputs.push_back(Output::Answer { call, answer });
     }
@@ -73,33 +79,34 @@ impl Swim {
         let Some(call) = self.calls.open.remove(&call) else { return };
         if call.to.id.is_some_and(|id| id != from) {
             self.stats.misdirected += 1;
-            self.call_has_failed(call.purpose);
+            self.call_has_failed(call.purpose, call.to);
             return;
         }
         let to = Target { id: Some(from), address: call.to.address };
         match (call.purpose, answer) {
             (Purpose::Join, Answer::Welcome { cards, known }) => self.welcomed(to, from, cards, known),
             (Purpose::Ping { sequence }, Answer::Pong) => self.ponged(from, sequence),
-            (Purpose::Digest, Answer::Differences { buckets, known }) => self.differ(to, &buckets, known),
-            (Purpose::Exchange, Answer::Exchanged { cards, accused }) => self.exchanged(cards, accused),
+            (Purpose::Digest, Answer::Differences { buckets, known }) => self.differ(to, buckets, known),
+            (Purpose::Exchange, Answer::Exchanged { cards, accused }) => self.exchanged(to, cards, accused),
+            (Purpose::Twin { epoch, boot }, Answer::Pong) => self.met_twin(epoch, boot),
             (Purpose::Metadata { .. }, Answer::Metadata { version, bytes }) => {
                 self.described(from, version, bytes);
             }
-            (purpose, _) => self.call_has_failed(purpose),
+            (purpose, _) => self.call_has_failed(purpose, call.to),
         }
     }
 
     pub(super) fn unanswered(&mut self, call: CallId) {
         if let Some(call) = self.calls.open.remove(&call) {
-            self.call_has_failed(call.purpose);
+            self.call_has_failed(call.purpose, call.to);
         }
     }
 
-    fn call_has_failed(&mut self, purpose: Purpose) {
+    fn call_has_failed(&mut self, purpose: Purpose, to: Target) {
         match purpose {
-            Purpose::Digest | Purpose::Exchange => self.sync_has_ended(),
+            Purpose::Digest | Purpose::Exchange => self.sync_has_failed(to),
             Purpose::Metadata { of } => self.want_description(of),
-            Purpose::Join | Purpose::Ping { .. } => {}
+            Purpose::Join | Purpose::Ping { .. } | Purpose::Twin { .. } => {}
         }
     }
 
@@ -111,7 +118,17 @@ impl Swim {
                 return;
             }
             let call = oldest.remove();
-            self.call_has_failed(call.purpose);
+            self.call_has_failed(call.purpose, call.to);
         }
     }
+}
+
+/// What a question counts for against a flood: as many datagrams as it would fill, about.
+fn cost_of(question: &Question) -> u16 {
+    let items = match question {
+        Question::Join(_) | Question::Ping | Question::Metadata => 0,
+        Question::Digest(_) => 16 * 16,
+        Question::Exchange { wanted, cards, accused } => wanted.len() + cards.len() + accused.len(),
+    };
+    u16::try_from(1 + items / 16).unwrap_or(u16::MAX)
 }

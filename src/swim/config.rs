@@ -8,6 +8,11 @@ use super::message::METADATA_MAX;
 use super::suspicion::CONFIRMATIONS_MAX;
 use crate::id::{ClusterName, NodeId, PeerName};
 
+/// The shortest protocol period.
+const PERIOD_MIN: Duration = Duration::from_millis(10);
+/// The most of what is counted in a handful.
+const COUNT_MAX: u32 = 64;
+
 /// The configuration of one member.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
@@ -89,6 +94,17 @@ pub enum ConfigError {
     /// A duration of zero would make the member spin.
     #[error("{0} is zero; it must be longer")]
     Zero(&'static str),
+    /// Lengthen the period: schedulers are not more exact than that.
+    #[error("a protocol period of {0:?}; choose at least {PERIOD_MIN:?}")]
+    TooShort(Duration),
+    /// Lower the number.
+    #[error("{name} is {count}; at most {COUNT_MAX} makes sense")]
+    TooMany {
+        /// Of what.
+        name: &'static str,
+        /// How much.
+        count: u32,
+    },
     /// Shorten the metadata.
     #[error("{0} bytes of metadata; at most {METADATA_MAX} are allowed")]
     Metadata(usize),
@@ -179,6 +195,19 @@ impl Timing {
         ];
         if let Some((name, _)) = durations.into_iter().find(|(_, duration)| duration.is_zero()) {
             return Err(ConfigError::Zero(name));
+        }
+        if self.period < PERIOD_MIN {
+            return Err(ConfigError::TooShort(self.period));
+        }
+        let counts = [
+            ("suspicion_alpha", self.suspicion_alpha),
+            ("suspicion_beta", self.suspicion_beta),
+            ("retransmit", self.retransmit),
+            ("helpers", u32::try_from(self.helpers).unwrap_or(u32::MAX)),
+            ("gossip_fanout", u32::try_from(self.gossip_fanout).unwrap_or(u32::MAX)),
+        ];
+        if let Some((name, count)) = counts.into_iter().find(|(_, count)| *count > COUNT_MAX) {
+            return Err(ConfigError::TooMany { name, count });
         }
         if self.probe_timeout >= self.period {
             return Err(ConfigError::ProbeTimeout { timeout: self.probe_timeout, period: self.period });

@@ -23,6 +23,8 @@ const TRIES: u64 = 10;
 /// How often one without company tries, and how many.
 const ALONE_INTERVAL: Duration = Duration::from_secs(1);
 const ALONE_TRIES: usize = 3;
+/// So many times as long as news is sent to the dead, they are preferred here.
+const RECENTLY: u32 = 4;
 /// A seed's name is resolved again after so long at the earliest.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(30);
 
@@ -78,15 +80,25 @@ impl Swim {
 
     /// Tries one of the dead, or of the lost seeds.
     fn try_one(&mut self) {
+        // Seeds are few and the dead may be many: a lost seed is tried every second time.
         let lost = self.joining.lost_seeds(&self.table);
-        let total = u64::try_from(self.table.dead().len() + lost.len()).expect("a length fits");
-        if total == 0 {
+        if !lost.is_empty() && (self.table.dead().is_empty() || self.draws.heal.chance(1, 2)) {
+            let bound = u64::try_from(lost.len()).expect("a length fits");
+            let chosen = usize::try_from(self.draws.heal.below(bound)).expect("below a length");
+            self.try_seed(lost[chosen]);
             return;
         }
-        let chosen = usize::try_from(self.draws.heal.below(total)).expect("below a length");
-        if let Some(seed) = lost.get(chosen) {
-            self.try_seed(*seed);
-            return;
+        // So are those who died last, who are likelier to be back.
+        let recently = self.graves.recently_dead(self.now, self.config.timing.recently_dead * RECENTLY);
+        if recently > 0 && self.draws.heal.chance(1, 2) {
+            let bound = u64::try_from(recently).expect("a length fits");
+            let chosen = usize::try_from(self.draws.heal.below(bound)).expect("below a length");
+            let id = self.graves.recent(chosen).filter(|id| self.is_dead(*id));
+            if let Some(to) = id.and_then(|id| self.target_of(id)) {
+                self.stats.heal_pings += 1;
+                self.send(to, Kind::HealPing, Body::Empty, 0, Lead::OwnWord);
+                return;
+            }
         }
         // Who has left is not called back: a few draws to find one who is dead.
         for _ in 0..4 {
@@ -98,6 +110,10 @@ impl Swim {
                 return;
             }
         }
+    }
+
+    fn is_dead(&self, id: NodeId) -> bool {
+        self.table.find(id).is_some_and(|place| self.table.entry(place).state == State::Dead)
     }
 
     fn try_seed(&mut self, seed: usize) {

@@ -157,6 +157,8 @@ pub enum Answer {
         /// What was known of the joiner: it has to begin above this.
         known: Option<(Epoch, u32)>,
     },
+    /// Not now: you ask too much.
+    Refused,
     /// I am there.
     Pong,
     /// This is what I know, in these buckets.

@@ -142,9 +142,14 @@ impl Swim {
         Card { record, metadata }
     }
 
-    pub(super) fn hear_card(&mut self, card: &Card, is_news: bool) {
+    /// The same, unless only an accusation has named its epoch so far: that word has not come yet.
+    pub(super) fn card_if_said(&self, place: Place) -> Option<Card> {
+        (!self.table.entry(place).is_borrowed).then(|| self.card(place))
+    }
+
+    pub(super) fn hear_card(&mut self, card: &Card, is_first_hand: bool, is_news: bool) {
         let metadata = Some(&card.metadata[..]).filter(|bytes| !bytes.is_empty());
-        self.hear_alive(&card.record, metadata, is_news);
+        self.hear_alive(&card.record, metadata, is_first_hand, is_news);
     }
 
     /// Lets somebody in.
@@ -152,7 +157,7 @@ impl Swim {
         let known = self.table.find(from).map(|place| self.table.entry(place));
         let known = known.map(|entry| (entry.epoch, entry.boot)).filter(|known| known.1 != card.record.boot);
         if card.record.id == from {
-            self.hear_card(card, true);
+            self.hear_card(card, true, true);
         } else {
             self.stats.forged += 1;
         }
@@ -165,7 +170,7 @@ impl Swim {
                 places.push(place);
             }
         }
-        cards.extend(places.into_iter().map(|place| self.card(place)));
+        cards.extend(places.into_iter().filter_map(|place| self.card_if_said(place)));
         Answer::Welcome { cards, known }
     }
 
@@ -179,10 +184,10 @@ impl Swim {
     ) {
         self.joining.note_member(to.address, from);
         if let Some((epoch, boot)) = known {
-            self.hear_twin(epoch, boot);
+            self.hear_twin(epoch, boot, None);
         }
         for card in cards.iter().take(WELCOME_MAX + 1) {
-            self.hear_card(card, false);
+            self.hear_card(card, card.record.id == from, false);
         }
         self.news.put(&mut self.table, Place::OWN);
         self.compare_tables(to);

@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::call::Purpose;
 use super::member::Record;
-use super::message::{METADATA_MAX, hash_of};
+use super::message::{METADATA_INLINE_MAX, METADATA_MAX, hash_of};
 use super::{Answer, Event, Question, Swim};
 use crate::id::NodeId;
 
-/// The most members whose metadata waits to be fetched; the others are found when tables are compared.
+/// The most members whose metadata waits to be fetched; the others are found by and by.
 const WANTED_MAX: usize = 1024;
+/// So many members are looked at in a period, to find one whose metadata is not here.
+const LOOKED_AT: usize = 4;
 
 /// What is known of others' metadata.
 #[derive(Debug, Default)]
@@ -41,7 +43,8 @@ impl Swim {
         }
         let is_held =
             self.descriptions.all.get(&id).is_some_and(|held| hash_of(held) == record.metadata_hash);
-        match metadata {
+        // Longer metadata comes from its owner alone.
+        match metadata.filter(|bytes| bytes.len() <= METADATA_INLINE_MAX) {
             _ if is_held => {}
             Some(bytes) if hash_of(bytes) == record.metadata_hash => {
                 self.descriptions.all.insert(id, bytes.to_vec());
@@ -62,11 +65,24 @@ impl Swim {
 
     /// Asks one member for its metadata.
     pub(super) fn fetch_description(&mut self) {
-        let Some(id) = self.descriptions.wanted.pop_front() else { return };
+        let Some(id) = self.descriptions.wanted.pop_front().or_else(|| self.find_undescribed()) else {
+            return;
+        };
         let is_live = self.table.find(id).is_some_and(|place| self.held(place).0.is_live());
-        if let Some(to) = self.target_of(id).filter(|_| is_live) {
-            self.ask(to, Purpose::Metadata { of: id }, Question::Metadata);
+        if let Some(to) = self.target_of(id).filter(|_| is_live)
+            && !self.ask(to, Purpose::Metadata { of: id }, Question::Metadata)
+        {
+            self.want_description(id);
         }
+    }
+
+    /// Looks at a few random members for one whose metadata is not here: more may have been wanted than fit.
+    fn find_undescribed(&mut self) -> Option<NodeId> {
+        (0..LOOKED_AT).find_map(|_| {
+            let entry = self.table.entry(self.table.random_live(&mut self.draws.heal)?);
+            let lacks = entry.metadata_version > 0 && self.descriptions.of(entry.id()).is_empty();
+            lacks.then(|| entry.id())
+        })
     }
 
     pub(super) fn own_description(&self) -> Answer {

@@ -198,7 +198,7 @@ impl Swim {
     /// Enters a member as if it had always been known: for a start on a known membership, and for experiments.
     /// It is no news.
     pub fn introduce(&mut self, record: &Record) {
-        self.hear_alive(record, None, false);
+        self.hear_alive(record, None, true, false);
         self.settle();
         self.outputs.clear();
     }
@@ -334,7 +334,7 @@ impl Swim {
         // What was due before the last call was late then, and was counted then.
         let since = self.due.map(|due| due.max(self.now));
         self.now = now;
-        if let Some(since) = since.filter(|since| now > *since + self.period() / 2) {
+        if let Some(since) = since.filter(|since| now > *since + (self.period() / 2).max(STALL_MIN)) {
             self.recover_from_stall(now.saturating_since(since));
         }
     }
@@ -391,7 +391,7 @@ impl Machine for Swim {
             Input::Answered { call, from, answer } => self.answered(call, from, answer),
             Input::Unanswered { call } => self.unanswered(call),
             Input::Resolved { name, addresses } => self.resolved(&name, addresses),
-            Input::WallClock(wall) => self.wall = wall,
+            Input::WallClock(wall) => self.note_wall(wall),
             Input::Describe(metadata) => self.describe(metadata),
             Input::Leave => self.leave(),
         }
@@ -432,6 +432,9 @@ impl fmt::Debug for Swim {
         debug.finish_non_exhaustive()
     }
 }
+
+/// To be late by less than this is no stall, however short the period is: that is how schedulers are.
+const STALL_MIN: Duration = Duration::from_millis(50);
 
 /// A random time in `0..whole`.
 fn random_part(draws: &mut Stream, whole: Duration) -> Duration {

@@ -7,18 +7,21 @@
 //!
 //! *Somebody speaks for us.* A word of life under our id that we did not say comes from our own past (we lost
 //! the disk, or the clock went back), from a liar, or from another process with our id. The past answers
-//! nothing, so we outbid it once, and that is that. If it outbids us in turn, it is there. Then the policy
-//! says which one stays; the other is fenced, and whoever fights on does so ever more slowly.
+//! nothing, so we outbid it once, and that is that. If it outbids us in turn, it may be there, or somebody lies:
+//! we go and look, at the address that it names. Only when somebody answers there with *our* certificate does
+//! the policy say which one stays, and the other is fenced. Until then we fight on, ever more slowly.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
+use super::call::Purpose;
 use super::config::{Config, IdConflictPolicy};
-use super::epoch::Epoch;
+use super::epoch::{Epoch, WallSeconds};
 use super::member::{Record, State};
 use super::message::{Body, Kind, METADATA_MAX, hash_of};
 use super::send::Lead;
 use super::table::Place;
-use super::{Event, Lifecycle, Swim, Target};
+use super::{Event, Lifecycle, Question, Swim, Target};
 use crate::id::NodeId;
 use crate::time::Instant;
 
@@ -114,12 +117,12 @@ impl Swim {
     }
 
     /// Somebody says that we are alive: in our words, or not.
-    pub(super) fn hear_twin(&mut self, epoch: Epoch, boot: u32) {
+    pub(super) fn hear_twin(&mut self, epoch: Epoch, boot: u32, address: Option<SocketAddr>) {
         let own = self.own.record;
         if epoch < own.epoch || (boot == own.boot && epoch == own.epoch) {
             return;
         }
-        if !epoch.is_plausible(false, Some(own.epoch), self.wall) {
+        if !epoch.is_plausible(true, Some(own.epoch), self.wall) {
             self.stats.implausible += 1;
             return;
         }
@@ -136,16 +139,19 @@ impl Swim {
             }
             return;
         }
-        self.fight_twin(epoch);
+        self.fight_twin(epoch, address);
     }
 
-    /// It outbids what we outbid it with: it is there.
-    fn fight_twin(&mut self, epoch: Epoch) {
+    /// Somebody has shown our own certificate: the policy says which of us stays.
+    pub(super) fn met_twin(&mut self, epoch: Epoch, boot: u32) {
+        if boot == self.own.record.boot {
+            return;
+        }
         self.note_conflict(self.config.id);
+        let first_heard =
+            self.own.twin.as_ref().filter(|twin| twin.boot == boot).map(|twin| twin.first_heard);
+        let other = (first_heard.unwrap_or(epoch).generation(), boot);
         let own = (self.own.born.generation(), self.own.record.boot);
-        let now = self.now;
-        let Some(twin) = &mut self.own.twin else { return };
-        let other = (twin.first_heard.generation(), twin.boot);
         let gives_way = match self.config.id_conflict {
             IdConflictPolicy::KeepNewest => other > own,
             IdConflictPolicy::KeepOldest => other < own,
@@ -154,8 +160,14 @@ impl Swim {
         if gives_way {
             self.lifecycle = Lifecycle::Fenced;
             self.tell(Event::Fenced);
-            return;
         }
+    }
+
+    /// It outbids what we outbid it with: it is there, or somebody lies.
+    fn fight_twin(&mut self, epoch: Epoch, address: Option<SocketAddr>) {
+        self.note_conflict(self.config.id);
+        let now = self.now;
+        let Some(twin) = &mut self.own.twin else { return };
         if now < twin.silent_until {
             return;
         }
@@ -163,10 +175,27 @@ impl Swim {
         let pause = Duration::from_secs(1 << twin.fights.saturating_sub(1).min(6)).min(FIGHT_PAUSE_MAX);
         twin.silent_until = now + pause;
         self.stats.refutations += 1;
+        let (boot, id) = (twin.boot, Some(self.config.id));
         self.outbid(epoch);
         let outbid_at = self.own.record.epoch;
         if let Some(twin) = &mut self.own.twin {
             twin.outbid_at = outbid_at;
+        }
+        if let Some(address) = address.filter(|address| *address != self.config.address) {
+            self.ask(Target { id, address }, Purpose::Twin { epoch, boot }, Question::Ping);
+        }
+    }
+
+    /// The clock has moved. If it was so far ahead when we started that nobody believes our epoch, we begin anew:
+    /// nobody can have heard it.
+    pub(super) fn note_wall(&mut self, wall: WallSeconds) {
+        self.wall = wall;
+        if !self.own.record.epoch.is_plausible(false, None, wall) {
+            self.own.record.epoch = Epoch::at_start(wall, None);
+            self.own.born = self.own.record.epoch;
+            let (epoch, second) = (self.own.record.epoch, self.second());
+            self.table.set(Place::OWN, State::Alive, epoch, second, &mut self.draws.order);
+            self.news.put(&mut self.table, Place::OWN);
         }
     }
 

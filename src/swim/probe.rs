@@ -249,15 +249,21 @@ impl Swim {
             && probe.id == target
             && let Some(position) = probe.helpers.iter().position(|asked| *asked == helper)
         {
-            // It stays a helper whose answer counts, but is not counted twice.
-            probe.helpers.swap(position, usize::try_from(probe.nacks).unwrap_or(0).min(position));
-            probe.nacks += 1;
+            // Those that have said so stand in front: each counts once, and its answer still counts.
+            let said = usize::try_from(probe.nacks).unwrap_or(position);
+            if position >= said {
+                probe.helpers.swap(position, said);
+                probe.nacks += 1;
+            }
         }
     }
 
     /// Somebody else answers at the address of our target: it has moved, or is gone.
-    pub(super) fn met_somebody_else(&mut self, sequence: u32) {
-        let Some(probe) = self.probing.current.take_if(|probe| probe.sequence == sequence) else { return };
+    pub(super) fn met_somebody_else(&mut self, who: Target, sequence: u32) {
+        let is_there = |probe: &Probe| {
+            probe.sequence == sequence && who.address == probe.to.address && who.id != Some(probe.id)
+        };
+        let Some(probe) = self.probing.current.take_if(|probe| is_there(probe)) else { return };
         if let Some(place) = self.table.find(probe.id)
             && self.held(place) == (State::Alive, probe.epoch)
         {

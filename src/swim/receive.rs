@@ -24,12 +24,12 @@ const CLASSES: usize = 32;
 /// What peers have sent in this period.
 pub(super) struct Pace {
     spent: [u16; CLASSES],
-    mismatch_answered: Option<Instant>,
+    mismatch_told: Option<Instant>,
 }
 
 impl Default for Pace {
     fn default() -> Pace {
-        Pace { spent: [0; CLASSES], mismatch_answered: None }
+        Pace { spent: [0; CLASSES], mismatch_told: None }
     }
 }
 
@@ -38,10 +38,10 @@ impl Pace {
         self.spent.fill(0);
     }
 
-    /// Whether `peer` may send one more.
-    pub(super) fn admits(&mut self, peer: NodeId) -> bool {
+    /// Whether `peer` may send something that counts for so many datagrams.
+    pub(super) fn admits(&mut self, peer: NodeId, cost: u16) -> bool {
         let class = usize::try_from(peer.value() & 0xffff).expect("a class fits") % CLASSES;
-        self.spent[class] = self.spent[class].saturating_add(1);
+        self.spent[class] = self.spent[class].saturating_add(cost);
         self.spent[class] <= PER_PERIOD_MAX
     }
 }
@@ -49,7 +49,7 @@ impl Pace {
 impl Swim {
     /// Takes a datagram in, and keeps its buffer.
     pub(super) fn receive(&mut self, from: NodeId, via: SocketAddr, bytes: Vec<u8>) {
-        if !self.pace.admits(from) {
+        if !self.pace.admits(from, 1) {
             self.stats.flooding += 1;
         } else if bytes.len() > RECEIVED_MAX {
             self.refuse(from, via, Malformed::TooLong);
@@ -64,18 +64,22 @@ impl Swim {
 
     fn refuse(&mut self, from: NodeId, via: SocketAddr, malformed: Malformed) {
         *self.stats.malformed.entry(malformed).or_default() += 1;
-        if malformed != Malformed::Version {
+        if malformed != Malformed::Version || !self.note_version(from) {
             return;
         }
-        let last = self.pace.mismatch_answered;
-        if last.is_some_and(|last| self.now < last + self.period()) {
-            return;
-        }
-        self.pace.mismatch_answered = Some(self.now);
-        self.tell(Event::VersionMismatch(from));
         let versions = Body::Versions { min: VERSION.0, max: VERSION.0 };
         let to = Target { id: Some(from), address: via };
         self.send(to, Kind::VersionMismatch, versions, 0, Lead::Nothing);
+    }
+
+    /// Tells the application once a period, and says whether it did.
+    fn note_version(&mut self, of: NodeId) -> bool {
+        let is_due = self.pace.mismatch_told.is_none_or(|last| self.now >= last + self.period());
+        if is_due {
+            self.pace.mismatch_told = Some(self.now);
+            self.tell(Event::VersionMismatch(of));
+        }
+        is_due
     }
 
     fn heed(&mut self, from: NodeId, via: SocketAddr, datagram: &Datagram<'_>) {
@@ -89,7 +93,8 @@ impl Swim {
             return;
         }
         if from == self.config.id {
-            self.hear_twin(header.source_epoch, header.source_boot);
+            // By the certificate, it is us and not us.
+            self.met_twin(header.source_epoch, header.source_boot);
             return;
         }
         let to = Target { id: Some(from), address: via };
@@ -112,7 +117,7 @@ impl Swim {
     /// Hears one piece of news from a member.
     pub(super) fn hear(&mut self, update: &Update<'_>, from: NodeId, back: Option<Target>) {
         match *update {
-            Update::Alive { record, metadata } => self.hear_alive(&record, metadata, true),
+            Update::Alive { record, metadata } => self.hear_alive(&record, metadata, from == record.id, true),
             Update::Suspect { id, epoch, by } => self.hear_suspect(id, epoch, by, back),
             Update::Dead { id, epoch } => self.hear_dead(id, epoch, back),
             Update::Left { id, epoch } => self.hear_left(id, epoch, from, back),
@@ -151,8 +156,8 @@ impl Swim {
             (Kind::Nack, Body::About { target }) => self.missed_through(header.source, target, sequence),
             (Kind::HealPing, _) => self.send(to, Kind::HealAck, Body::Empty, sequence, Lead::OwnWord),
             (Kind::HealAck, _) => self.healed(header.source, to),
-            (Kind::WrongNode, _) => self.met_somebody_else(sequence),
-            (Kind::VersionMismatch, _) => self.tell(Event::VersionMismatch(header.source)),
+            (Kind::WrongNode, _) => self.met_somebody_else(to, sequence),
+            (Kind::VersionMismatch, _) => _ = self.note_version(header.source),
             (Kind::Gossip | Kind::PingReq | Kind::ForwardedAck | Kind::Nack, _) => {}
         }
     }

@@ -17,8 +17,10 @@ use crate::time::Instant;
 const RELAYS_MAX: usize = 256;
 /// After the nack, an answer is still forwarded for so long.
 const LINGER: Duration = Duration::from_secs(1);
-/// The longest that an asker may want us to wait.
-const NACK_AFTER_MAX: Duration = Duration::from_secs(60);
+/// The most for one asker.
+const OF_ONE_MAX: usize = 8;
+/// The longest that an asker may want us to wait: as long as the slowest member's probe.
+const NACK_AFTER_PERIODS_MAX: u32 = 8;
 
 /// The probes for others.
 #[derive(Debug, Default)]
@@ -55,12 +57,17 @@ impl Swim {
     /// Somebody asks us to probe for it.
     pub(super) fn relay(&mut self, asker: Target, asker_sequence: u32, at: Target, nack_after_ms: u16) {
         let Some(target) = at.id.filter(|id| *id != self.config.id) else { return };
-        if self.relays.all.len() >= RELAYS_MAX {
-            self.stats.relays_full += 1;
+        // Only to where we hold the target to be: nobody may make us dial addresses.
+        let at = self.target_of(target);
+        let of_asker = self.relays.all.iter().filter(|relay| relay.asker.id == asker.id).count();
+        let (Some(at), true) = (at, of_asker < OF_ONE_MAX && self.relays.all.len() < RELAYS_MAX) else {
+            self.stats.relays_refused += 1;
+            self.send(asker, Kind::Nack, Body::About { target }, asker_sequence, Lead::Nothing);
             return;
-        }
+        };
         let sequence = self.probing.number();
-        let nack_at = self.now + Duration::from_millis(u64::from(nack_after_ms.max(1))).min(NACK_AFTER_MAX);
+        let wait = Duration::from_millis(u64::from(nack_after_ms.max(1)));
+        let nack_at = self.now + wait.min(self.period() * NACK_AFTER_PERIODS_MAX);
         let ends = nack_at + LINGER;
         let relay = Relay { sequence, asker, asker_sequence, target, nack_at: Some(nack_at), ends };
         self.relays.all.push_back(relay);

@@ -111,14 +111,25 @@ impl Swim {
         let (table, news) = (&self.table, &self.news);
         news.offer(table, &mut chosen, |place| place != Place::OWN && writer.push(&self.update_of(place)));
         let limit = self.config.timing.retransmissions(self.table.size());
+        let counts = self.counts_as_passed_on(to.id, kind);
         for place in chosen.drain(..) {
-            self.news.passed(&mut self.table, place, limit);
+            if counts {
+                self.news.passed(&mut self.table, place, limit);
+            }
         }
         self.pump.chosen = chosen;
         let bytes = writer.finish();
         self.stats.sent += 1;
         self.stats.sent_bytes += u64::try_from(bytes.len()).unwrap_or_default();
         self.outputs.push_back(Output::Datagram { to, bytes });
+    }
+
+    /// News counts as passed on when it went to somebody whom we chose, and who is alive: whoever asks often must not
+    /// use up what is meant for everybody.
+    fn counts_as_passed_on(&self, to: Option<NodeId>, kind: Kind) -> bool {
+        let is_chosen = matches!(kind, Kind::Ping | Kind::PingReq | Kind::Gossip);
+        let place = to.and_then(|id| self.table.find(id));
+        is_chosen && place.is_some_and(|place| self.table.entry(place).state.is_live())
     }
 
     fn header(&self, destination: Option<NodeId>, kind: Kind, sequence: u32) -> Header {
@@ -222,20 +233,21 @@ impl Swim {
         self.tell_accused();
         let crowd = (self.news.len() / PIECES_PER_DATAGRAM).saturating_sub(BACKLOG_DATAGRAMS);
         let fanout = (self.config.timing.gossip_fanout + crowd).min(FANOUT_MAX);
-        for _ in 0..fanout {
+        for turn in 0..fanout {
             if self.news.len() == 0 {
                 return;
             }
             // The same member twice at a time is rare, and costs a datagram.
-            if let Some(to) = self.random_listener() {
+            if let Some(to) = self.random_listener(turn == 0) {
                 self.send(to, Kind::Gossip, Body::Empty, 0, Lead::Nothing);
             }
         }
     }
 
-    /// A random live member, or one that died so recently that it may not be dead.
-    fn random_listener(&mut self) -> Option<Target> {
+    /// A random live member, or perhaps one that died so recently that it may not be dead.
+    fn random_listener(&mut self, may_be_dead: bool) -> Option<Target> {
         let recently = self.graves.recently_dead(self.now, self.config.timing.recently_dead);
+        let recently = if may_be_dead { recently } else { 0 };
         let total = self.table.live().len() + recently;
         if total == 0 {
             return None;

@@ -66,5 +66,5 @@ pub struct Stats {
     /// Newcomers that were turned away, since the table is full.
     pub table_full: u64,
     /// Requests to probe for somebody that were turned away.
-    pub relays_full: u64,
+    pub relays_refused: u64,
 }

@@ -123,6 +123,16 @@ impl Suspicions {
         true
     }
 
+    /// Somebody says that it is dead: it has the shortest time. Tells whether that is not over yet.
+    pub(super) fn hasten(&mut self, place: Place, now: Instant) -> bool {
+        let Some(suspicion) = self.all.get_mut(&place) else { return false };
+        self.order.remove(&(suspicion.deadline(), place));
+        suspicion.terms.longest_ms = suspicion.terms.shortest_ms;
+        let deadline = suspicion.deadline();
+        self.order.insert((deadline, place));
+        deadline > now
+    }
+
     /// The suspect objected, or is dead.
     pub(super) fn end(&mut self, place: Place) {
         if let Some(suspicion) = self.all.remove(&place) {

@@ -46,8 +46,12 @@ const NEWS_MAX: usize = 64;
 const ACCUSED_MAX: usize = 65_536;
 /// How many victims are told at a time, with the news.
 const TOLD_AT_ONCE: usize = 64;
-/// How many comparisons may be under way.
-const UNDER_WAY_MAX: usize = 2;
+/// How many comparisons may be under way: one place is kept for those that nobody else asked for.
+const UNDER_WAY_MAX: usize = 3;
+/// Whom a comparison failed with is not asked again for so many periods, just because its hash differs.
+const BACK_OFF_PERIODS: u32 = 30;
+/// So many of those are remembered.
+const FAILED_MAX: usize = 64;
 /// So many in a row must agree with us before it counts as convergence.
 const AGREED: u32 = 3;
 
@@ -58,7 +62,9 @@ pub(super) struct Syncing {
     next: Instant,
     /// Not again before this.
     not_before: Instant,
-    under_way: usize,
+    under_way: Vec<Target>,
+    /// With whom a comparison came to nothing, and until when that counts.
+    failed: VecDeque<(Instant, Target)>,
     /// Somebody was mentioned whom we do not know.
     is_incomplete: bool,
     has_disagreed: bool,
@@ -74,7 +80,8 @@ impl Syncing {
         Syncing {
             next: now + interval,
             not_before: now,
-            under_way: 0,
+            under_way: Vec::new(),
+            failed: VecDeque::new(),
             is_incomplete: false,
             has_disagreed: false,
             agreed: 0,
@@ -116,9 +123,19 @@ impl Swim {
         self.syncing.agreed = 0;
         let gossip_is_over = self.is_settled() && header.is_settled;
         let gossip_is_not_enough = self.is_overwhelmed() || header.is_overwhelmed;
-        if gossip_is_over || gossip_is_not_enough || self.syncing.is_incomplete {
+        let is_due = gossip_is_over || gossip_is_not_enough || self.syncing.is_incomplete;
+        if is_due && self.may_ask_for_its_hash(from) {
             self.compare_tables(from);
         }
+    }
+
+    /// Whoever sends a strange hash decides that we ask it. It must not keep us from asking others by not
+    /// answering.
+    fn may_ask_for_its_hash(&self, from: Target) -> bool {
+        let is_it = |other: &Target| other.id == from.id;
+        let has_failed = self.syncing.failed.iter().any(|(until, with)| self.now < *until && is_it(with));
+        let is_under_way = self.syncing.under_way.iter().any(is_it);
+        !has_failed && !is_under_way && self.syncing.under_way.len() + 1 < UNDER_WAY_MAX
     }
 
     /// Now and then tables are compared although nobody whom we hear seems to differ.
@@ -138,21 +155,33 @@ impl Swim {
     pub(super) fn compare_tables(&mut self, with: Target) {
         let is_member =
             matches!(self.lifecycle, Lifecycle::Active | Lifecycle::Isolated | Lifecycle::Joining);
-        if !is_member || self.now < self.syncing.not_before || self.syncing.under_way >= UNDER_WAY_MAX {
+        if !is_member || self.now < self.syncing.not_before || self.syncing.under_way.len() >= UNDER_WAY_MAX {
             return;
         }
         let buckets = self.table.buckets().to_vec();
         if self.ask(with, Purpose::Digest, Question::Digest(buckets)) {
             self.stats.syncs += 1;
-            self.syncing.under_way += 1;
+            self.syncing.under_way.push(with);
             self.syncing.is_incomplete = false;
             self.syncing.not_before = self.now + self.period() / 2;
         }
     }
 
     /// A comparison has come to its end, or to nothing.
-    pub(super) fn sync_has_ended(&mut self) {
-        self.syncing.under_way = self.syncing.under_way.saturating_sub(1);
+    pub(super) fn sync_has_ended(&mut self, with: Target) {
+        let is_it = |other: &Target| other.address == with.address;
+        if let Some(position) = self.syncing.under_way.iter().position(is_it) {
+            self.syncing.under_way.swap_remove(position);
+        }
+    }
+
+    /// A comparison came to nothing.
+    pub(super) fn sync_has_failed(&mut self, with: Target) {
+        self.sync_has_ended(with);
+        if self.syncing.failed.len() == FAILED_MAX {
+            self.syncing.failed.pop_front();
+        }
+        self.syncing.failed.push_back((self.now + self.period() * BACK_OFF_PERIODS, with));
     }
 
     /// Where our table differs from one with these buckets.
@@ -181,7 +210,9 @@ impl Swim {
     }
 
     /// The other side has said what it knows: what do we want of it, and what does it lack?
-    pub(super) fn differ(&mut self, from: Target, buckets: &[u8], mut known: Vec<Known>) {
+    pub(super) fn differ(&mut self, from: Target, mut buckets: Vec<u8>, mut known: Vec<Known>) {
+        buckets.sort_unstable();
+        buckets.dedup();
         known.truncate(KNOWN_MAX * 2);
         known.sort_unstable_by_key(|known| known.id);
         known.dedup_by_key(|known| known.id);
@@ -190,23 +221,27 @@ impl Swim {
             match self.weigh(*theirs, from) {
                 Weight::Same => {}
                 Weight::Wanted => wanted.push(theirs.id),
-                Weight::Lacking(place) => cards.push(self.card(place)),
+                Weight::Lacking(place) => cards.extend(self.card_if_said(place)),
                 Weight::Accused(epoch) => accused.push((theirs.id, epoch)),
             }
         }
         for bucket in buckets {
-            for place in self.table.bucket(usize::from(*bucket)) {
+            // What does not fit is looked at next time: the other side begins at another bucket then.
+            if cards.len() >= KNOWN_MAX {
+                break;
+            }
+            for place in self.table.bucket(usize::from(bucket)) {
                 let entry = self.table.entry(place);
                 let is_mentioned = known.binary_search_by_key(&entry.id(), |known| known.id).is_ok();
                 if !is_mentioned && entry.state.is_live() {
-                    cards.push(self.card(place));
+                    cards.extend(self.card_if_said(place));
                 }
             }
         }
         let is_nothing = wanted.is_empty() && cards.is_empty() && accused.is_empty();
         let question = Question::Exchange { wanted, cards, accused };
         if is_nothing || !self.ask(from, Purpose::Exchange, question) {
-            self.sync_has_ended();
+            self.sync_has_ended(from);
         }
     }
 
@@ -216,7 +251,8 @@ impl Swim {
             return if theirs.state.is_live() { Weight::Wanted } else { Weight::Same };
         };
         let (state, epoch) = self.held(place);
-        let is_disputed = theirs.epoch == epoch && theirs.word != self.table.entry(place).word();
+        let word = self.table.entry(place).word();
+        let is_disputed = theirs.epoch == epoch && theirs.word != word && theirs.word != 0 && word != 0;
         if is_disputed && state.is_live() && theirs.state.is_live() {
             // Only its owner knows which word is true; a new epoch ends the dispute.
             self.accuse(theirs.id, epoch);
@@ -226,7 +262,9 @@ impl Swim {
             self.hear_left(theirs.id, theirs.epoch, theirs.id, None);
             return Weight::Same;
         }
+        let is_unsaid = theirs.epoch == epoch && word == 0 && theirs.word != 0;
         match (state.is_live(), theirs.state.is_live()) {
+            (true, true) if is_unsaid => Weight::Wanted,
             (true, true) if theirs.epoch > epoch => Weight::Wanted,
             (true, true) if theirs.epoch < epoch => Weight::Lacking(place),
             (true, false) if theirs.epoch >= epoch => {
@@ -246,27 +284,28 @@ impl Swim {
         wanted: &[NodeId],
         cards: Vec<Card>,
         accused: Vec<(NodeId, Epoch)>,
+        from: NodeId,
     ) -> Answer {
-        let theirs = self.hear_cards(cards);
+        let theirs = self.hear_cards(cards, Some(from));
         self.accuse_all(accused);
         let places = wanted.iter().take(KNOWN_MAX * 2).filter_map(|id| self.table.find(*id));
         let live = places.filter(|place| self.held(*place).0.is_live());
-        let cards = live.map(|place| self.card(place)).collect();
+        let cards = live.filter_map(|place| self.card_if_said(place)).collect();
         Answer::Exchanged { cards, accused: theirs }
     }
 
-    pub(super) fn exchanged(&mut self, cards: Vec<Card>, accused: Vec<(NodeId, Epoch)>) {
-        self.sync_has_ended();
-        self.hear_cards(cards);
+    pub(super) fn exchanged(&mut self, from: Target, cards: Vec<Card>, accused: Vec<(NodeId, Epoch)>) {
+        self.sync_has_ended(from);
+        self.hear_cards(cards, from.id);
         self.accuse_all(accused);
     }
 
     /// Hears words out of another table; returns those whose owners we hold dead in spite of them.
-    fn hear_cards(&mut self, cards: Vec<Card>) -> Vec<(NodeId, Epoch)> {
+    fn hear_cards(&mut self, cards: Vec<Card>, from: Option<NodeId>) -> Vec<(NodeId, Epoch)> {
         let is_news = cards.len() <= NEWS_MAX;
         let mut dead = Vec::new();
         for card in cards.iter().take(KNOWN_MAX * 2) {
-            self.hear_card(card, is_news);
+            self.hear_card(card, from == Some(card.record.id), is_news);
             if let Some(place) = self.table.find(card.record.id)
                 && let (State::Dead | State::Left, epoch) = self.held(place)
             {

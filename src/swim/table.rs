@@ -16,7 +16,7 @@
 //! That is a shuffle, spread over the round: no step costs more than another, a newcomer enters at a uniform
 //! position, and nobody waits longer than `2n - 1` steps.
 //!
-//! *The membership hash* is the XOR over live members of a fingerprint of id, epoch and metadata version. Two
+//! *The membership hash* is the XOR over live members of a fingerprint of id, epoch and what was said with it. Two
 //! members whose tables agree know it from a single number in every datagram; two whose tables differ find
 //! out where by the 256 buckets of it. Dead ones stay out, since they are forgotten at different times.
 
@@ -71,6 +71,9 @@ pub(super) struct Entry {
     pub(super) state: State,
     /// How often the news of it was passed on; [`QUEUED_NOT`] if there is none.
     pub(super) sent: u8,
+    /// Only an accusation has named the epoch: what the member said with it has not come, and the rest of the
+    /// entry is of an earlier one.
+    pub(super) is_borrowed: bool,
 }
 
 /// No news of a member is queued.
@@ -91,6 +94,7 @@ impl Entry {
             next: None,
             state,
             sent: QUEUED_NOT,
+            is_borrowed: record.address.port() == 0,
         }
     }
 
@@ -122,8 +126,11 @@ impl Entry {
         }
     }
 
-    /// A hash of all that it said of itself with its epoch.
+    /// A hash of all that it said of itself with its epoch; 0 if that has not come.
     pub(super) fn word(&self) -> u32 {
+        if self.is_borrowed {
+            return 0;
+        }
         let [front, back] = [0, 8].map(|at| {
             let mut half = [0; 8];
             half.copy_from_slice(&self.address.ip[at..at + 8]);
@@ -132,11 +139,11 @@ impl Entry {
         let process = u64::from(self.boot) << 32 | u64::from(self.address.port) << 16 | u64::from(self.zone);
         let metadata = u64::from(self.metadata_version) << 32 | u64::from(self.metadata_hash);
         let mixed = [front, back, process, metadata].into_iter().fold(0, |hash, part| mix(hash ^ part));
-        u32::try_from(mixed >> 32).expect("the upper half fits")
+        u32::try_from(mixed >> 32).expect("the upper half fits").max(1)
     }
 
     fn fingerprint(&self) -> u64 {
-        mix(mix(self.id().value() ^ self.epoch.value().rotate_left(17)) ^ u64::from(self.metadata_version))
+        mix(mix(self.id().value() ^ self.epoch.value().rotate_left(17)) ^ u64::from(self.word()))
     }
 }
 
@@ -287,6 +294,7 @@ impl Table {
             self.leave_array(place);
         }
         let entry = self.entry_mut(place);
+        entry.is_borrowed |= epoch > entry.epoch && place != Place::OWN;
         (entry.state, entry.epoch) = (state, epoch);
         if before != state {
             self.since[place.at()] = second;
@@ -311,6 +319,7 @@ impl Table {
         let entry = self.entry_mut(place);
         entry.epoch = record.epoch;
         entry.address = Compact::of(record.address);
+        entry.is_borrowed = false;
         (entry.zone, entry.boot, entry.state) = (record.zone, record.boot, State::Alive);
         (entry.metadata_version, entry.metadata_hash) = (record.metadata_version, record.metadata_hash);
         if before != State::Alive {
@@ -320,6 +329,21 @@ impl Table {
             self.toggle(place);
         } else {
             self.join_array(place, draws);
+        }
+    }
+
+    /// The word that belongs to an epoch which only an accusation had named.
+    pub(super) fn fill(&mut self, place: Place, record: &Record) {
+        let is_live = self.entry(place).state.is_live();
+        if is_live {
+            self.toggle(place);
+        }
+        let entry = self.entry_mut(place);
+        entry.address = Compact::of(record.address);
+        (entry.boot, entry.is_borrowed) = (record.boot, false);
+        (entry.metadata_version, entry.metadata_hash) = (record.metadata_version, record.metadata_hash);
+        if is_live {
+            self.toggle(place);
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! A member is fed by hand; what others say to it is packed with the real writer, under their own names.
 
+mod attacks;
+
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -232,8 +234,22 @@ fn of_two_processes_under_one_id_the_newest_stays() {
             |incarnation| Update::Alive { record: Record { boot, ..record(1, incarnation) }, metadata: None };
         hears(&mut swim, 10, 2, &[twin(0)]);
         assert_eq!(swim.record().epoch, epoch(1), "it may be our past");
-        let outputs = hears(&mut swim, 20, 2, &[twin(2)]);
+        let elsewhere = Record { boot, address: address(9), ..record(1, 2) };
+        let outputs = hears(&mut swim, 20, 2, &[Update::Alive { record: elsewhere, metadata: None }]);
         assert!(events(&outputs).contains(&Event::IdConflict(node(1))), "{policy:?}");
+        assert_ne!(swim.lifecycle(), Lifecycle::Fenced, "anybody can say that");
+        let asked = outputs.iter().find_map(|output| match output {
+            Output::Ask { call, to, .. } if to.address == address(9) => Some((*call, to.id)),
+            Output::Ask { .. }
+            | Output::Event(_)
+            | Output::Datagram { .. }
+            | Output::Answer { .. }
+            | Output::Resolve(_) => None,
+        });
+        let (call, whom) = asked.expect("it goes and looks");
+        assert_eq!(whom, Some(node(1)));
+        swim.handle(at(30), Input::Answered { call, from: node(1), answer: Answer::Pong });
+        drain(&mut swim);
         assert_eq!(swim.lifecycle() == Lifecycle::Fenced, gives_way, "{policy:?}, its boot is {boot}");
         if gives_way {
             assert_eq!(swim.deadline(), None, "it says nothing any more");
@@ -314,9 +330,10 @@ fn a_death_is_believed_of_a_suspect_and_doubted_of_the_living() {
     assert_eq!(state(&swim, 2), Some(State::Alive));
     let told = sent(&pass(&mut swim, 300));
     assert!(told.iter().any(|(to, kind, _)| (*to, *kind) == (2, Kind::Gossip)), "it is asked: {told:?}");
-    hears(&mut swim, 310, 3, &[Update::Suspect { id: node(2), epoch: epoch(0), by: node(3) }]);
-    let outputs = hears(&mut swim, 320, 3, &[dead]);
-    assert_eq!(events(&outputs), [Event::Dead(node(2))]);
+    hears(&mut swim, 310, 3, &[Update::Suspect { id: node(2), epoch: epoch(0), by: node(3) }, dead]);
+    assert_eq!(state(&swim, 2), Some(State::Suspect), "it has the shortest time to object, whatever is said");
+    let outputs = pass(&mut swim, 4_400);
+    assert!(events(&outputs).contains(&Event::Dead(node(2))));
 }
 
 #[test]
@@ -336,7 +353,11 @@ fn somebody_else_at_an_address_makes_its_member_a_suspect_for_the_shortest_time(
         Output::Event(_) | Output::Ask { .. } | Output::Answer { .. } | Output::Resolve(_) => None,
     });
     let wrong = Header { sequence: ping.unwrap(), ..header(9, Kind::WrongNode) };
-    hears_bytes(&mut swim, 1_010, 9, packed(&wrong, &[]));
+    let elsewhere = Input::Datagram { from: node(9), via: address(9), bytes: packed(&wrong, &[]) };
+    swim.handle(at(1_009), elsewhere);
+    assert_eq!(state(&swim, 2), Some(State::Alive), "that was said from another address");
+    swim.handle(at(1_010), Input::Datagram { from: node(9), via: address(2), bytes: packed(&wrong, &[]) });
+    drain(&mut swim);
     assert_eq!(state(&swim, 2), Some(State::Suspect));
     pass(&mut swim, 5_100);
     assert_eq!(state(&swim, 2), Some(State::Dead));

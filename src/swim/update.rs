@@ -28,8 +28,11 @@ pub(super) struct Graves {
 }
 
 impl Graves {
-    fn dig(&mut self, id: NodeId, epoch: Epoch, now: Instant, until: Instant) {
+    fn dig(&mut self, id: NodeId, epoch: Epoch, now: Instant, until: Instant, is_reachable: bool) {
         self.all.push_back((until, id, epoch));
+        if !is_reachable {
+            return;
+        }
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
@@ -37,15 +40,13 @@ impl Graves {
     }
 
     /// How many died within `patience`.
-    pub(super) fn recently_dead(&mut self, now: Instant, patience: Duration) -> usize {
-        while self.recent.front().is_some_and(|(died, _)| now >= *died + patience) {
-            self.recent.pop_front();
-        }
-        self.recent.len()
+    pub(super) fn recently_dead(&self, now: Instant, patience: Duration) -> usize {
+        self.recent.iter().rev().take_while(|(died, _)| now < *died + patience).count()
     }
 
+    /// One of them, the last one first.
     pub(super) fn recent(&self, position: usize) -> Option<NodeId> {
-        self.recent.get(position).map(|(_, id)| *id)
+        self.recent.iter().rev().nth(position).map(|(_, id)| *id)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -66,14 +67,30 @@ pub(super) enum Cause {
 
 impl Swim {
     /// Hears a word of life. `is_news` says whether to pass it on.
-    pub(super) fn hear_alive(&mut self, record: &Record, metadata: Option<&[u8]>, is_news: bool) {
+    pub(super) fn hear_alive(
+        &mut self,
+        record: &Record,
+        metadata: Option<&[u8]>,
+        is_first_hand: bool,
+        is_news: bool,
+    ) {
         if record.id == self.config.id {
-            self.hear_twin(record.epoch, record.boot);
+            self.hear_twin(record.epoch, record.boot, Some(record.address));
             return;
         }
         let found = self.table.find(record.id);
-        if !record.epoch.is_plausible(false, None, self.wall) || record.address.port() == 0 {
+        // Who passes a word on may have made it up, so that its owner cannot outbid it.
+        let known = found.map(|place| self.table.entry(place).epoch);
+        if !record.epoch.is_plausible(!is_first_hand, known, self.wall) || record.address.port() == 0 {
             self.stats.implausible += 1;
+            return;
+        }
+        if let Some(place) = found
+            && self.table.entry(place).is_borrowed
+            && self.table.entry(place).epoch == record.epoch
+        {
+            self.table.fill(place, record);
+            self.keep_description(record, metadata);
             return;
         }
         if let Some(place) = found
@@ -136,7 +153,7 @@ impl Swim {
         if !self.is_plausible_accusation(id, epoch) {
             return;
         }
-        let found = self.table.find(id);
+        let found = self.table.find(id).filter(|place| !self.table.entry(*place).is_stranger());
         match (judge(Claim::Suspect, epoch, found.map(|place| self.held(place))), found) {
             (Verdict::Accept, Some(place)) => self.suspect(place, epoch, by, Cause::Silence),
             (Verdict::Confirm, Some(place)) => {
@@ -197,6 +214,7 @@ impl Swim {
         }
         let found = self.table.find(id);
         match (judge(Claim::Dead, epoch, found.map(|place| self.held(place))), found) {
+            (Verdict::Accept, Some(place)) if self.is_hasty(place, epoch) => {}
             (Verdict::Accept, Some(place)) => self.declare(place, State::Dead, epoch),
             (Verdict::Accept, None) => self.bury_stranger(id, epoch, State::Dead),
             (Verdict::Doubt, Some(place)) if !self.config.caution.doubt => {
@@ -205,6 +223,19 @@ impl Swim {
             (Verdict::Doubt, _) => self.accuse(id, epoch),
             (Verdict::Ignore | Verdict::Confirm | Verdict::Incomplete, _) => {}
         }
+    }
+
+    /// A word of death about a suspect that had no time yet to object: it gets the shortest. Otherwise one liar
+    /// could say both in one breath.
+    fn is_hasty(&mut self, place: Place, epoch: Epoch) -> bool {
+        if self.table.entry(place).state != State::Suspect || !self.config.caution.doubt {
+            return false;
+        }
+        if epoch > self.table.entry(place).epoch {
+            self.suspect(place, epoch, self.config.id, Cause::Elsewhere);
+            return true;
+        }
+        self.suspicions.hasten(place, self.now)
     }
 
     pub(super) fn hear_left(&mut self, id: NodeId, epoch: Epoch, from: NodeId, back: Option<Target>) {
@@ -269,7 +300,8 @@ impl Swim {
             }
         }
         let until = self.now + self.config.timing.retention;
-        self.graves.dig(id, epoch, self.now, until);
+        let is_reachable = state == State::Dead && !self.table.entry(place).is_stranger();
+        self.graves.dig(id, epoch, self.now, until, is_reachable);
         self.news.put(&mut self.table, place);
         self.bound_graves();
     }
@@ -284,7 +316,7 @@ impl Swim {
         let record = Record { id, epoch, address, boot: 0, zone: 0, metadata_version: 0, metadata_hash: 0 };
         let second = self.second();
         let place = self.table.insert(&record, state, second, &mut self.draws.order);
-        self.graves.dig(id, epoch, self.now, self.now + self.config.timing.retention);
+        self.graves.dig(id, epoch, self.now, self.now + self.config.timing.retention, false);
         self.news.put(&mut self.table, place);
         self.bound_graves();
     }
