@@ -326,3 +326,87 @@ impl Gossip {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::endpoint::{self, Use};
+    use super::super::{Authority, Identity, Seams};
+    use super::*;
+
+    fn member(
+        authority: &Authority,
+        id: u64,
+    ) -> (Gossip, mpsc::Receiver<Incoming>, SocketAddr, Arc<AtomicU64>) {
+        let (own, cluster): (NodeId, ClusterName) = (NodeId::new(id).unwrap(), "demo".parse().unwrap());
+        let identity = Identity { caller: Caller::Node(own), cluster: cluster.clone() };
+        let seams = Seams::system("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = seams.socket.local_addr().unwrap();
+        let resumed = Arc::default();
+        let purpose = Use::Gossip(Arc::clone(&resumed));
+        let endpoint = endpoint::open(&seams, &authority.issue(identity).unwrap(), &purpose).unwrap();
+        let (incoming, received) = mpsc::channel(16);
+        (Gossip::start(endpoint, cluster, own, incoming), received, address, resumed)
+    }
+
+    async fn answers(mut received: mpsc::Receiver<Incoming>) {
+        while let Some(incoming) = received.recv().await {
+            if let Incoming::Asked { reply, .. } = incoming {
+                let _ = reply.send(Answer::Pong);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn sessions_are_resumed_with_the_member_that_they_were_made_with() {
+        let authority = Authority::generate("demo").unwrap();
+        let (first, _received, _, resumed) = member(&authority, 1);
+        let mut others = Vec::new();
+        for id in 2..4 {
+            let (other, received, address, _) = member(&authority, id);
+            tokio::spawn(answers(received));
+            others.push((other, Target { id: NodeId::new(id), address }));
+        }
+        for round in 0..3 {
+            for (_, to) in &others {
+                let (from, answer) = first.question(*to, &Question::Ping).await.expect("it answers");
+                assert_eq!((Some(from), answer), (to.id, Answer::Pong));
+                first.kept().hang_up(from);
+            }
+            assert_eq!(resumed.load(Ordering::Relaxed), 2 * round, "each time but the first");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_answers_under_our_own_id_is_found() {
+        let authority = Authority::generate("demo").unwrap();
+        let (first, _received, _, _) = member(&authority, 1);
+        let (_twin, _received, twin, _) = member(&authority, 1);
+        let (_other, _received, other, _) = member(&authority, 2);
+        let id = NodeId::new(1);
+        let found = first.question(Target { id, address: twin }, &Question::Ping).await;
+        assert_eq!(found, Some((id.unwrap(), Answer::Pong)));
+        let found = first.question(Target { id, address: other }, &Question::Ping).await;
+        assert_eq!(found, None, "it is somebody else");
+    }
+
+    #[tokio::test]
+    async fn one_member_has_few_connections_however_often_it_dials() {
+        let authority = Authority::generate("demo").unwrap();
+        let (first, received, address, _) = member(&authority, 1);
+        tokio::spawn(answers(received));
+        let (second, _received, _, _) = member(&authority, 2);
+        let to = Target { id: NodeId::new(1), address };
+        let mut dialled = Vec::new();
+        for _ in 0..6 {
+            let connection = second.connect(to).await.expect("it is there");
+            // Until the other side has taken it in.
+            let (mut send, mut receive) = connection.open_bi().await.unwrap();
+            send.write_all(&codec::encode(&Question::Ping)).await.unwrap();
+            send.finish().unwrap();
+            receive.read_to_end(100).await.unwrap();
+            dialled.push(connection);
+        }
+        let kept = first.kept().connections.get(&NodeId::new(2).unwrap()).map(|(all, _)| all.len());
+        assert_eq!(kept, Some(OF_ONE_MAX));
+    }
+}
