@@ -19,18 +19,18 @@
 //!
 //! * *A slow member accuses healthy ones.* It probes slower the less healthy it finds itself, it is told of
 //!   suspicions against it first, and suspicions that nobody confirms last longer (Lifeguard: Dadgar,
-//!   Phillips, Currey 2017; [`probe`], [`suspicion`]). One that was stopped voids what it was about to say.
+//!   Phillips, Currey 2017; `probe`, `suspicion`). One that was stopped voids what it was about to say.
 //! * *A partition leaves two halves that hold each other dead, for ever.* The dead are tried again
-//!   ([`heal`]), and then the tables are compared ([`sync`]); each victim objects once.
-//! * *Gossip loses.* What it loses shows in a hash of the members that every datagram carries ([`table`]),
+//!   (`heal`), and then the tables are compared (`sync`); each victim objects once.
+//! * *Gossip loses.* What it loses shows in a hash of the members that every datagram carries (`table`),
 //!   and is repaired by comparing tables.
 //! * *A restart without a disk begins below its own obituary, and a liar can claim numbers that cannot be
-//!   outbid.* See [`epoch`] and [`own`].
+//!   outbid.* See `epoch` and `own`.
 //!
 //! # Reading
 //!
-//! One datagram: [`receive`] → [`update`] (who wins: [`member`]) → [`table`], and what became news goes
-//! out by [`send`] in the order of [`gossip`]. One period: [`probe`].
+//! One datagram: `receive` → `update` (who wins: `member`) → `table`, and what became news goes
+//! out by `send` in the order of `gossip`. One period: `probe`.
 //!
 //! # What it does not do
 //!
