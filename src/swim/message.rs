@@ -271,14 +271,12 @@ impl<'a> Reader<'a> {
     }
 
     fn address(&mut self, is_v6: bool) -> Result<SocketAddr, Malformed> {
-        let mut ip = [0; 16];
         if is_v6 {
-            ip = self.array()?;
-        } else {
-            ip[10..12].fill(0xff);
-            ip[12..].copy_from_slice(&self.array::<4>()?);
+            let ip = self.array()?;
+            return Ok(Compact { ip, port: u16::from_le_bytes(self.array()?) }.socket());
         }
-        Ok(Compact { ip, port: u16::from_le_bytes(self.array()?) }.socket())
+        let ip: [u8; 4] = self.array()?;
+        Ok(SocketAddr::from((ip, u16::from_le_bytes(self.array()?))))
     }
 
     /// The header, and whether its major version is ours.
