@@ -115,3 +115,59 @@ fn the_dead_are_told_apart_from_those_who_left() {
         assert_eq!(swim.member(gone).unwrap().state, rivven_cluster::swim::State::Left);
     }
 }
+
+fn deaths(world: &World) -> usize {
+    world.told.iter().filter(|told| matches!(told.event, Event::Dead(_))).count()
+}
+
+#[test]
+fn a_path_that_works_one_way_kills_nobody() {
+    let mut world = checked(Setting::new(10, 6));
+    for other in 1..4 {
+        world.cut(0, other);
+    }
+    world.run_for(seconds(120));
+    assert_eq!(deaths(&world), 0);
+    assert!(world.told.iter().any(|told| matches!(told.event, Event::LinkDegraded(_))), "but it is said");
+}
+
+#[test]
+fn a_failure_domain_that_is_cut_off_for_a_moment_is_not_buried() {
+    let mut world = checked(Setting { zones: 3, ..Setting::new(30, 7) });
+    world.run_for(seconds(3));
+    (0..30).filter(|member| member % 3 == 2).for_each(|member| world.set_side(member, 1));
+    world.run_for(seconds(6));
+    let told = |world: &World| world.told.iter().any(|told| told.event == Event::ZoneUnreachable(2));
+    assert!(told(&world));
+    (0..30).for_each(|member| world.set_side(member, 0));
+    world.told.clear();
+    assert!(world.run_until_done(STEP, seconds(30), is_whole).is_some());
+    assert_eq!(deaths(&world), 0, "nobody is declared dead in the merge");
+}
+
+#[test]
+fn all_members_are_restarted_one_after_the_other_and_nobody_else_is_suspected_for_long() {
+    let mut world = checked(Setting { is_warm: false, ..Setting::new(40, 8) });
+    assert!(world.run_until_done(STEP, seconds(20), is_whole).is_some());
+    world.told.clear();
+    for member in 0..40 {
+        world.crash(member);
+        world.run_for(Duration::from_millis(500));
+        world.restart(member);
+        world.run_for(Duration::from_millis(1500));
+    }
+    assert!(world.run_until_done(STEP, seconds(30), is_whole).is_some());
+    assert_eq!(deaths(&world), 0, "each was back before its time was up");
+}
+
+#[test]
+fn members_whose_clocks_began_anew_come_back_above_their_obituaries() {
+    let mut world = checked(Setting::new(10, 9));
+    world.run_for(seconds(3));
+    for _ in 0..3 {
+        world.crash(5);
+        world.run_for(seconds(40));
+        world.restart(5);
+        assert!(world.run_until_done(STEP, seconds(10), is_whole).is_some());
+    }
+}

@@ -8,7 +8,7 @@
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use rivven_cluster::id::{NodeId, PeerName};
 use rivven_cluster::machine::Machine;
@@ -42,6 +42,8 @@ pub struct Setting {
     pub loss_ppm: u64,
     /// Whether they all know each other from the start, or begin with the first three as seeds.
     pub is_warm: bool,
+    /// In how many failure domains they are, in turn.
+    pub zones: usize,
 }
 
 impl Setting {
@@ -56,6 +58,7 @@ impl Setting {
             latency: (Duration::from_micros(200), Duration::from_millis(2)),
             loss_ppm: 0,
             is_warm: true,
+            zones: 1,
         }
     }
 }
@@ -107,6 +110,8 @@ pub struct World {
     seed: Seed,
     /// The side that each member is on; only members of one side hear each other.
     sides: Vec<u8>,
+    /// Paths that lose everything, from one member to another.
+    cut: BTreeSet<(usize, usize)>,
     /// How many datagrams in a million each member loses on the way in, beside the network's loss.
     pub ingress_loss_ppm: BTreeMap<usize, u64>,
     /// How many datagrams in a million have a byte changed, by a member that lies.
@@ -180,6 +185,7 @@ impl World {
             network: seed.stream("swim network", 0),
             seed,
             sides: Vec::new(),
+            cut: BTreeSet::new(),
             ingress_loss_ppm: BTreeMap::new(),
             forges_ppm: 0,
             has_forged: false,
@@ -239,6 +245,7 @@ impl World {
         let mut config = Config::new(id_of(member), cluster, address_of(member), seat.boot);
         config.timing = self.setting.timing;
         config.caution = self.setting.caution;
+        config.zone = u16::try_from(member % self.setting.zones).expect("a few zones");
         config.seeds = if is_first || self.setting.is_warm && self.now == Instant::ORIGIN {
             Vec::new()
         } else {
@@ -335,6 +342,11 @@ impl World {
     /// Puts a member on a side of a partition.
     pub fn set_side(&mut self, member: usize, side: u8) {
         self.sides[member] = side;
+    }
+
+    /// Cuts the path from one member to another, in that direction.
+    pub fn cut(&mut self, from: usize, to: usize) {
+        self.cut.insert((from, to));
     }
 
     /// Changes how many datagrams in a million are lost.
@@ -540,7 +552,7 @@ impl World {
     /// Who is reached at an address, if there is a path.
     fn path(&self, from: usize, to: Target) -> Option<usize> {
         let other = seat_at(to.address).filter(|other| *other < self.seats.len())?;
-        (self.sides[from] == self.sides[other]).then_some(other)
+        (self.sides[from] == self.sides[other] && !self.cut.contains(&(from, other))).then_some(other)
     }
 
     fn send(&mut self, member: usize, to: Target, bytes: Vec<u8>) {
