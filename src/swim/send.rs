@@ -111,7 +111,7 @@ impl Swim {
         let (table, news) = (&self.table, &self.news);
         news.offer(table, &mut chosen, |place| place != Place::OWN && writer.push(&self.update_of(place)));
         let limit = self.config.timing.retransmissions(self.table.size());
-        let counts = self.counts_as_passed_on(to.id, kind);
+        let counts = !chosen.is_empty() && self.counts_as_passed_on(to.id, kind);
         for place in chosen.drain(..) {
             if counts {
                 self.news.passed(&mut self.table, place, limit);
@@ -156,6 +156,9 @@ impl Swim {
             return Some(Update::Suspect { id, epoch, by });
         }
         if !self.config.caution.buddy && kind != Kind::HealPing {
+            return None;
+        }
+        if self.suspicions.len() == 0 && self.table.dead().is_empty() {
             return None;
         }
         let entry = self.table.entry(self.table.find(id)?);
