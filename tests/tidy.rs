@@ -45,7 +45,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["id", "node", "raft"]),
     (
         "quic",
-        &["driver", "id", "kv", "node", "raft", "rng", "session", "state_machine", "swim", "time", "wire"],
+        &[
+            "driver",
+            "id",
+            "kv",
+            "machine",
+            "node",
+            "raft",
+            "rng",
+            "session",
+            "state_machine",
+            "swim",
+            "time",
+            "wire",
+        ],
     ),
 ];
 

@@ -5,6 +5,8 @@
 //! streams take twice as long and are lost only where no path is. A member that is paused handles nothing,
 //! and whatever comes meanwhile waits at its socket, up to a bound.
 
+mod check;
+
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::cmp::Reverse;
@@ -594,34 +596,5 @@ impl World {
 
     fn mix(&mut self, value: u64) {
         self.trace = (self.trace ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-    }
-
-    /// Checks one member after a step: its own invariants, and that no word about anybody was taken back.
-    fn check(&mut self, member: usize) {
-        let Some(swim) = &self.seats[member].swim else { return };
-        swim.assert_invariants();
-        for seen in swim.members() {
-            let key = (member, seen.record.id);
-            let now = (seen.record.epoch.value(), seen.state);
-            if let Some(before) = self.before.insert(key, now) {
-                assert!(now >= before, "member {member} held {} as {before:?}, then as {now:?}", key.1);
-                let returns = !before.1.is_live() && now.1.is_live();
-                assert!(!returns || now.0 > before.0, "{} came back without a word of its own", key.1);
-                let left = before.1 == State::Left && now.1.is_live();
-                assert!(
-                    !left || now.0 >> 32 > before.0 >> 32,
-                    "{} came back in the life that it left",
-                    key.1
-                );
-            }
-            if let Some(owner) = self.seats.get(seat_of(seen.record.id)).and_then(|seat| seat.swim.as_ref()) {
-                let minted = owner.record().epoch.value();
-                assert!(
-                    now.0 <= minted || self.has_forged,
-                    "member {member} holds an epoch that {} never minted",
-                    key.1
-                );
-            }
-        }
     }
 }
