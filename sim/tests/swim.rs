@@ -64,7 +64,7 @@ fn halves_that_held_each_other_dead_become_whole_without_a_death() {
 #[test]
 fn loss_makes_probes_fail_as_often_as_arithmetic_says_and_kills_nobody() {
     hold([20, 30].map(|loss| false_suspicions(loss, 2000, 1)));
-    hold([false_deaths(100, 10, 5, 1).0]);
+    hold([false_deaths(100, 10, 5, 1)]);
 }
 
 #[test]
@@ -90,17 +90,6 @@ fn everything_at_once_breaks_nothing_and_happens_again_the_same_way() {
         let outcome = chaos::play(seed);
         assert_eq!(outcome.violation, None, "seed {seed}");
         assert_eq!(chaos::play(seed).trace, outcome.trace, "seed {seed} is not the same twice");
-    }
-}
-
-/// Found by chaos: seeds that once broke something.
-#[test]
-fn seeds_that_found_something_stay_sound() {
-    // 144: a stall was counted with every datagram that came after it, so a suspicion never ended.
-    // 191: metadata that was not fetched at once was never asked for again.
-    // 220, 285, 2190: a word that somebody falsified was never set right.
-    for seed in [144, 191, 220, 285, 2190] {
-        assert_eq!(chaos::play(seed).violation, None, "seed {seed}");
     }
 }
 

@@ -17,10 +17,8 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, Runtime, VarInt};
 use ring::{hkdf, hmac};
 use rustls::RootCertStore;
-use rustls::client::{ClientSessionMemoryCache, ClientSessionStore};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::ServerName;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
 
 use super::authority::{Credentials, CredentialsError};
 use crate::id::PeerName;
@@ -33,7 +31,7 @@ pub(super) enum Use {
     Client,
     /// It dials nodes, and accepts nodes and clients.
     Node,
-    /// It dials and accepts members, for a moment each. Counts the sessions that were resumed.
+    /// It dials and accepts members, for a moment each. Counts the sessions that others took up again.
     Gossip(Arc<AtomicU64>),
 }
 
@@ -212,7 +210,12 @@ fn server_config(
         .with_single_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
         .map_err(in_tls)?;
     tls.alpn_protocols = vec![purpose.protocol().to_vec()];
-    tls.send_tls13_tickets = if matches!(purpose, Use::Gossip(_)) { TICKETS } else { 0 };
+    tls.send_tls13_tickets = 0;
+    if let Use::Gossip(resumed) = purpose {
+        let (kept, resumed) = (ServerSessionMemoryCache::new(SESSIONS_MAX), Arc::clone(resumed));
+        tls.session_storage = Arc::new(Sessions { kept, resumed });
+        tls.send_tls13_tickets = TICKETS;
+    }
     let crypto = QuicServerConfig::try_from(tls).map_err(|error| CredentialsError::Tls(error.to_string()))?;
     let mut config = quinn::ServerConfig::new(Arc::new(crypto), token_key);
     config.transport_config(Arc::new(transport_config(purpose))).migration(false);
@@ -236,7 +239,7 @@ fn client_config(
     tls.alpn_protocols = vec![purpose.protocol().to_vec()];
     tls.resumption = match purpose {
         Use::Client | Use::Node => rustls::client::Resumption::disabled(),
-        Use::Gossip(resumed) => Sessions::resumption(Arc::clone(resumed)),
+        Use::Gossip(_) => rustls::client::Resumption::in_memory_sessions(SESSIONS_MAX),
     };
     let crypto = QuicClientConfig::try_from(tls).map_err(|error| CredentialsError::Tls(error.to_string()))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -278,56 +281,31 @@ fn transport_config(purpose: &Use) -> quinn::TransportConfig {
     config
 }
 
-/// Sessions with other members, by the name that they were dialled with, which is that of one member.
+/// Sessions that other members may take up again, and how many they did.
 #[derive(Debug)]
 struct Sessions {
-    kept: ClientSessionMemoryCache,
+    kept: Arc<ServerSessionMemoryCache>,
     resumed: Arc<AtomicU64>,
 }
 
-impl Sessions {
-    fn resumption(resumed: Arc<AtomicU64>) -> rustls::client::Resumption {
-        let kept = ClientSessionMemoryCache::new(SESSIONS_MAX);
-        rustls::client::Resumption::store(Arc::new(Sessions { kept, resumed }))
-    }
-}
-
-impl ClientSessionStore for Sessions {
-    fn set_kx_hint(&self, server: ServerName<'static>, group: rustls::NamedGroup) {
-        self.kept.set_kx_hint(server, group);
+impl StoresServerSessions for Sessions {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.kept.put(key, value)
     }
 
-    fn kx_hint(&self, server: &ServerName<'_>) -> Option<rustls::NamedGroup> {
-        self.kept.kx_hint(server)
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.kept.get(key)
     }
 
-    fn set_tls12_session(&self, server: ServerName<'static>, value: rustls::client::Tls12ClientSessionValue) {
-        self.kept.set_tls12_session(server, value);
+    /// TLS 1.3 takes a session out when it is taken up again: no ticket works twice.
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let session = self.kept.take(key);
+        self.resumed.fetch_add(u64::from(session.is_some()), Ordering::Relaxed);
+        session
     }
 
-    fn tls12_session(&self, server: &ServerName<'_>) -> Option<rustls::client::Tls12ClientSessionValue> {
-        self.kept.tls12_session(server)
-    }
-
-    fn remove_tls12_session(&self, server: &ServerName<'static>) {
-        self.kept.remove_tls12_session(server);
-    }
-
-    fn insert_tls13_ticket(
-        &self,
-        server: ServerName<'static>,
-        value: rustls::client::Tls13ClientSessionValue,
-    ) {
-        self.kept.insert_tls13_ticket(server, value);
-    }
-
-    fn take_tls13_ticket(
-        &self,
-        server: &ServerName<'static>,
-    ) -> Option<rustls::client::Tls13ClientSessionValue> {
-        let ticket = self.kept.take_tls13_ticket(server);
-        self.resumed.fetch_add(u64::from(ticket.is_some()), Ordering::Relaxed);
-        ticket
+    fn can_cache(&self) -> bool {
+        self.kept.can_cache()
     }
 }
 

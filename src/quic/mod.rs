@@ -27,6 +27,7 @@ mod members;
 mod raft_node;
 mod server;
 mod session;
+mod swim_driver;
 mod swim_node;
 
 use core::time::Duration;

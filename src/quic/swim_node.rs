@@ -1,38 +1,25 @@
 //! `SwimNode`: a member in one line, without a cluster that agrees on anything.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::timeout;
 
-use super::endpoint::{self, Resolver, Use};
-use super::gossip::{Gossip, Incoming};
+use super::endpoint::{self, Use};
+use super::gossip::Gossip;
 use super::raft_node::development_authority;
+use super::swim_driver::{self, Command, Controls};
 use super::{Credentials, CredentialsError, EndpointError, Identity, Seams};
 use crate::driver::{Clock as _, TokioClock};
 use crate::id::{ClusterName, NameError, NodeId, PeerName};
-use crate::machine::Machine as _;
 use crate::node::Caller;
-use crate::swim::{
-    Answer, CallId, Config, ConfigError, Event, Input, Lifecycle, METADATA_MAX, Member, Output, Start, Stats,
-    Swim, Timing, WALL_ORIGIN_UNIX, WallSeconds,
-};
-use crate::time::Instant;
+use crate::swim::{Config, ConfigError, Event, Lifecycle, METADATA_MAX, Member, Start, Stats, Swim, Timing};
 
 /// The most inputs that wait for the member; beyond it datagrams are dropped, and questions wait.
 const INPUTS_MAX: usize = 4096;
-/// So many events are kept for a listener that is slow; it hears how many it missed.
-const EVENTS_MAX: usize = 1024;
-/// So many inputs are handled before their outputs are carried out.
-const BATCH: usize = 64;
-/// How often the wall clock is read.
-const WALL_INTERVAL: Duration = Duration::from_secs(10);
 /// How long saying goodbye may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Datagrams of at most so many bytes fit into any QUIC packet.
@@ -149,20 +136,9 @@ pub enum SwimNodeError {
 pub struct SwimNode {
     id: NodeId,
     address: SocketAddr,
-    commands: mpsc::Sender<Command>,
-    events: broadcast::Sender<Event>,
-    lifecycle: watch::Receiver<Lifecycle>,
+    controls: Controls,
     resumed: Arc<AtomicU64>,
     gossip: Gossip,
-    task: JoinHandle<()>,
-}
-
-enum Command {
-    Members(oneshot::Sender<Vec<Member>>),
-    Stats(oneshot::Sender<Stats>),
-    Metadata(NodeId, oneshot::Sender<Vec<u8>>),
-    Describe(Vec<u8>),
-    Leave,
 }
 
 impl SwimNode {
@@ -184,29 +160,15 @@ impl SwimNode {
         let endpoint = endpoint::open(&seams, &credentials, &Use::Gossip(Arc::clone(&resumed)))?;
         let clock = TokioClock::start();
         let boot = u32::try_from(seams.entropy.stream("swim boot", 0).draw() >> 32).expect("half of 64 bits");
-        let (commands, commanded) = mpsc::channel(INPUTS_MAX);
         let (incoming, received) = mpsc::channel(INPUTS_MAX);
-        let (resolved, resolutions) = mpsc::channel(INPUTS_MAX);
         let swim = plan(&config, id, cluster.clone(), address, boot)?;
-        let start = Start { wall: wall_clock(), remembered: None, seed: seams.entropy.child("swim", 0) };
+        let start =
+            Start { wall: swim_driver::wall_clock(), remembered: None, seed: seams.entropy.child("swim", 0) };
         let swim = Swim::start(swim, start, clock.now())?;
-        let gossip = Gossip::start(endpoint, cluster, id, incoming);
-        let (events, _) = broadcast::channel(EVENTS_MAX);
-        let (living, lifecycle) = watch::channel(swim.lifecycle());
+        let gossip = Gossip::start(endpoint, cluster, id, incoming.clone());
         let resolver = Arc::clone(&seams.resolver);
-        let driver = Driver {
-            swim,
-            clock,
-            gossip: gossip.clone(),
-            events: events.clone(),
-            living,
-            resolver,
-            resolved,
-            asked: BTreeMap::new(),
-            next_call: 0,
-        };
-        let task = tokio::spawn(driver.run(commanded, received, resolutions));
-        Ok(SwimNode { id, address, commands, events, lifecycle, resumed, gossip, task })
+        let controls = swim_driver::start(swim, clock, gossip.clone(), resolver, (incoming, received));
+        Ok(SwimNode { id, address, controls, resumed, gossip })
     }
 
     /// This member's id.
@@ -224,14 +186,14 @@ impl SwimNode {
     /// Where it is in its life.
     #[must_use]
     pub fn lifecycle(&self) -> Lifecycle {
-        *self.lifecycle.borrow()
+        *self.controls.lifecycle.borrow()
     }
 
     /// What happens from now on. A listener that falls behind is told how many events it has missed
     /// (`RecvError::Lagged`); it then reads [`SwimNode::members`] anew.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        self.controls.events.subscribe()
     }
 
     /// All members that are remembered, itself first.
@@ -270,7 +232,7 @@ impl SwimNode {
         if metadata.len() > METADATA_MAX {
             return Err(ConfigError::Metadata(metadata.len()).into());
         }
-        self.commands.send(Command::Describe(metadata)).await.map_err(|_| SwimNodeError::Stopped)
+        self.controls.commands.send(Command::Describe(metadata)).await.map_err(|_| SwimNodeError::Stopped)
     }
 
     /// How many datagrams were dropped rather than sent late.
@@ -279,7 +241,7 @@ impl SwimNode {
         self.gossip.dropped()
     }
 
-    /// How many TLS sessions were resumed.
+    /// How many TLS sessions with this member others have taken up again, in place of a full handshake.
     #[must_use]
     pub fn sessions_resumed(&self) -> u64 {
         self.resumed.load(Ordering::Relaxed)
@@ -291,8 +253,8 @@ impl SwimNode {
     ///
     /// [`SwimNodeError::Stopped`] if it had stopped before.
     pub async fn leave(mut self) -> Result<(), SwimNodeError> {
-        self.commands.send(Command::Leave).await.map_err(|_| SwimNodeError::Stopped)?;
-        let gone = self.lifecycle.wait_for(|lifecycle| *lifecycle == Lifecycle::Gone);
+        self.controls.commands.send(Command::Leave).await.map_err(|_| SwimNodeError::Stopped)?;
+        let gone = self.controls.lifecycle.wait_for(|lifecycle| *lifecycle == Lifecycle::Gone);
         if timeout(LEAVE_TIMEOUT, gone).await.is_err() {
             tracing::warn!("nobody acknowledged the goodbye within {LEAVE_TIMEOUT:?}");
         }
@@ -303,14 +265,14 @@ impl SwimNode {
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, SwimNodeError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| SwimNodeError::Stopped)?;
+        self.controls.commands.send(command(reply)).await.map_err(|_| SwimNodeError::Stopped)?;
         answer.await.map_err(|_| SwimNodeError::Stopped)
     }
 }
 
 impl Drop for SwimNode {
     fn drop(&mut self) {
-        self.task.abort();
+        self.controls.task.abort();
         self.gossip.close();
     }
 }
@@ -371,132 +333,4 @@ fn plan(
     };
     plan.validate()?;
     Ok(plan)
-}
-
-fn wall_clock() -> WallSeconds {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    WallSeconds(u32::try_from(since.saturating_sub(WALL_ORIGIN_UNIX)).unwrap_or(u32::MAX))
-}
-
-/// The one task that owns the machine.
-struct Driver {
-    swim: Swim,
-    clock: TokioClock,
-    gossip: Gossip,
-    events: broadcast::Sender<Event>,
-    living: watch::Sender<Lifecycle>,
-    resolver: Arc<dyn Resolver>,
-    resolved: mpsc::Sender<Input>,
-    /// Questions of others that wait for the machine's answer.
-    asked: BTreeMap<CallId, oneshot::Sender<Answer>>,
-    next_call: u64,
-}
-
-impl Driver {
-    async fn run(
-        mut self,
-        mut commands: mpsc::Receiver<Command>,
-        mut incoming: mpsc::Receiver<Incoming>,
-        mut resolutions: mpsc::Receiver<Input>,
-    ) {
-        let mut wall_at = TokioInstant::now() + WALL_INTERVAL;
-        loop {
-            self.drain();
-            match self.swim.lifecycle() {
-                Lifecycle::Gone => return,
-                Lifecycle::Fenced => return self.gossip.close(),
-                Lifecycle::Idle
-                | Lifecycle::Joining
-                | Lifecycle::Active
-                | Lifecycle::Isolated
-                | Lifecycle::Leaving => {}
-            }
-            let due = self.swim.deadline().map_or(wall_at, |due| self.clock.wake_at(due));
-            tokio::select! {
-                biased;
-                command = commands.recv() => match command {
-                    Some(command) => self.obey(command),
-                    None => return,
-                },
-                Some(first) = incoming.recv() => {
-                    self.take(first);
-                    for _ in 0..BATCH {
-                        // Not beyond the next timer: being late for it would look like a stall.
-                        if self.swim.deadline().is_some_and(|due| due <= self.clock.now()) {
-                            break;
-                        }
-                        let Ok(next) = incoming.try_recv() else { break };
-                        self.take(next);
-                    }
-                }
-                Some(resolved) = resolutions.recv() => self.swim.handle(self.clock.now(), resolved),
-                () = sleep_until(due.min(wall_at)) => {}
-            }
-            if TokioInstant::now() >= wall_at {
-                wall_at += WALL_INTERVAL;
-                self.swim.handle(self.clock.now(), Input::WallClock(wall_clock()));
-            }
-            let now = self.clock.now();
-            if self.swim.deadline().is_some_and(|due| due <= now) {
-                self.swim.handle_timeout(now);
-            }
-        }
-    }
-
-    fn now(&self) -> Instant {
-        self.clock.now()
-    }
-
-    fn take(&mut self, incoming: Incoming) {
-        let input = match incoming {
-            Incoming::Datagram { from, via, bytes } => Input::Datagram { from, via, bytes },
-            Incoming::Answered { call, from, answer } => Input::Answered { call, from, answer },
-            Incoming::Unanswered { call } => Input::Unanswered { call },
-            Incoming::Asked { from, question, reply } => {
-                let call = CallId(self.next_call);
-                self.next_call += 1;
-                self.asked.retain(|_, reply| !reply.is_closed());
-                self.asked.insert(call, reply);
-                Input::Asked { call, from, question }
-            }
-        };
-        self.swim.handle(self.now(), input);
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Members(reply) => _ = reply.send(self.swim.members().collect()),
-            Command::Stats(reply) => _ = reply.send(self.swim.stats().clone()),
-            Command::Metadata(of, reply) => _ = reply.send(self.swim.metadata(of).to_vec()),
-            Command::Describe(metadata) => self.swim.handle(self.now(), Input::Describe(metadata)),
-            Command::Leave => self.swim.handle(self.now(), Input::Leave),
-        }
-    }
-
-    fn drain(&mut self) {
-        while let Some(output) = self.swim.poll() {
-            match output {
-                Output::Datagram { to, bytes } => self.gossip.send(to, bytes),
-                Output::Ask { call, to, question } => self.gossip.ask(call, to, question),
-                Output::Answer { call, answer } => {
-                    if let Some(reply) = self.asked.remove(&call) {
-                        let _ = reply.send(answer);
-                    }
-                }
-                Output::Resolve(name) => self.resolve(name),
-                // Nobody may be listening.
-                Output::Event(event) => _ = self.events.send(event),
-            }
-        }
-        let lifecycle = self.swim.lifecycle();
-        self.living.send_if_modified(|living| core::mem::replace(living, lifecycle) != lifecycle);
-    }
-
-    fn resolve(&self, name: PeerName) {
-        let (lookup, resolved) = (self.resolver.resolve(&name), self.resolved.clone());
-        tokio::spawn(async move {
-            let addresses = lookup.await.unwrap_or_default();
-            let _ = resolved.send(Input::Resolved { name, addresses }).await;
-        });
-    }
 }

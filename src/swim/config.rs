@@ -36,7 +36,7 @@ pub struct Config {
     pub caution: Caution,
     /// What to do when another process has the same id.
     pub id_conflict: IdConflictPolicy,
-    /// The most bytes of one datagram, from 512. A connection may allow fewer, for a while.
+    /// The most bytes of one datagram, from 512. What is longer than a path allows is lost on it.
     pub datagram_max: usize,
     /// The most members that are remembered, dead ones included. Beyond it, newcomers are ignored.
     pub members_max: usize,

@@ -95,8 +95,7 @@ impl Swim {
             let chosen = usize::try_from(self.draws.heal.below(bound)).expect("below a length");
             let id = self.graves.recent(chosen).filter(|id| self.is_dead(*id));
             if let Some(to) = id.and_then(|id| self.target_of(id)) {
-                self.stats.heal_pings += 1;
-                self.send(to, Kind::HealPing, Body::Empty, 0, Lead::OwnWord);
+                self.call_back(to);
                 return;
             }
         }
@@ -105,11 +104,15 @@ impl Swim {
             let Some(place) = self.table.random_dead(&mut self.draws.heal) else { return };
             let to = self.target_at(place);
             if self.table.entry(place).state == State::Dead && to.address.port() != 0 {
-                self.stats.heal_pings += 1;
-                self.send(to, Kind::HealPing, Body::Empty, 0, Lead::OwnWord);
+                self.call_back(to);
                 return;
             }
         }
+    }
+
+    fn call_back(&mut self, to: Target) {
+        self.stats.heal_pings += 1;
+        self.send(to, Kind::HealPing, Body::Empty, 0, Lead::OwnWord);
     }
 
     fn is_dead(&self, id: NodeId) -> bool {
@@ -124,9 +127,7 @@ impl Swim {
         }
         for address in seed.addresses.clone() {
             if address != self.config.address {
-                self.stats.heal_pings += 1;
-                let to = Target { id: None, address };
-                self.send(to, Kind::HealPing, Body::Empty, 0, Lead::OwnWord);
+                self.call_back(Target { id: None, address });
             }
         }
     }

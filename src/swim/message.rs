@@ -116,8 +116,9 @@ pub(super) struct Header {
 pub(super) enum Body {
     /// Nothing.
     Empty,
-    /// Whom to probe, where, and after how many milliseconds to say that it did not answer.
-    PingReq { target: NodeId, address: SocketAddr, nack_after_ms: u16 },
+    /// Whom to probe, and after how many milliseconds to say that it did not answer. Where it is, the helper
+    /// knows itself: the asker may be wrong about that, or lie.
+    PingReq { target: NodeId, nack_after_ms: u16 },
     /// About whom it is.
     About { target: NodeId },
     /// The major versions that are spoken.
@@ -314,10 +315,7 @@ impl<'a> Reader<'a> {
                 Body::Empty
             }
             Kind::PingReq => {
-                let target = self.node()?;
-                let is_v6 = self.byte()? == 6;
-                let address = self.address(is_v6)?;
-                Body::PingReq { target, address, nack_after_ms: u16::from_le_bytes(self.array()?) }
+                Body::PingReq { target: self.node()?, nack_after_ms: u16::from_le_bytes(self.array()?) }
             }
             Kind::ForwardedAck | Kind::Nack => Body::About { target: self.node()? },
             Kind::VersionMismatch => Body::Versions { min: self.byte()?, max: self.byte()? },
@@ -397,10 +395,8 @@ impl Writer {
     fn body(&mut self, body: Body) {
         match body {
             Body::Empty => {}
-            Body::PingReq { target, address, nack_after_ms } => {
+            Body::PingReq { target, nack_after_ms } => {
                 self.node(target);
-                self.bytes.push(if address.is_ipv6() { 6 } else { 4 });
-                self.address(address);
                 self.bytes.extend_from_slice(&nack_after_ms.to_le_bytes());
             }
             Body::About { target } => self.node(target),

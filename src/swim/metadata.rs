@@ -3,7 +3,8 @@
 //! The record carries a version and a hash. Short metadata travels with it; longer metadata is fetched from
 //! its owner, one member a period, so that a join does not make everybody ask at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use core::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::call::Purpose;
 use super::member::Record;
@@ -11,16 +12,14 @@ use super::message::{METADATA_INLINE_MAX, METADATA_MAX, hash_of};
 use super::{Answer, Event, Question, Swim};
 use crate::id::NodeId;
 
-/// The most members whose metadata waits to be fetched; the others are found by and by.
-const WANTED_MAX: usize = 1024;
-/// So many members are looked at in a period, to find one whose metadata is not here.
-const LOOKED_AT: usize = 4;
-
 /// What is known of others' metadata.
 #[derive(Debug, Default)]
 pub(super) struct Descriptions {
     all: BTreeMap<NodeId, Vec<u8>>,
-    wanted: VecDeque<NodeId>,
+    /// Whose is to be fetched: members of the table, each once.
+    wanted: BTreeSet<NodeId>,
+    /// Who was asked last: the next one is asked next, so that one that does not answer keeps nobody waiting.
+    asked: Option<NodeId>,
 }
 
 impl Descriptions {
@@ -30,6 +29,16 @@ impl Descriptions {
 
     pub(super) fn forget(&mut self, id: NodeId) {
         self.all.remove(&id);
+        self.wanted.remove(&id);
+    }
+
+    fn next_wanted(&mut self) -> Option<NodeId> {
+        let behind = self.asked.map_or(Bound::Unbounded, Bound::Excluded);
+        let next =
+            self.wanted.range((behind, Bound::Unbounded)).next().or_else(|| self.wanted.first()).copied()?;
+        self.wanted.remove(&next);
+        self.asked = Some(next);
+        Some(next)
     }
 }
 
@@ -57,32 +66,20 @@ impl Swim {
     }
 
     pub(super) fn want_description(&mut self, id: NodeId) {
-        let wanted = &mut self.descriptions.wanted;
-        if wanted.len() < WANTED_MAX && !wanted.contains(&id) {
-            wanted.push_back(id);
+        if self.table.find(id).is_some() {
+            self.descriptions.wanted.insert(id);
         }
     }
 
     /// Asks one member for its metadata.
     pub(super) fn fetch_description(&mut self) {
-        let Some(id) = self.descriptions.wanted.pop_front().or_else(|| self.find_undescribed()) else {
-            return;
-        };
+        let Some(id) = self.descriptions.next_wanted() else { return };
         let is_live = self.table.find(id).is_some_and(|place| self.held(place).0.is_live());
         if let Some(to) = self.target_of(id).filter(|_| is_live)
             && !self.ask(to, Purpose::Metadata { of: id }, Question::Metadata)
         {
             self.want_description(id);
         }
-    }
-
-    /// Looks at a few random members for one whose metadata is not here: more may have been wanted than fit.
-    fn find_undescribed(&mut self) -> Option<NodeId> {
-        (0..LOOKED_AT).find_map(|_| {
-            let entry = self.table.entry(self.table.random_live(&mut self.draws.heal)?);
-            let lacks = entry.metadata_version > 0 && self.descriptions.of(entry.id()).is_empty();
-            lacks.then(|| entry.id())
-        })
     }
 
     pub(super) fn own_description(&self) -> Answer {

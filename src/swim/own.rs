@@ -219,7 +219,7 @@ impl Swim {
         record.metadata_hash = hash_of(&metadata);
         self.config.metadata = metadata;
         let (record, second) = (*record, self.second());
-        self.table.renew(Place::OWN, &record, second, &mut self.draws.order);
+        self.table.renew(Place::OWN, &record, State::Alive, second, &mut self.draws.order);
         self.news.put(&mut self.table, Place::OWN);
     }
 }

@@ -194,7 +194,7 @@ impl Swim {
         let trip = self.probing.round_trip.map_or(0, |trip| trip.smoothed / 2);
         let nack_after = (left * 4 / 5).saturating_sub(Duration::from_nanos(trip));
         let nack_after_ms = u16::try_from(nack_after.as_millis()).unwrap_or(u16::MAX);
-        let body = Body::PingReq { target: id, address: to.address, nack_after_ms };
+        let body = Body::PingReq { target: id, nack_after_ms };
         let helpers = self.random_helpers(self.config.timing.helpers, id);
         let targets: Vec<Target> = helpers.into_iter().map(|place| self.target_at(place)).collect();
         if let Some(probe) = &mut self.probing.current {

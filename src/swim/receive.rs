@@ -6,7 +6,6 @@
 
 use core::net::SocketAddr;
 
-use super::epoch::Epoch;
 use super::member::State;
 use super::message::{Body, Datagram, Header, Kind, Malformed, Update, VERSION};
 use super::send::Lead;
@@ -115,7 +114,7 @@ impl Swim {
     }
 
     /// Hears one piece of news from a member.
-    pub(super) fn hear(&mut self, update: &Update<'_>, from: NodeId, back: Option<Target>) {
+    fn hear(&mut self, update: &Update<'_>, from: NodeId, back: Option<Target>) {
         match *update {
             Update::Alive { record, metadata } => self.hear_alive(&record, metadata, from == record.id, true),
             Update::Suspect { id, epoch, by } => self.hear_suspect(id, epoch, by, back),
@@ -152,9 +151,8 @@ impl Swim {
         match (header.kind, body) {
             (Kind::Ping, _) => self.send(to, Kind::Ack, Body::Empty, sequence, Lead::Nothing),
             (Kind::Ack, _) => self.acknowledged(header.source, sequence),
-            (Kind::PingReq, Body::PingReq { target, address, nack_after_ms }) => {
-                let at = Target { id: Some(target), address };
-                self.relay(to, sequence, at, nack_after_ms);
+            (Kind::PingReq, Body::PingReq { target, nack_after_ms }) => {
+                self.relay(to, sequence, target, nack_after_ms);
             }
             (Kind::ForwardedAck, Body::About { target }) => {
                 self.answered_through(header.source, target, sequence);
@@ -166,10 +164,5 @@ impl Swim {
             (Kind::VersionMismatch, _) => _ = self.note_version(header.source),
             (Kind::Gossip | Kind::PingReq | Kind::ForwardedAck | Kind::Nack, _) => {}
         }
-    }
-
-    /// The epoch that is known of a member.
-    pub(super) fn known_epoch(&self, id: NodeId) -> Option<Epoch> {
-        self.table.find(id).map(|place| self.table.entry(place).epoch)
     }
 }

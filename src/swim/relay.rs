@@ -55,10 +55,9 @@ impl Relays {
 
 impl Swim {
     /// Somebody asks us to probe for it.
-    pub(super) fn relay(&mut self, asker: Target, asker_sequence: u32, at: Target, nack_after_ms: u16) {
-        let Some(target) = at.id.filter(|id| *id != self.config.id) else { return };
-        // Only to where we hold the target to be: nobody may make us dial addresses.
-        let at = self.target_of(target);
+    pub(super) fn relay(&mut self, asker: Target, asker_sequence: u32, target: NodeId, nack_after_ms: u16) {
+        // Where the target is we know ourselves: nobody may make us dial addresses.
+        let at = self.target_of(target).filter(|_| target != self.config.id);
         let of_asker = self.relays.all.iter().filter(|relay| relay.asker.id == asker.id).count();
         let (Some(at), true) = (at, of_asker < OF_ONE_MAX && self.relays.all.len() < RELAYS_MAX) else {
             self.stats.relays_refused += 1;

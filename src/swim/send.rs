@@ -9,6 +9,7 @@
 
 use core::time::Duration;
 
+use super::gossip::News;
 use super::member::State;
 use super::message::{Body, Header, Kind, METADATA_INLINE_MAX, Update, Writer};
 use super::table::{Place, Table};
@@ -103,7 +104,7 @@ impl Swim {
             writer.push(&accusation);
         }
         let mut chosen = core::mem::take(&mut self.pump.chosen);
-        let is_own_word_news = super::gossip::News::is_queued(&self.table, Place::OWN);
+        let is_own_word_news = News::is_queued(&self.table, Place::OWN);
         if is_own_word_news || lead == Lead::OwnWord {
             writer.push(&self.own_word());
             chosen.push(Place::OWN);

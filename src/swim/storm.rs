@@ -6,8 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use core::time::Duration;
-
 use super::{Event, Swim};
 use crate::time::Instant;
 
@@ -20,39 +18,34 @@ pub(super) struct Storm {
     began: Instant,
     count: usize,
     zones: BTreeMap<u16, usize>,
-    told: Option<u16>,
+    is_told: bool,
 }
 
 impl Storm {
     pub(super) fn start(now: Instant) -> Storm {
-        Storm { began: now, count: 0, zones: BTreeMap::new(), told: None }
-    }
-
-    /// Counts one more suspect. The answer is for [`Swim::note_storm`] to complete: whether it came in a
-    /// period that is a storm already.
-    pub(super) fn count(&mut self, zone: u16, now: Instant, period: Duration) -> bool {
-        if now >= self.began + period {
-            *self = Storm { began: now, count: 0, zones: BTreeMap::new(), told: None };
-        }
-        self.count += 1;
-        *self.zones.entry(zone).or_default() += 1;
-        self.told.is_some()
+        Storm { began: now, count: 0, zones: BTreeMap::new(), is_told: false }
     }
 }
 
 impl Swim {
-    /// Tells the application once a period, and counts what is held.
-    pub(super) fn note_storm(&mut self, zone: u16, is_held: bool) {
-        if is_held {
-            self.stats.damped += 1;
-            return;
+    /// Counts one more suspect. Tells whether this period is a storm already; the application hears of it once.
+    pub(super) fn is_storm(&mut self, zone: u16) -> bool {
+        if self.now >= self.storm.began + self.period() {
+            self.storm = Storm::start(self.now);
         }
-        let in_zone = self.storm.zones.get(&zone).copied().unwrap_or_default();
+        if self.storm.is_told {
+            self.stats.damped += 1;
+            return true;
+        }
+        self.storm.count += 1;
+        let in_zone = self.storm.zones.entry(zone).or_default();
+        *in_zone += 1;
         let too_many = self.storm.count > CALM.max(self.table.size() / 20);
-        let zone_is_gone = in_zone > CALM && in_zone * 2 > self.table.zone_size(zone);
+        let zone_is_gone = *in_zone > CALM && *in_zone * 2 > self.table.zone_size(zone);
         if too_many || zone_is_gone {
-            self.storm.told = Some(zone);
+            self.storm.is_told = true;
             self.tell(Event::ZoneUnreachable(zone));
         }
+        false
     }
 }

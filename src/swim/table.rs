@@ -306,10 +306,19 @@ impl Table {
         }
     }
 
-    /// Takes over what a member says of itself, and sets it alive.
-    pub(super) fn renew(&mut self, place: Place, record: &Record, second: u32, draws: &mut Stream) {
+    /// Takes over what a member says of itself, and sets its state.
+    pub(super) fn renew(
+        &mut self,
+        place: Place,
+        record: &Record,
+        state: State,
+        second: u32,
+        draws: &mut Stream,
+    ) {
         let before = self.entry(place).state;
-        let stays = before.is_live() && (place == Place::OWN || self.entry(place).zone == record.zone);
+        let same_array = before.is_live() == state.is_live();
+        let stays =
+            same_array && (!state.is_live() || place == Place::OWN || self.entry(place).zone == record.zone);
         if before.is_live() {
             self.toggle(place);
         }
@@ -320,29 +329,14 @@ impl Table {
         entry.epoch = record.epoch;
         entry.address = Compact::of(record.address);
         entry.is_borrowed = false;
-        (entry.zone, entry.boot, entry.state) = (record.zone, record.boot, State::Alive);
+        (entry.zone, entry.boot, entry.state) = (record.zone, record.boot, state);
         (entry.metadata_version, entry.metadata_hash) = (record.metadata_version, record.metadata_hash);
-        if before != State::Alive {
+        if before != state {
             self.since[place.at()] = second;
         }
-        if stays {
-            self.toggle(place);
-        } else {
+        if !stays {
             self.join_array(place, draws);
-        }
-    }
-
-    /// The word that belongs to an epoch which only an accusation had named.
-    pub(super) fn fill(&mut self, place: Place, record: &Record) {
-        let is_live = self.entry(place).state.is_live();
-        if is_live {
-            self.toggle(place);
-        }
-        let entry = self.entry_mut(place);
-        entry.address = Compact::of(record.address);
-        (entry.boot, entry.is_borrowed) = (record.boot, false);
-        (entry.metadata_version, entry.metadata_hash) = (record.metadata_version, record.metadata_hash);
-        if is_live {
+        } else if state.is_live() {
             self.toggle(place);
         }
     }

@@ -464,7 +464,7 @@ fn a_flood_is_cut_off_until_the_period_ends() {
 fn a_helper_forwards_the_answer_and_says_when_there_is_none() {
     let mut swim = member(3);
     let asked = header(2, Kind::PingReq);
-    let body = Body::PingReq { target: node(3), address: address(3), nack_after_ms: 400 };
+    let body = Body::PingReq { target: node(3), nack_after_ms: 400 };
     let request = Writer::begin(Vec::new(), 1160, &asked, body).finish();
     let outputs = hears_bytes(&mut swim, 10, 2, request);
     let ping = outputs.iter().find_map(|output| match output {

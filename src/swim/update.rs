@@ -85,18 +85,8 @@ impl Swim {
             self.stats.implausible += 1;
             return;
         }
-        if let Some(place) = found
-            && self.table.entry(place).is_borrowed
-            && self.table.entry(place).epoch == record.epoch
-        {
-            self.table.fill(place, record);
-            self.keep_description(record, metadata);
-            return;
-        }
-        if let Some(place) = found
-            && self.is_conflict(place, record)
-        {
-            self.note_conflict(record.id);
+        if let Some(place) = found.filter(|_| known == Some(record.epoch)) {
+            self.hear_again(place, record, metadata);
             return;
         }
         let held = found.map(|place| self.held(place));
@@ -123,7 +113,7 @@ impl Swim {
         let before = self.table.entry(place).record();
         let state = self.table.entry(place).state;
         self.suspicions.end(place);
-        self.table.renew(place, record, second, &mut self.draws.order);
+        self.table.renew(place, record, State::Alive, second, &mut self.draws.order);
         match state {
             State::Alive => {}
             State::Suspect => self.tell(Event::Cleared(record.id)),
@@ -139,18 +129,22 @@ impl Swim {
         place
     }
 
-    /// The same epoch, but another process or another place: two owners.
-    fn is_conflict(&self, place: Place, record: &Record) -> bool {
+    /// A word with the epoch that is held: it is known, or it is what an accusation has named so far, or two
+    /// processes speak under one id.
+    fn hear_again(&mut self, place: Place, record: &Record, metadata: Option<&[u8]>) {
         let entry = self.table.entry(place);
-        entry.epoch == record.epoch && !entry.is_stranger() && !entry.is_word_of(record)
+        let (state, is_same_process) = (entry.state, entry.is_word_of(record));
+        if entry.is_borrowed {
+            let second = self.second();
+            self.table.renew(place, record, state, second, &mut self.draws.order);
+            self.keep_description(record, metadata);
+        } else if !is_same_process {
+            self.note_conflict(record.id);
+        }
     }
 
     pub(super) fn hear_suspect(&mut self, id: NodeId, epoch: Epoch, by: NodeId, back: Option<Target>) {
-        if id == self.config.id {
-            self.accused(epoch, Some(by), back);
-            return;
-        }
-        if !self.is_plausible_accusation(id, epoch) {
+        if !self.is_to_be_judged(id, epoch, Some(by), back) {
             return;
         }
         let found = self.table.find(id).filter(|place| !self.table.entry(*place).is_stranger());
@@ -173,12 +167,8 @@ impl Swim {
             let entry = self.table.entry(place);
             (entry.id(), entry.state, entry.zone)
         };
-        let is_silence = cause == Cause::Silence;
-        let is_held = is_silence && self.storm.count(zone, self.now, self.period());
+        let is_held = cause == Cause::Silence && self.is_storm(zone);
         let terms = self.terms(is_held, cause);
-        if is_silence {
-            self.note_storm(zone, is_held);
-        }
         let second = self.second();
         self.table.set(place, State::Suspect, epoch, second, &mut self.draws.order);
         self.suspicions.begin(place, by, cause == Cause::Goodbye, terms, self.now);
@@ -205,11 +195,7 @@ impl Swim {
     }
 
     pub(super) fn hear_dead(&mut self, id: NodeId, epoch: Epoch, back: Option<Target>) {
-        if id == self.config.id {
-            self.accused(epoch, None, back);
-            return;
-        }
-        if !self.is_plausible_accusation(id, epoch) {
+        if !self.is_to_be_judged(id, epoch, None, back) {
             return;
         }
         let found = self.table.find(id);
@@ -239,11 +225,7 @@ impl Swim {
     }
 
     pub(super) fn hear_left(&mut self, id: NodeId, epoch: Epoch, from: NodeId, back: Option<Target>) {
-        if id == self.config.id {
-            self.accused(epoch, None, back);
-            return;
-        }
-        if !self.is_plausible_accusation(id, epoch) {
+        if !self.is_to_be_judged(id, epoch, None, back) {
             return;
         }
         let found = self.table.find(id);
@@ -274,11 +256,21 @@ impl Swim {
         self.suspect(place, epoch, from, Cause::Goodbye);
     }
 
-    fn is_plausible_accusation(&mut self, id: NodeId, epoch: Epoch) -> bool {
-        let is_plausible = epoch.is_plausible(true, self.known_epoch(id), self.wall);
-        if !is_plausible {
-            self.stats.implausible += 1;
+    /// Words against ourselves are answered, and those about epochs that nobody can have are dropped.
+    fn is_to_be_judged(
+        &mut self,
+        id: NodeId,
+        epoch: Epoch,
+        by: Option<NodeId>,
+        back: Option<Target>,
+    ) -> bool {
+        if id == self.config.id {
+            self.accused(epoch, by, back);
+            return false;
         }
+        let known = self.table.find(id).map(|place| self.table.entry(place).epoch);
+        let is_plausible = epoch.is_plausible(true, known, self.wall);
+        self.stats.implausible += u64::from(!is_plausible);
         is_plausible
     }
 

@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     show(merge(members, seed));
     show(gates::churn(members, if members > 5000 { 1 } else { 3 }, seed));
     if long {
-        show(vec![false_deaths(100, 10, 300, seed).0, false_deaths(100, 20, 300, seed).0]);
+        show(vec![false_deaths(100, 10, 300, seed), false_deaths(100, 20, 300, seed)]);
         show([5, 10, 20, 30].map(|loss| false_suspicions(loss, 2000, seed)).to_vec());
         show(vec![pause(100, 20, seed)]);
         show(lifeguard(seed));

@@ -67,7 +67,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn the_parts_agree_after_any_changes(steps in prop::collection::vec((2_u64..60, 0..4_u8), 1..400)) {
+    fn the_parts_agree_after_any_changes(steps in prop::collection::vec((2_u64..60, 0..6_u8), 1..400)) {
         let mut draws = Seed::new(3).stream("probe", 0);
         let mut table = Table::new(&record(1, 1));
         let mut model: BTreeMap<u64, State> = BTreeMap::new();
@@ -78,7 +78,9 @@ proptest! {
             match (found, action) {
                 (None, _) => { table.insert(&record(id, number), State::Alive, 0, &mut draws); model.insert(id, State::Alive); }
                 (Some(place), 0) => { table.set(place, State::Dead, epoch, 0, &mut draws); model.insert(id, State::Dead); }
-                (Some(place), 1) => { table.renew(place, &record(id, number), 0, &mut draws); model.insert(id, State::Alive); }
+                (Some(place), 1) => { table.renew(place, &record(id, number), State::Alive, 0, &mut draws); model.insert(id, State::Alive); }
+            (Some(place), 4) => { table.renew(place, &Record { zone: 1, ..record(id, number) }, State::Suspect, 0, &mut draws); model.insert(id, State::Suspect); }
+            (Some(place), 5) => { table.renew(place, &Record { zone: 2, ..record(id, number) }, State::Dead, 0, &mut draws); model.insert(id, State::Dead); }
                 (Some(place), 2) => { table.set(place, State::Suspect, epoch, 0, &mut draws); model.insert(id, State::Suspect); }
                 (Some(place), _) if !model[&id].is_live() => { table.remove(place); model.remove(&id); }
                 (Some(_), _) => { table.next_to_probe(&mut draws); }
