@@ -20,8 +20,9 @@
 //! *Whom the other side holds dead.* After a partition two halves hold each other dead. If death were taken
 //! over here, a merge would kill everybody; if life were, the dead would never die. So neither is: the
 //! *victim* is told, directly, a few at a time, and says with a higher epoch that it lives. Only whoever does
-//! not object within two periods becomes a suspect here, with our own timer. So a healthy member is not even
-//! suspected in a merge.
+//! not object within two periods becomes a suspect here, with our own timer. So the other side's verdicts kill
+//! nobody in a merge. What this does not help is a suspicion of our own that began in the partition and runs out
+//! before its suspect has been heard again.
 //!
 //! What is learned from a table is news only if it is little: a joiner that has just learned of ten thousand
 //! members must not tell everybody about them.
