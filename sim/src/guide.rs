@@ -171,13 +171,13 @@
 //!
 //! | | n | ours | foca |
 //! |---|---|---|---|
-//! | CPU a member and quiet period, the loop included, us | 10 / 100 / 1000 | 0.44 / 0.58 / 2.05 | 0.87 / 1.26 / 2.54 |
-//! | CPU a datagram without updates, us | 10 / 100 / 1000 | 0.08 / 0.08 / 0.08 | 0.11 / 0.14 / 0.32 |
-//! | with 10 updates that are known | 100 / 1000 | 0.57 / 0.57 | **0.40** / 1.73 |
-//! | with 40 | 100 / 1000 | 1.99 / 1.98 | **1.38** / 6.78 |
+//! | CPU a member and quiet period, the loop included, us | 10 / 100 / 1000 | 0.41 / 0.51 / 1.26 | 0.86 / 1.27 / 2.40 |
+//! | CPU a datagram without updates, us | 10 / 100 / 1000 | 0.08 / 0.08 / 0.08 | 0.12 / 0.13 / 0.33 |
+//! | with 10 updates that are known | 100 / 1000 | 0.46 / 0.47 | **0.39** / 1.75 |
+//! | with 40 | 100 / 1000 | 1.63 / 1.63 | **1.37** / 6.77 |
 //! | a crash is known to all, periods | 10 / 100 / 1000 | 5.6 / 11.6 / 15.8 | 7.3 / **10.3** / **14.5** |
 //! | a newcomer knows all, s | 10 / 100 / 1000 | 0.05 / 0.05 / 0.05 | 0.05 / 60 / not in 600 |
-//! | whole after a minute in halves, s | 10 / 100 / 1000 | 0.9 / 1.5 / 2.2 | 1.9 / 62 / not in 600 |
+//! | whole after a minute in halves, s | 10 / 100 / 1000 | 0.4 / 2.1 / 2.2 | 1.9 / 62 / not in 600 |
 //!
 //! What foca wins is in bold. A datagram with known updates costs ours the same at any size, but it is read twice:
 //! once to see that it is whole, once to hear it. And a crash is known later by as much as a suspicion of ours
