@@ -7,7 +7,7 @@
 //!   bind_address: "0.0.0.0:9093"    # where this node listens, for nodes and clients
 //!   advertise_address: "node1:9093" # what others dial; default: bind_address, unless that is a wildcard
 //!   data_dir: "/var/lib/rivven"     # no default
-//!   rack: "r1"                      # optional
+//!   rack: "r1"                      # optional; members that gossip prefer helpers of other racks
 //!   tls:                            # no default; `rivven-cluster certs` makes the files
 //!     ca: "ca.pem"
 //!     cert: "node-1.pem"
@@ -21,11 +21,11 @@
 //!     snapshot_bytes: 67108864      # default; or after so many bytes of commands (twice the state if that is more)
 //!     learner: false                # default; a node that joins with `true` decides nothing until it is promoted
 //!     replace_after_s: 900          # default; a voter silent for so long is replaced by a learner; 0: never
-//!   gossip:                         # checked, not used by this version
-//!     bind_port: 7946
-//!     known_peers: ["node2:7946"]
-//!     protocol_period_ms: 1000
-//!     suspect_timeout_ms: 5000
+//!   gossip:                         # without this section the node does not gossip
+//!     bind_port: 7946               # default; on the IP address of bind_address, at the host of advertise_address
+//!     known_peers: ["node2:7946"]   # default: the hosts of raft.peers, at bind_port
+//!     protocol_period_ms: 1000      # default; from 10
+//!     suspect_timeout_ms: 5000      # default: 0, which lets it follow from the number of members
 //!   partitioning:                   # checked, not used by this version
 //!     virtual_nodes: 128
 //!     replication_factor: 3
@@ -46,6 +46,7 @@ use serde_saphyr::{Location, Spanned};
 use crate::id::{ClusterName, NodeId, PeerName};
 use crate::node::Limits;
 use crate::raft::Timing;
+use crate::swim;
 
 /// A file that was read and found to make sense as far as it goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +73,21 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether the node is to decide, if it joins a cluster.
     pub votes: bool,
+    /// How it gossips, if it does.
+    pub gossip: Option<GossipSettings>,
+}
+
+/// What a file says of gossip.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GossipSettings {
+    /// Where it listens, and what others dial.
+    pub bind_port: u16,
+    /// Members to begin with.
+    pub known_peers: BTreeSet<PeerName>,
+    /// How patient it is.
+    pub timing: swim::Timing,
+    /// The number of the rack, as far as gossip tells racks apart; 0 if none is given.
+    pub zone: u16,
 }
 
 /// Settings from which a node can be started.
@@ -181,9 +197,6 @@ impl Settings {
         let cluster = read(text)?.cluster;
         let timing = timing(&cluster.raft)?;
         let limits = limits(&cluster.raft)?;
-        if let Some(gossip) = &cluster.gossip {
-            check_gossip(gossip)?;
-        }
         if let Some(partitioning) = &cluster.partitioning {
             check_partitioning(partitioning)?;
         }
@@ -193,6 +206,7 @@ impl Settings {
         let bind_address = bind_address(&cluster.bind_address)?;
         let advertise_address = advertise_address(&cluster, bind_address)?;
         let peers = peers(&cluster.raft, advertise_address.as_ref())?;
+        let gossip = gossip(&cluster, bind_address)?;
         let tls = cluster.tls.map(|tls| TlsPaths {
             ca: folder.join(tls.ca),
             cert: folder.join(tls.cert),
@@ -212,6 +226,7 @@ impl Settings {
             timing,
             limits,
             votes: !cluster.raft.learner,
+            gossip,
         })
     }
 
@@ -314,15 +329,61 @@ fn limits(raft: &Raft) -> Result<Limits, ConfigError> {
     })
 }
 
-fn check_gossip(gossip: &Gossip) -> Result<(), ConfigError> {
-    for (number, peer) in gossip.known_peers.iter().enumerate() {
-        parsed::<PeerName>(&format!("cluster.gossip.known_peers[{number}]"), peer)?;
-    }
-    if let Some(port) = gossip.bind_port.as_ref().filter(|port| port.value == 0) {
+/// The port that gossip uses if nothing else is said.
+const GOSSIP_PORT: u16 = 7946;
+
+fn gossip(cluster: &Cluster, bind: SocketAddr) -> Result<Option<GossipSettings>, ConfigError> {
+    let Some(given) = &cluster.gossip else { return Ok(None) };
+    let bind_port = given.bind_port.as_ref().map_or(GOSSIP_PORT, |port| port.value);
+    if let Some(port) = given.bind_port.as_ref().filter(|port| port.value == 0) {
         return Err(wrong("cluster.gossip.bind_port", port, "0 is no port: use 1 to 65535"));
     }
-    positive("cluster.gossip.protocol_period_ms", gossip.protocol_period_ms.as_ref())?;
-    positive("cluster.gossip.suspect_timeout_ms", gossip.suspect_timeout_ms.as_ref())
+    if bind_port == bind.port() {
+        let key = "cluster.gossip.bind_port";
+        let problem = "this is the port of bind_address: gossip needs another one".to_owned();
+        let line = given.bind_port.as_ref().and_then(|port| line_of(port.referenced));
+        return Err(ConfigError { key: key.to_owned(), line, problem });
+    }
+    let zone = cluster.rack.as_deref().map_or(0, zone_of);
+    let (known_peers, timing) = (known_peers(cluster, given, bind_port)?, gossip_timing(given)?);
+    Ok(Some(GossipSettings { bind_port, known_peers, timing, zone }))
+}
+
+fn known_peers(cluster: &Cluster, gossip: &Gossip, port: u16) -> Result<BTreeSet<PeerName>, ConfigError> {
+    let key = |number: usize| format!("cluster.gossip.known_peers[{number}]");
+    let given = gossip.known_peers.iter().enumerate();
+    let mut peers: BTreeSet<PeerName> =
+        given.map(|(number, peer)| parsed(&key(number), peer)).collect::<Result<_, _>>()?;
+    if peers.is_empty() {
+        let hosts = cluster.raft.peers.iter().filter_map(|peer| Some(peer.value.rsplit_once(':')?.0));
+        peers.extend(hosts.filter_map(|host| format!("{host}:{port}").parse().ok()));
+    }
+    Ok(peers)
+}
+
+fn gossip_timing(gossip: &Gossip) -> Result<swim::Timing, ConfigError> {
+    let default = swim::Timing::LAN;
+    let given = gossip.protocol_period_ms.as_ref();
+    let period = given.map_or(default.period, |given| Duration::from_millis(given.value));
+    let suspicion = gossip.suspect_timeout_ms.as_ref().map(|given| Duration::from_millis(given.value));
+    let timing = swim::Timing {
+        period,
+        probe_timeout: default.probe_timeout.min(period / 2),
+        suspicion_min: suspicion.filter(|suspicion| !suspicion.is_zero()),
+        ..default
+    };
+    timing.validate().map_err(|error| ConfigError {
+        key: "cluster.gossip.protocol_period_ms".to_owned(),
+        line: given.and_then(|given| line_of(given.referenced)),
+        problem: error.to_string(),
+    })?;
+    Ok(timing)
+}
+
+/// Gossip numbers racks; two of the same number are taken for one, which costs it nothing but variety.
+fn zone_of(rack: &str) -> u16 {
+    let hash = xxhash_rust::xxh3::xxh3_64(rack.as_bytes());
+    u16::try_from(hash % 65_535 + 1).expect("at most 65535")
 }
 
 fn check_partitioning(partitioning: &Partitioning) -> Result<(), ConfigError> {

@@ -27,6 +27,7 @@
 //! | [`formation`] | how strangers become a cluster, once |
 //! | [`node`] | the machines composed; the gate that keeps messages back until writes are durable |
 //! | [`session`] | commands that are executed once, however often they are sent |
+//! | [`description`] | what a node tells the others of itself by gossip |
 //! | [`directory`], [`ledger`] | where members are reached; all that the log changes beside the state machine |
 //! | [`state_machine`], [`kv`] | what the log is for; the built-in key-value map |
 //! | [`wire`] | frames |
@@ -39,6 +40,7 @@
 //! What follows is the README.
 #![doc = include_str!("../README.md")]
 
+pub mod description;
 pub mod directory;
 pub mod formation;
 pub mod id;

@@ -19,6 +19,7 @@ use rivven_cluster::raft::{Entry, Role, Snapshot};
 use rivven_cluster::rng::Seed;
 use rivven_cluster::session::{Proposal, command_in};
 use rivven_cluster::state_machine::{Frozen, RestoreError, StateMachine};
+use rivven_cluster::swim;
 use rivven_cluster::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -65,6 +66,8 @@ impl Transport for Nobody {
     }
 
     fn dial(&mut self, _name: PeerName) {}
+
+    fn gossip(&mut self, _output: swim::Output) {}
 
     fn hang_up(&mut self, _name: &PeerName) {}
 }

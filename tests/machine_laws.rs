@@ -27,7 +27,7 @@ use rivven_cluster::node::{self, Caller, Durable, LinkState, Node, Request};
 use rivven_cluster::raft::{self, Ballot, Body, Entry, Flow, Position, Proposal, Raft, Timing, Verdict};
 use rivven_cluster::rng::Seed;
 use rivven_cluster::session;
-use rivven_cluster::swim::Swim;
+use rivven_cluster::swim::{self, Swim};
 use rivven_cluster::time::Instant;
 use support::{config, newborn, node as node_id};
 
@@ -481,6 +481,9 @@ fn any_node_input() -> BoxedStrategy<node::Input> {
         3 => (any_name(), state).prop_map(|(name, state)| node::Input::Link { name, state }),
         8 => (any_id(), message).prop_map(|(from, message)| node::Input::Message { from, message }),
         1 => any_id().prop_map(node::Input::Unreachable),
+        2 => any::<u32>().prop_map(|wall| node::Input::WallClock(swim::WallSeconds(wall))),
+        6 => Swim::any_input().prop_map(node::Input::Gossip),
+        1 => Just(node::Input::Leave),
         3 => (any::<u64>(), caller, request).prop_map(|(id, from, request)| {
             node::Input::Request { id: RequestId::new(id), from, request }
         }),

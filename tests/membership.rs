@@ -69,6 +69,7 @@ impl Cluster {
             limits: Limits { replace_after: Duration::from_secs(1), ..Limits::default() },
             flow: Flow::default(),
             votes,
+            gossip: None,
         };
         let bind = self.names[&node].as_str().parse().expect("an IP address");
         let data_dir = self.folder.path().join(node.to_string());

@@ -65,6 +65,7 @@ impl Cluster {
             limits: Limits::default(),
             flow: Flow::default(),
             votes: true,
+            gossip: None,
         };
         let bind = self.names[&node].as_str().parse().expect("an IP address");
         let data_dir = self.data(node);

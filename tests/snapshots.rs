@@ -51,6 +51,7 @@ impl Cluster {
             limits,
             flow: Flow::default(),
             votes: true,
+            gossip: None,
         };
         let bind = self.names[&id].as_str().parse().expect("an IP address");
         let data_dir = self.folder.path().join(id.to_string());

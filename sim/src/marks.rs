@@ -10,6 +10,7 @@ use rivven_cluster::formation;
 use rivven_cluster::id::LogIndex;
 use rivven_cluster::node::{Event, Halt, Message, Output, Rejection, Reply, Transfer, WriteBatch};
 use rivven_cluster::raft::{BIRTH, Body, Membership, Role};
+use rivven_cluster::swim;
 
 use crate::scenario::WorldKind;
 
@@ -66,6 +67,9 @@ marks! {
     SnapshotBuilt "a log was compacted behind a snapshot",
     SnapshotSent "a part of a snapshot was sent",
     SnapshotInstalled "a follower took its leader's snapshot",
+    Introduced "a node told another one where it gossips",
+    HeldDead "a node was held dead by gossip",
+    BackByGossip "a node that was held dead was seen alive again",
     SentAgain "a command was sent again in its session",
 }
 
@@ -142,7 +146,14 @@ impl Marks {
                 Body::AppendRejected { .. } => reachable!(self, AppendRejected),
                 _ => {}
             },
-            Output::BuildSnapshot | Output::SaveSnapshot(_) | Output::Dial(_) | Output::HangUp(_) => {}
+            Output::BuildSnapshot
+            | Output::SaveSnapshot(_)
+            | Output::Dial(_)
+            | Output::HangUp(_)
+            | Output::Gossip(_) => {}
+            Output::Send { message: Message::Meet { .. }, .. } => reachable!(self, Introduced),
+            Output::Event(Event::Gossip(swim::Event::Dead(_))) => reachable!(self, HeldDead),
+            Output::Event(Event::Gossip(swim::Event::Rejoined(_))) => reachable!(self, BackByGossip),
             Output::Send { message: Message::Transfer(Transfer::Part { .. }), .. } => {
                 reachable!(self, SnapshotSent);
             }

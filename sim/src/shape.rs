@@ -3,11 +3,13 @@
 //! Sizes are drawn small and odd on purpose ("swarm"): one node or seven, a limit of two commands at a
 //! time, a disk slower than an election. What is rare in production is common here.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
-use rivven_cluster::node::Limits;
+use rivven_cluster::node::{Gossip, Limits};
 use rivven_cluster::raft::{Flow, Timing};
 use rivven_cluster::rng::Stream;
+use rivven_cluster::swim;
 use serde::{Deserialize, Serialize};
 
 /// What the disks of the pure world are.
@@ -33,6 +35,9 @@ pub struct Shape {
     /// After how long a silent voter is replaced by a newcomer that stands by; 0 is never.
     #[serde(default)]
     pub replace_after: u64,
+    /// How often a node probes another one; 0 if the nodes do not gossip.
+    #[serde(default)]
+    pub gossip_period: u64,
     /// How many clients.
     pub clients: u64,
     /// The shortest election timeout.
@@ -84,6 +89,9 @@ pub struct Shape {
     pub ends: u64,
 }
 
+/// Where nodes gossip, in both worlds.
+pub const GOSSIP_PORT: u16 = 7946;
+
 /// Neither world has room for more nodes.
 pub const NODES_MAX: u64 = 8;
 
@@ -101,6 +109,7 @@ impl Shape {
             nodes,
             newcomers: nodes - founders,
             replace_after: *pick(stream, &[0, 0, 4000]),
+            gossip_period: 0,
             clients: stream.between(2, 6),
             election_min,
             election_max: election_min + stream.between(50, 300),
@@ -137,6 +146,7 @@ impl Shape {
         shape.quorum_until = faults_until + shape.service_bound() + shape.patience + judged;
         shape.work_until = shape.quorum_until + shape.service_bound() + judged;
         shape.ends = shape.work_until + 15_000;
+        shape.gossip_period = *pick(stream, &[0, 200, 1000]);
         shape
     }
 
@@ -147,6 +157,7 @@ impl Shape {
             nodes: 5,
             newcomers: 0,
             replace_after: 0,
+            gossip_period: 0,
             clients: 1,
             election_min: 150,
             election_max: 300,
@@ -216,6 +227,29 @@ impl Shape {
     /// Whether a node is to decide, if it joins.
     pub fn votes(&self, node: u64) -> bool {
         node <= self.founders() || self.replace_after == 0 || node.is_multiple_of(2)
+    }
+
+    /// How a node gossips, if it does; others reach it at `address`.
+    pub fn gossip(&self, node: u64, address: SocketAddr) -> Option<Gossip> {
+        if self.gossip_period == 0 {
+            return None;
+        }
+        let seed = |peer: u64| format!("node{peer}:{GOSSIP_PORT}").parse().expect("a sound name");
+        let period = Duration::from_millis(self.gossip_period);
+        let timing = swim::Timing {
+            period,
+            probe_timeout: period / 2,
+            gossip_interval: period / 5,
+            ..swim::Timing::LAN
+        };
+        Some(Gossip {
+            cluster: "simulated".parse().expect("a sound name"),
+            address,
+            seeds: self.peers(node).into_iter().map(seed).collect(),
+            zone: u16::try_from(node % 3).unwrap_or_default(),
+            timing,
+            datagram_max: 1100,
+        })
     }
 
     /// What its leaders send at a time.

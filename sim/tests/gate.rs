@@ -110,6 +110,7 @@ impl World {
             limits,
             flow: Flow::default(),
             votes: true,
+            gossip: None,
         };
         let seed = Seed::new(self.seed).child("boot", node * 1000 + durable.boot.value());
         let state_machine = Recorded::new(KeyValue::default(), true);
@@ -159,7 +160,11 @@ impl World {
                     let outcome = Outcome::Failed { reason: reason.to_string() };
                     self.history.end(ticket(id), self.last_request, outcome);
                 }
-                Output::Dial(_) | Output::HangUp(_) | Output::Reply { .. } | Output::Event(_) => {}
+                Output::Dial(_)
+                | Output::HangUp(_)
+                | Output::Gossip(_)
+                | Output::Reply { .. }
+                | Output::Event(_) => {}
             }
         }
         slot.node.assert_invariants();

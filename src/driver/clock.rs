@@ -3,6 +3,9 @@
 //! The node's instants count from an origin of the driver's choice. A recorder that outlives a process
 //! chooses one origin for all its processes; a simulation lets the clock jump and drift.
 
+use std::time::SystemTime;
+
+use crate::swim::{WALL_ORIGIN_UNIX, WallSeconds};
 use crate::time::Instant;
 
 /// Tells a node the time. It never goes back.
@@ -13,6 +16,9 @@ pub trait Clock {
     /// When, in tokio's time, this clock will show `instant`. Being early is harmless, the driver looks
     /// again.
     fn wake_at(&self, instant: Instant) -> tokio::time::Instant;
+
+    /// What the wall clock says. It may step.
+    fn wall(&self) -> WallSeconds;
 }
 
 /// The clock of production: tokio's, counted from when it was started.
@@ -36,5 +42,10 @@ impl Clock for TokioClock {
 
     fn wake_at(&self, instant: Instant) -> tokio::time::Instant {
         self.started + instant.saturating_since(Instant::ORIGIN)
+    }
+
+    fn wall(&self) -> WallSeconds {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        WallSeconds(u32::try_from(since.saturating_sub(WALL_ORIGIN_UNIX)).unwrap_or(u32::MAX))
     }
 }

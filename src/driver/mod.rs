@@ -23,16 +23,18 @@ mod redb_store;
 mod segments;
 mod storage;
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep_until;
+use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use crate::id::{NodeId, PeerName, RequestId};
 use crate::machine::Machine;
 use crate::node::{Caller, Event, Halt, Input, Message, Node, Output, Peer, Reply, Request};
 use crate::state_machine::StateMachine;
+use crate::swim;
 use crate::time::Instant;
 
 pub use self::clock::{Clock, TokioClock};
@@ -47,6 +49,10 @@ pub use self::storage::{Owner, SnapshotSaver, Storage, StorageError};
 const INBOX_CAPACITY: usize = 1024;
 /// The most inputs that are handed over before the node is drained.
 const INPUTS_PER_DRAIN: usize = 1024;
+/// How often the node is told what the wall clock says.
+const WALL_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a node that is to stop may take to say goodbye to the members.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sends messages, without waiting and without promising that they arrive.
 pub trait Transport {
@@ -62,6 +68,9 @@ pub trait Transport {
 
     /// Gives up the connection to this address.
     fn hang_up(&mut self, name: &PeerName);
+
+    /// Does something for the node's part in gossip; what comes of it is an [`Input::Gossip`].
+    fn gossip(&mut self, output: swim::Output);
 
     /// Says goodbye and gives back what the system lent, such as a port. Called once, at the end.
     fn close(&mut self) -> impl Future<Output = ()> + Send {
@@ -155,7 +164,8 @@ impl Handle {
         receiver.await.ok()
     }
 
-    /// Tells the task to end. What is durable stays; what waits is dropped.
+    /// Tells the task to end, once it has said goodbye to those it gossips with, which takes it at most two
+    /// seconds. What is durable stays; what waits is dropped.
     pub async fn shutdown(&self) {
         let _ = self.inbox.send(Inbound::Shutdown).await;
     }
@@ -207,34 +217,38 @@ where
     }
 
     async fn drive(&mut self) -> Result<(), DriverError> {
-        self.fire_due(self.clock.now())?;
-        self.drain()?;
+        let mut wall_at = TokioInstant::now();
+        // Until when the node says goodbye, once it does.
+        let mut leaves_by: Option<TokioInstant> = None;
         loop {
-            let wake_at = self.node.deadline().map(|deadline| self.clock.wake_at(deadline));
-            let sleep = async {
-                match wake_at {
-                    Some(wake_at) => sleep_until(wake_at).await,
-                    None => core::future::pending().await,
-                }
-            };
+            if TokioInstant::now() >= wall_at {
+                self.handle(Input::WallClock(self.clock.wall()))?;
+                wall_at = TokioInstant::now() + WALL_INTERVAL;
+            }
+            self.fire_due(self.clock.now())?;
+            self.drain()?;
+            if leaves_by.is_some_and(|until| self.node.has_left() || TokioInstant::now() >= until) {
+                return Ok(());
+            }
+            let deadline = self.node.deadline().map(|deadline| self.clock.wake_at(deadline));
+            let wake_at = [deadline, leaves_by].into_iter().flatten().fold(wall_at, TokioInstant::min);
             tokio::select! {
                 biased;
                 done = self.disk.completed() => self.handle(into_input(done))?,
                 inbound = self.inbox.recv() => {
                     let Some(inbound) = inbound else { return Ok(()) };
-                    if !self.receive(inbound)? {
-                        return Ok(());
+                    if self.receive(inbound)? {
+                        leaves_by.get_or_insert(TokioInstant::now() + LEAVE_TIMEOUT);
                     }
                 }
-                () = sleep => {}
+                () = sleep_until(wake_at) => {}
             }
-            self.fire_due(self.clock.now())?;
-            self.drain()?;
         }
     }
 
-    /// Hands over `first` and what has arrived behind it. Tells whether to go on.
+    /// Hands over `first` and what has arrived behind it. Tells whether the node is to stop.
     fn receive(&mut self, first: Inbound) -> Result<bool, DriverError> {
+        let mut stops = false;
         let mut next = Some(first);
         for _ in 0..INPUTS_PER_DRAIN {
             let Some(inbound) = next.take().or_else(|| self.inbox.try_recv().ok()) else { break };
@@ -245,10 +259,13 @@ where
                     self.callers.insert(self.last_request, reply_to);
                     self.handle(Input::Request { id: self.last_request, from, request })?;
                 }
-                Inbound::Shutdown => return Ok(false),
+                Inbound::Shutdown => {
+                    stops = true;
+                    self.handle(Input::Leave)?;
+                }
             }
         }
-        Ok(true)
+        Ok(stops)
     }
 
     fn handle(&mut self, input: Input) -> Result<(), DriverError> {
@@ -303,6 +320,7 @@ where
                 }
                 Output::Dial(name) => self.transport.dial(name),
                 Output::HangUp(name) => self.transport.hang_up(&name),
+                Output::Gossip(output) => self.transport.gossip(output),
                 Output::Reply { id, reply } => {
                     if let Some(reply_to) = self.callers.remove(&id) {
                         reply_to(reply);
@@ -346,8 +364,13 @@ fn log_event(event: &Event) {
             );
         }
         Event::Halted { reason } => tracing::error!("the node has halted: {reason}"),
-        Event::Formed { .. } | Event::Standing(_) | Event::Membership(_) | Event::TakenIn => {
-            tracing::debug!(?event);
+        Event::Gossip(swim::Event::IdConflict(_) | swim::Event::Fenced) => {
+            tracing::error!(?event, "another process has the id of this node, and its certificate");
         }
+        Event::Formed { .. }
+        | Event::Standing(_)
+        | Event::Membership(_)
+        | Event::TakenIn
+        | Event::Gossip(_) => tracing::debug!(?event),
     }
 }

@@ -1,10 +1,12 @@
 //! What a node must know before it starts.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-use crate::id::{NodeId, PeerName};
+use crate::id::{ClusterName, NodeId, PeerName};
 use crate::raft::{Flow, Timing};
+use crate::swim;
 
 /// The configuration of one node.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,6 +26,25 @@ pub struct Config {
     /// Whether a node that joins is to decide as soon as it has caught up. One that is not stands by: an operator
     /// can promote it, and so does the leader when a voter was silent for [`Limits::replace_after`].
     pub votes: bool,
+    /// How it gossips, if it does.
+    pub gossip: Option<Gossip>,
+}
+
+/// How a node gossips: see [`swim`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Gossip {
+    /// The name of the cluster; what another one's members say is dropped.
+    pub cluster: ClusterName,
+    /// Where other members reach it.
+    pub address: SocketAddr,
+    /// Members to begin with, and to heal with.
+    pub seeds: BTreeSet<PeerName>,
+    /// Its failure domain; 0 if there are none.
+    pub zone: u16,
+    /// How patient it is.
+    pub timing: swim::Timing,
+    /// The most bytes of one datagram, from 512.
+    pub datagram_max: usize,
 }
 
 /// Bounds on what one node takes upon itself.

@@ -3,6 +3,8 @@
 //! The output enums are exhaustive on purpose: a new variant must break every driver, because a driver
 //! that ignores one is wrong. Events only inform, and may be ignored.
 
+use core::net::SocketAddr;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,7 @@ use crate::formation;
 use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term, Token, WriteId};
 use crate::raft::{self, ChangeError, Entry, HardState, Position, Recovered, Refusal, Snapshot, Step};
 use crate::session::Proposal;
+use crate::swim::{self, WallSeconds};
 
 /// What the node is told.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -34,6 +37,13 @@ pub enum Input {
     },
     /// A message to this node was dropped on the way out.
     Unreachable(NodeId),
+    /// What the wall clock says: at the start, and every few seconds. It may step; only gossip reads it.
+    WallClock(WallSeconds),
+    /// Something reached the node's part in gossip.
+    Gossip(swim::Input),
+    /// The node is about to be stopped: say goodbye to the members, as far as
+    /// [`Node::has_left`](super::Node::has_left) asks for it.
+    Leave,
     /// The batch of this number is durable.
     Written(WriteId),
     /// The batch of this number may or may not be durable, and never will be known to be.
@@ -93,6 +103,8 @@ pub enum Output {
         /// The answer.
         reply: Reply,
     },
+    /// Do this for the node's part in gossip. It is never an event of it; those come as [`Event::Gossip`].
+    Gossip(swim::Output),
     /// Something happened that an operator or an embedder may want to know.
     Event(Event),
 }
@@ -148,6 +160,11 @@ pub enum Message {
         token: Token,
         /// What becomes of it.
         notice: Notice,
+    },
+    /// "I gossip there": said over a link to who is not held live.
+    Meet {
+        /// Where.
+        address: SocketAddr,
     },
     /// "You were put out of the cluster."
     Dismissed {
@@ -225,6 +242,7 @@ impl Message {
             | Message::ReadIndexAt { .. }
             | Message::Announce { .. }
             | Message::Notice { .. }
+            | Message::Meet { .. }
             | Message::Dismissed { .. } => return Lane::Control,
         };
         match &message.body {
@@ -501,6 +519,8 @@ pub enum Event {
     Membership(raft::Membership),
     /// The cluster has taken this node in.
     TakenIn,
+    /// What gossip says. It is a hint: nothing is decided by it.
+    Gossip(swim::Event),
     /// A peer said what no correct peer can say: a promise has been broken somewhere.
     Alarm {
         /// Who said it.

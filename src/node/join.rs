@@ -134,6 +134,9 @@ impl<S: StateMachine> Node<S> {
             Some(leader) if leader == self.config.id => self.list(leader, self.listing()),
             Some(leader) => self.tell(leader, message),
             None => {
+                if self.links.connected().next().is_none() {
+                    self.ask_around();
+                }
                 let names: Vec<PeerName> = self.links.connected().cloned().collect();
                 for name in names {
                     let (to, message) = (Peer::Address(name), message.clone());

@@ -2,7 +2,8 @@
 //!
 //! A node sends over connections that it dialled. So it has to dial everybody who may need an answer: the
 //! members, wherever the directory says that they are, and for a while whoever else has spoken and said
-//! where it listens: a newcomer, or one that was put out and has not heard of it. Who is reached by an
+//! where it listens: a newcomer, or one that was put out and has not heard of it. A member of which gossip says
+//! that it is somewhere else is dialled there, too. Who is reached by an
 //! address of the file already is not dialled a second time by that of the directory.
 
 use core::time::Duration;
@@ -46,6 +47,15 @@ impl Links {
     pub(super) fn connected(&self) -> impl Iterator<Item = &PeerName> {
         let is_up = |state: &LinkState| matches!(state, LinkState::Up { .. });
         self.all.iter().filter(move |(_, (_, state))| is_up(state)).map(|(name, _)| name)
+    }
+
+    /// Whom a link leads to, now.
+    pub(super) fn reached(&self) -> BTreeSet<NodeId> {
+        let node = |(_, state): &(Option<NodeId>, LinkState)| match state {
+            LinkState::Up { node } => Some(*node),
+            LinkState::Down { .. } => None,
+        };
+        self.all.values().filter_map(node).collect()
     }
 
     pub(super) fn status(&self) -> Vec<PeerStatus> {
@@ -114,9 +124,10 @@ impl<S: StateMachine> Node<S> {
         wanted.extend(self.links.guests.values().map(|(address, _)| address.clone()));
         if let Some(raft) = &self.raft {
             let others = raft.membership().members().filter(|node| *node != self.config.id);
-            let unlisted = others.filter(|node| !self.links.is_listed(*node));
-            let listings = unlisted.filter_map(|node| self.ledger.directory().find(node));
-            wanted.extend(listings.map(|listing| listing.address.clone()));
+            for node in others.filter(|node| !self.links.is_listed(*node)) {
+                wanted.extend(self.ledger.directory().find(node).map(|listing| listing.address.clone()));
+                wanted.extend(self.moved_to(node));
+            }
         }
         wanted.remove(&self.config.address);
         wanted

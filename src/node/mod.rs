@@ -1,8 +1,8 @@
 //! The node: the machines of one process, composed into one.
 //!
 //! A [`Node`] is fed [`Input`]s and gives [`Output`]s; it is a [`Machine`] itself. Inside it, formation
-//! makes the cluster, Raft replicates the log, the state machine executes it, and the gate sees to it
-//! that no message leaves before what it promises is durable.
+//! makes the cluster, Raft replicates the log, the state machine executes it, SWIM sees who is alive, and the gate
+//! sees to it that no message leaves before what it promises is durable.
 //!
 //! ```text
 //!                 ┌──────────────────────────── Node ────────────────────────────┐
@@ -10,7 +10,8 @@
 //!  Message ───────┼─► formation / raft ──Persist─► gate                          │
 //!  Request ───────┼─► queue ─► raft ──Send─► gate ──(when durable)──────── Send ─┼──► peers
 //!                 │     └──► reads ◄──ReadAt───┘                                 │
-//!  Written ───────┼─► gate ─► raft                                               │
+//!  Gossip ────────┼─► swim ──hints─► raft, links ──────────────────────── Gossip ─┼──► members
+//!  Written ───────┼─► gate ─► raft, swim                                         │
 //!                 │            └─Commit─► state machine ────────────────── Reply ─┼──► callers
 //!                 └──────────────────────────────────────────────────────────────┘
 //! ```
@@ -18,11 +19,12 @@
 //! `route` is the switchboard: every output of a machine, and every message, passes through it. An edge
 //! that has to wait for something has a file of its own beside it, with what waits: `reads` (for a
 //! majority), `forward` (for the leader), `snapshots` (for building and saving), `transfer` (for the other
-//! side), `join` (for a cluster), `members` (for learners to catch up). `links` says who is dialled, `requests` what callers may ask. Requests are collected and proposed together when the driver drains, so a burst of commands is one append.
+//! side), `join` (for a cluster), `members` (for learners to catch up), `gossip` (for the first write). `links` says who is dialled, `requests` what callers may ask. Requests are collected and proposed together when the driver drains, so a burst of commands is one append.
 
 mod config;
 mod forward;
 mod gate;
+mod gossip;
 mod io;
 mod join;
 mod links;
@@ -41,6 +43,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use self::forward::Forwards;
 use self::gate::Gate;
+use self::gossip::Company;
 use self::join::Presence;
 use self::links::Links;
 use self::members::Care;
@@ -57,13 +60,15 @@ use crate::session::{ClusterTime, Proposal};
 use crate::state_machine::{Frozen, RestoreError, StateMachine};
 use crate::time::Instant;
 
-pub use self::config::{Config, Limits};
+pub use self::config::{Config, Gossip, Limits};
 pub use self::io::{
     CallId, Caller, Durable, Event, Halt, Input, Lane, Life, LinkState, Message, Notice, Output, Peer,
     Rejection, Reply, Request, WriteBatch,
 };
 pub use self::stats::Stats;
-pub use self::status::{MemberStatus, Members, Part, PeerStatus, RaftStatus, Status};
+pub use self::status::{
+    GossipMember, GossipStatus, MemberStatus, Members, Part, PeerStatus, RaftStatus, Status,
+};
 pub use self::survivor::Survivor;
 pub use self::transfer::{Parcel, Transfer};
 
@@ -74,6 +79,9 @@ pub enum StartError {
     /// Change the timing.
     #[error(transparent)]
     Timing(#[from] TimingError),
+    /// Change how the node gossips.
+    #[error(transparent)]
+    Gossip(#[from] crate::swim::ConfigError),
     /// The durable state contradicts itself: the disk has lost or changed what was synced to it.
     /// Starting on it could lose acknowledged writes; restore the data folder.
     #[error(
@@ -115,6 +123,7 @@ pub struct Node<S> {
     links: Links,
     presence: Presence,
     care: Care,
+    company: Company,
     /// Proposals that wait for the next drain.
     queued: Vec<(RequestId, Proposal)>,
     /// Appended proposals by index, with the term they were appended in.
@@ -158,6 +167,9 @@ impl<S: StateMachine> Node<S> {
         now: Instant,
     ) -> Result<Node<S>, StartError> {
         config.timing.validate()?;
+        if let Some(gossip) = &config.gossip {
+            gossip.plan(config.id, durable.boot, Vec::new()).validate()?;
+        }
         let is_damaged = durable.standing == formation::Standing::Damaged;
         let has_forgotten = is_damaged && durable.boot == BootId::default();
         let boot = if has_forgotten { boot_after_damage(seed) } else { durable.boot.next() };
@@ -184,6 +196,7 @@ impl<S: StateMachine> Node<S> {
             links,
             presence: Presence::default(),
             care: Care::default(),
+            company: Company::default(),
             queued: Vec::new(),
             appended: BTreeMap::new(),
             reads: Reads::default(),
@@ -237,6 +250,7 @@ impl<S: StateMachine> Node<S> {
             refusal: self.formation.refusal().cloned(),
             raft: self.raft.as_ref().map(raft_status),
             peers: self.links.status(),
+            gossip: self.gossip_status(),
             stats: Stats { refused, ..self.stats.clone() },
             halted: self.halted.clone(),
         }
@@ -275,6 +289,9 @@ impl<S: StateMachine> Node<S> {
         self.formation.assert_invariants();
         if let Some(raft) = &self.raft {
             raft.assert_invariants();
+        }
+        if let Some(swim) = self.company.swim() {
+            swim.assert_invariants();
         }
         let under_way = self.proposals_under_way();
         assert!(under_way <= self.config.limits.proposals_max, "{under_way} proposals are under way");
@@ -327,10 +344,11 @@ impl<S: StateMachine> Machine for Node<S> {
             Input::Message { from, message } => self.handle_message(from, message),
             Input::Unreachable(node) => {
                 self.stats.unreachable += 1;
-                self.lose_reads_at(node);
-                self.lose_forwards_to(node);
-                self.handle_raft(raft::Input::Unreachable(node));
+                self.do_not_wait_for(node);
             }
+            Input::WallClock(wall) => self.note_wall_clock(wall),
+            Input::Gossip(input) => self.handle_gossip(input),
+            Input::Leave => self.leave_gossip(),
             Input::Written(id) => self.handle_written(id),
             Input::SnapshotBuilt(state) => self.snapshot_built(state),
             Input::SnapshotSaved => self.snapshot_saved(),
@@ -355,6 +373,7 @@ impl<S: StateMachine> Machine for Node<S> {
         self.expire_guests();
         self.announce_if_due();
         self.care_if_due();
+        self.gossip_if_due();
     }
 
     fn poll(&mut self) -> Option<Output> {
@@ -376,6 +395,7 @@ impl<S: StateMachine> Machine for Node<S> {
             self.links.deadline(),
             self.presence.deadline(),
             self.care.deadline(),
+            self.company.deadline(),
         ];
         [self.formation.deadline(), raft].into_iter().chain(waiting).flatten().min()
     }

@@ -1,7 +1,7 @@
 //! Every edge between the machines of a node, one function each.
 //!
 //! Whatever a machine puts out, and whatever a peer says, is handed on here. Edges that wait for something
-//! go on in the file that keeps what waits: `reads`, `forward`, `snapshots`, `transfer`.
+//! go on in the file that keeps what waits: `reads`, `forward`, `snapshots`, `transfer`, `gossip`.
 
 use super::gate::{self, Departure};
 use super::io::{Event, Halt, LinkState, Message, Output, Peer, Rejection, Reply};
@@ -12,6 +12,7 @@ use crate::machine::Machine;
 use crate::raft::{self, Content, Decline, Entry, Membership, Position, Recovered, Refusal, Role};
 use crate::session::{Applied, ClusterTime};
 use crate::state_machine::StateMachine;
+use crate::swim;
 
 /// The most bytes of commands in one proposal, unless a single command is larger.
 const PROPOSAL_BYTES_MAX: usize = 1024 * 1024;
@@ -29,6 +30,7 @@ impl<S: StateMachine> Node<S> {
         while let Some(output) = self.raft.as_mut().and_then(Machine::poll) {
             self.route_raft(output);
         }
+        self.route_gossip();
         if self.halted.is_some() {
             return;
         }
@@ -88,6 +90,7 @@ impl<S: StateMachine> Node<S> {
             return;
         }
         if let LinkState::Up { node } = state {
+            self.introduce_to(node);
             self.formation.handle(self.now, formation::Input::Identified { name, node });
         }
         // Whoever answers there need not be dialled by another address, and who does not has to be.
@@ -115,6 +118,7 @@ impl<S: StateMachine> Node<S> {
             Message::Notice { to, token, notice } if self.is_to_us(to, token) => {
                 self.handle_notice(from, notice);
             }
+            Message::Meet { address } => self.handle_gossip(swim::Input::Met { id: from, address }),
             Message::Dismissed { node } if node == self.config.id => self.handle_dismissed(from),
             Message::Notice { .. } | Message::Dismissed { .. } => {}
             Message::Forward { call, term, proposal } => self.forwarded_to_us(from, call, term, proposal),
@@ -132,10 +136,18 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    /// Written -> gate -> raft, formation, and the messages that waited.
+    /// Driver, or swim -> raft, and whoever waits for an answer: there will be none from there.
+    pub(super) fn do_not_wait_for(&mut self, node: NodeId) {
+        self.lose_reads_at(node);
+        self.lose_forwards_to(node);
+        self.handle_raft(raft::Input::Unreachable(node));
+    }
+
+    /// Written -> gate -> raft, formation, swim, and the messages that waited.
     pub(super) fn handle_written(&mut self, id: WriteId) {
         let released = self.gate.written(id);
         self.write_began = None;
+        self.note_boot_is_durable();
         if let Some(number) = released.ready {
             self.handle_raft(raft::Input::Persisted(number));
         }

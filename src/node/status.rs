@@ -1,5 +1,6 @@
 //! What a node tells of itself and of its cluster.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use super::stats::Stats;
 use crate::formation;
 use crate::id::{BootId, LogIndex, NodeId, PeerName, Term};
 use crate::raft::{self, Indexes};
+use crate::swim;
 
 /// How a node is.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -27,6 +29,8 @@ pub struct Status {
     pub raft: Option<RaftStatus>,
     /// Its listed peers.
     pub peers: Vec<PeerStatus>,
+    /// Its part in gossip, once that has begun.
+    pub gossip: Option<GossipStatus>,
     /// What it has counted since it started.
     pub stats: Stats,
     /// Why it stopped, if it did.
@@ -100,4 +104,32 @@ pub struct PeerStatus {
     pub node: Option<NodeId>,
     /// Whether it is connected, or why not.
     pub state: LinkState,
+}
+
+/// Who is there, as this node has it by gossip.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct GossipStatus {
+    /// Where this node is in its life as a member.
+    pub lifecycle: swim::Lifecycle,
+    /// How slow it finds itself, from 0 (healthy) to 7 (Lifeguard §4.1).
+    pub health: u32,
+    /// How many members it remembers, the dead and itself included.
+    pub total: usize,
+    /// These members, by ascending id; at most 1024.
+    pub members: Vec<GossipMember>,
+}
+
+/// A member, as this node has it by gossip.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct GossipMember {
+    /// Its id.
+    pub node: NodeId,
+    /// Where it gossips.
+    pub address: SocketAddr,
+    /// What it is held to be.
+    pub state: swim::State,
+    /// As of which epoch.
+    pub epoch: swim::Epoch,
+    /// For how long, in whole seconds.
+    pub since: Duration,
 }

@@ -43,6 +43,7 @@ pub(super) fn start(durable: Durable, now: Instant) -> Node<KeyValue> {
         limits,
         flow: Flow::default(),
         votes: true,
+        gossip: None,
     };
     Node::start(config, Seed::new(1), durable, KeyValue::default(), now).unwrap()
 }
@@ -61,6 +62,7 @@ pub(super) fn settle(node: &mut Node<KeyValue>) -> Vec<Output> {
             other @ (Output::Send { .. }
             | Output::Dial(_)
             | Output::HangUp(_)
+            | Output::Gossip(_)
             | Output::Reply { .. }
             | Output::Event(_)) => outputs.push(other),
         }
@@ -106,6 +108,7 @@ pub(super) fn replies(outputs: Vec<Output>) -> Vec<(u64, Reply)> {
         | Output::Send { .. }
         | Output::Dial(_)
         | Output::HangUp(_)
+        | Output::Gossip(_)
         | Output::Event(_) => None,
     });
     replies.collect()
@@ -376,6 +379,7 @@ fn a_snapshot_replaces_state_and_log_when_it_is_there_whole_and_its_acknowledgem
             Output::Send { .. }
             | Output::Dial(_)
             | Output::HangUp(_)
+            | Output::Gossip(_)
             | Output::Reply { .. }
             | Output::Event(_)
             | Output::BuildSnapshot => {}
@@ -410,6 +414,7 @@ fn an_order_to_campaign_right_after_a_snapshot_does_no_harm() {
             Output::Send { .. }
             | Output::Dial(_)
             | Output::HangUp(_)
+            | Output::Gossip(_)
             | Output::Reply { .. }
             | Output::Event(_)
             | Output::BuildSnapshot => {}
@@ -542,6 +547,7 @@ fn no_snapshot_is_saved_while_the_record_of_the_one_before_is_not_durable() {
                 Output::Send { .. }
                 | Output::Dial(_)
                 | Output::HangUp(_)
+                | Output::Gossip(_)
                 | Output::Reply { .. }
                 | Output::Event(_)
                 | Output::BuildSnapshot => {}

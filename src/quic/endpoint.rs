@@ -19,6 +19,7 @@ use ring::{hkdf, hmac};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 
 use super::authority::{Credentials, CredentialsError};
 use crate::id::PeerName;
@@ -106,6 +107,8 @@ pub struct Seams {
     pub resolver: Arc<dyn Resolver>,
     /// The primitives of TLS. It is a seam because they draw random numbers.
     pub crypto: Arc<CryptoProvider>,
+    /// The wall clock of TLS: certificates and sessions are judged by it.
+    pub wall: Arc<dyn TimeProvider>,
     /// The root of all other random draws of this endpoint.
     pub entropy: Seed,
 }
@@ -124,7 +127,8 @@ impl Seams {
         let runtime = Arc::new(quinn::TokioRuntime);
         let socket = runtime.wrap_udp_socket(std::net::UdpSocket::bind(bind)?)?;
         let crypto = Arc::new(rustls::crypto::ring::default_provider());
-        Ok(Seams { socket, runtime, resolver: Arc::new(SystemResolver), crypto, entropy: system_entropy()? })
+        let (resolver, wall) = (Arc::new(SystemResolver), Arc::new(DefaultTimeProvider));
+        Ok(Seams { socket, runtime, resolver, crypto, wall, entropy: system_entropy()? })
     }
 }
 
@@ -203,12 +207,13 @@ fn server_config(
         WebPkiClientVerifier::builder_with_provider(roots(credentials)?, Arc::clone(&seams.crypto))
             .build()
             .map_err(|error| CredentialsError::Tls(error.to_string()))?;
-    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::clone(&seams.crypto))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(in_tls)?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
-        .map_err(in_tls)?;
+    let mut tls =
+        rustls::ServerConfig::builder_with_details(Arc::clone(&seams.crypto), Arc::clone(&seams.wall))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(in_tls)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
+            .map_err(in_tls)?;
     tls.alpn_protocols = vec![purpose.protocol().to_vec()];
     tls.send_tls13_tickets = 0;
     if let Use::Gossip(resumed) = purpose {
@@ -230,12 +235,13 @@ fn client_config(
     credentials: &Credentials,
     purpose: &Use,
 ) -> Result<quinn::ClientConfig, CredentialsError> {
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&seams.crypto))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(in_tls)?
-        .with_root_certificates(roots(credentials)?)
-        .with_client_auth_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
-        .map_err(in_tls)?;
+    let mut tls =
+        rustls::ClientConfig::builder_with_details(Arc::clone(&seams.crypto), Arc::clone(&seams.wall))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(in_tls)?
+            .with_root_certificates(roots(credentials)?)
+            .with_client_auth_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
+            .map_err(in_tls)?;
     tls.alpn_protocols = vec![purpose.protocol().to_vec()];
     tls.resumption = match purpose {
         Use::Client | Use::Node => rustls::client::Resumption::disabled(),

@@ -24,10 +24,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::connection::{HangUp, identify};
+use super::endpoint::Resolver;
 use super::identity::{node_name, server_name};
 use crate::id::{ClusterName, NodeId, PeerName};
 use crate::node::Caller;
-use crate::swim::{Answer, CallId, Question, Target};
+use crate::swim::{Answer, CallId, Input, Output, Question, Target};
 use crate::wire::codec;
 
 /// How long dialling may take.
@@ -54,10 +55,43 @@ pub(super) enum Incoming {
     Resolved { name: PeerName, addresses: Vec<SocketAddr> },
 }
 
+/// The questions of others that wait for the machine's answer.
+#[derive(Default)]
+pub(super) struct Owed {
+    asked: BTreeMap<CallId, oneshot::Sender<Answer>>,
+    next: u64,
+}
+
+impl Owed {
+    /// What the machine is to be told.
+    pub(super) fn input(&mut self, incoming: Incoming) -> Input {
+        match incoming {
+            Incoming::Datagram { from, via, bytes } => Input::Datagram { from, via, bytes },
+            Incoming::Answered { call, from, answer } => Input::Answered { call, from, answer },
+            Incoming::Unanswered { call } => Input::Unanswered { call },
+            Incoming::Resolved { name, addresses } => Input::Resolved { name, addresses },
+            Incoming::Asked { from, question, reply } => {
+                let call = CallId(self.next);
+                self.next += 1;
+                self.asked.retain(|_, reply| !reply.is_closed());
+                self.asked.insert(call, reply);
+                Input::Asked { call, from, question }
+            }
+        }
+    }
+
+    fn answer(&mut self, call: CallId, answer: Answer) {
+        if let Some(reply) = self.asked.remove(&call) {
+            let _ = reply.send(answer);
+        }
+    }
+}
+
 /// The connections of one member.
 #[derive(Clone)]
 pub(super) struct Gossip {
     endpoint: Endpoint,
+    resolver: Arc<dyn Resolver>,
     cluster: ClusterName,
     own: NodeId,
     kept: Arc<Mutex<Kept>>,
@@ -123,12 +157,14 @@ impl Kept {
 impl Gossip {
     pub(super) fn start(
         endpoint: Endpoint,
+        resolver: Arc<dyn Resolver>,
         cluster: ClusterName,
         own: NodeId,
         incoming: mpsc::Sender<Incoming>,
     ) -> Gossip {
         let gossip = Gossip {
             endpoint,
+            resolver,
             cluster,
             own,
             kept: Arc::default(),
@@ -153,8 +189,27 @@ impl Gossip {
         self.endpoint.wait_idle().await;
     }
 
+    /// Does what the machine asks for. Its events are not for the network.
+    pub(super) fn act(&self, output: Output, owed: &mut Owed) {
+        match output {
+            Output::Datagram { to, bytes } => self.send(to, bytes),
+            Output::Ask { call, to, question } => self.ask(call, to, question),
+            Output::Answer { call, answer } => owed.answer(call, answer),
+            Output::Resolve(name) => self.resolve(name),
+            Output::Event(_) => {}
+        }
+    }
+
+    fn resolve(&self, name: PeerName) {
+        let (lookup, incoming) = (self.resolver.resolve(&name), self.incoming.clone());
+        tokio::spawn(async move {
+            let addresses = lookup.await.unwrap_or_default();
+            let _ = incoming.send(Incoming::Resolved { name, addresses }).await;
+        });
+    }
+
     /// Sends a datagram, or drops it.
-    pub(super) fn send(&self, to: Target, bytes: Vec<u8>) {
+    fn send(&self, to: Target, bytes: Vec<u8>) {
         let mut kept = self.kept();
         if let Some(connection) = kept.find(to) {
             drop(kept);
@@ -290,7 +345,7 @@ impl Gossip {
     }
 
     /// Asks a question; what becomes of it is an input.
-    pub(super) fn ask(&self, call: CallId, to: Target, question: Question) {
+    fn ask(&self, call: CallId, to: Target, question: Question) {
         let gossip = self.clone();
         tokio::spawn(async move {
             let answered = timeout(ASK_TIMEOUT, gossip.question(to, &question)).await.ok().flatten();
@@ -346,7 +401,7 @@ mod tests {
         let purpose = Use::Gossip(Arc::clone(&resumed));
         let endpoint = endpoint::open(&seams, &authority.issue(identity).unwrap(), &purpose).unwrap();
         let (incoming, received) = mpsc::channel(16);
-        (Gossip::start(endpoint, cluster, own, incoming), received, address, resumed)
+        (Gossip::start(endpoint, seams.resolver, cluster, own, incoming), received, address, resumed)
     }
 
     async fn answers(mut received: mpsc::Receiver<Incoming>) {

@@ -14,14 +14,14 @@ use crate::driver::{
     Clock, Driver, DriverError, Handle, Observer, Owner, SegmentStorage, StorageError, SystemFolder,
     ThreadDisk, TokioClock, inbox, open_or_set_aside, set_aside,
 };
-use crate::id::NodeId;
+use crate::id::{NodeId, PeerName};
 use crate::node::{Caller, Config, Durable, Node, StartError};
 use crate::state_machine::StateMachine;
 
 /// What a node is launched with.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// The node itself.
+    /// The node itself. If it gossips, it does so on the IP address of `bind`, at the port that others know.
     pub config: Config,
     /// Where it listens.
     pub bind: SocketAddr,
@@ -91,15 +91,20 @@ impl Launch {
         }
         let owner = Owner { cluster: identity.cluster, node: config.id };
         let folder = SystemFolder::claim(&data_dir)?;
-        let seams =
-            Seams::system(bind).map_err(|error| system(&format!("cannot listen on {bind}"), error))?;
+        let seams = listen(bind)?;
         let salt = seams.entropy.stream("segment salt", 0).draw();
         let (storage, durable) = open_sound(&folder, &owner, salt, config.id)?;
         let clock = TokioClock::start();
         let (handle, receiver) = inbox();
         let peers = config.peers.clone();
+        let gossip_bind =
+            config.gossip.as_ref().map(|gossip| SocketAddr::new(bind.ip(), gossip.address.port()));
         let node = Node::start(config, seams.entropy, durable, state_machine, clock.now())?;
-        let transport = QuicTransport::start(&seams, &credentials, peers, &handle)?;
+        let mut transport = QuicTransport::start(&seams, &credentials, peers, &handle)?;
+        if let Some(bind) = gossip_bind {
+            let seams = listen(bind)?;
+            transport = transport.with_gossip(&seams, &credentials)?;
+        }
         let disk =
             ThreadDisk::start(storage).map_err(|error| system("cannot start the storage thread", error))?;
         let driver = Driver::new(node, clock, transport, disk, observer, receiver);
@@ -121,6 +126,22 @@ fn open_sound(
     drop(storage);
     set_aside(folder)?;
     open_or_set_aside(folder, open)
+}
+
+fn listen(bind: SocketAddr) -> Result<Seams, LaunchError> {
+    Seams::system(bind).map_err(|error| system(&format!("cannot listen on {bind}"), error))
+}
+
+/// The first address of a name: where a node listens, or what others dial.
+///
+/// # Errors
+///
+/// [`LaunchError::System`] if the name cannot be resolved now.
+pub fn resolve(name: &PeerName) -> Result<SocketAddr, LaunchError> {
+    use std::net::ToSocketAddrs as _;
+    let what = format!("cannot resolve this node's own address {name}");
+    let mut found = name.as_str().to_socket_addrs().map_err(|error| system(&what, error))?;
+    found.next().ok_or_else(|| system(&what, io::ErrorKind::NotFound.into()))
 }
 
 pub(super) fn system(what: &str, error: io::Error) -> LaunchError {

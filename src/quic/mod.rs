@@ -3,6 +3,7 @@
 //! ```text
 //!   driver ─► QuicTransport ─► Link (one an address) ─► control and log lanes ─► peer
 //!   driver ◄─ inbox ◄──────── Server ◄─ message streams of nodes, request streams of anybody ◄─ peer
+//!   driver ◄► NodeGossip ◄───────────── datagrams and short questions, on a port of their own ◄► member
 //! ```
 //!
 //! Every connection is TLS 1.3 with certificates on both sides, from the cluster's own authority; the
@@ -24,6 +25,7 @@ mod identity;
 mod launch;
 mod link;
 mod members;
+mod node_gossip;
 mod raft_node;
 mod server;
 mod session;
@@ -40,11 +42,13 @@ use tokio::time::{sleep, timeout};
 
 use self::endpoint::Use;
 use self::link::{Dialer, Link};
+use self::node_gossip::NodeGossip;
 use self::server::Server;
 use crate::driver::{Dropped, Handle, Transport};
 use crate::id::{ClusterName, NodeId, PeerName};
 use crate::node::{Caller, Message, Peer};
 use crate::rng::Seed;
+use crate::swim;
 use crate::wire::Frame;
 
 pub use self::authority::{Authority, Credentials, CredentialsError};
@@ -52,10 +56,10 @@ pub use self::client::{Answered, Client, ClientConfig, ClientError, Committed};
 pub use self::connection::HangUp;
 pub use self::endpoint::{BoxFuture, EndpointError, Resolver, Seams, SystemResolver, system_entropy};
 pub use self::identity::{Identity, IdentityError};
-pub use self::launch::{Launch, LaunchError, Running};
+pub use self::launch::{Launch, LaunchError, Running, resolve};
 pub use self::raft_node::{RaftConfig, RaftNode, RaftNodeError, development_authority};
 pub use self::session::ClientSession;
-pub use self::swim_node::{SwimConfig, SwimNode, SwimNodeError};
+pub use self::swim_node::{DATAGRAM_MAX, SwimConfig, SwimNode, SwimNodeError};
 
 /// A node's [`Transport`] over QUIC. Its tasks end when it is dropped.
 pub struct QuicTransport {
@@ -64,6 +68,7 @@ pub struct QuicTransport {
     links: BTreeMap<PeerName, (Link, AbortHandle)>,
     /// Which link leads to a node, as far as certificates have told.
     routes: Routes,
+    gossip: Option<NodeGossip>,
     seams: Way,
     tasks: JoinSet<()>,
     socket: Weak<dyn AsyncUdpSocket>,
@@ -122,11 +127,27 @@ impl QuicTransport {
         let (resolver, entropy) = (seams.resolver.clone(), seams.entropy);
         let seams = Way { resolver, cluster, own_id, node: node.clone(), entropy, begun: 0 };
         let (links, routes) = (BTreeMap::new(), Routes::default());
-        let mut transport = QuicTransport { endpoint: Some(endpoint), links, routes, seams, tasks, socket };
+        let (endpoint, gossip) = (Some(endpoint), None);
+        let mut transport = QuicTransport { endpoint, links, routes, gossip, seams, tasks, socket };
         for name in peers {
             transport.dial(name);
         }
         Ok(transport)
+    }
+
+    /// Opens another endpoint, on the socket of these seams, over which the node gossips.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`] if the endpoint cannot be opened.
+    pub fn with_gossip(
+        mut self,
+        seams: &Seams,
+        credentials: &Credentials,
+    ) -> Result<QuicTransport, TransportError> {
+        let Way { cluster, own_id, node, .. } = &self.seams;
+        self.gossip = Some(NodeGossip::start(seams, credentials, cluster.clone(), *own_id, node.clone())?);
+        Ok(self)
     }
 
     fn say_goodbye(&self) {
@@ -190,8 +211,17 @@ impl Transport for QuicTransport {
         }
     }
 
-    /// Waits until peers have been told, and the port is free again.
+    fn gossip(&mut self, output: swim::Output) {
+        if let Some(gossip) = &self.gossip {
+            gossip.act(output);
+        }
+    }
+
+    /// Waits until peers have been told, and the ports are free again.
     async fn close(&mut self) {
+        if let Some(gossip) = self.gossip.take() {
+            gossip.close().await;
+        }
         self.say_goodbye();
         self.tasks.shutdown().await;
         let socket = self.socket.clone();

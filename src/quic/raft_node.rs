@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use super::launch::system;
+use super::launch::{resolve, system};
 use super::{
     Authority, Client, ClientConfig, Credentials, CredentialsError, EndpointError, Identity, Launch,
     LaunchError, Running, Seams,
@@ -175,7 +175,7 @@ impl RaftNode {
     {
         let (node, credentials) = plan(&config)?;
         let (data_dir, temporary) = data_folder(&config)?;
-        let bind = bind_address(&node.address)?;
+        let bind = resolve(&node.address)?;
         let seams = Seams::system(SocketAddr::new(bind.ip(), 0));
         let seams = seams.map_err(|error| system("cannot open a client's socket", error))?;
         let addresses = node.peers.iter().chain([&node.address]).cloned().collect();
@@ -250,7 +250,7 @@ fn plan(config: &RaftConfig) -> Result<(Config, Credentials), RaftNodeError> {
     let peers = config.peers.iter().map(|peer| address(config, *peer)).collect::<Result<_, _>>()?;
     let address = address(config, config.node_id)?;
     let (limits, flow, votes) = (Limits::default(), Flow::default(), config.votes);
-    Ok((Config { id, address, peers, timing, limits, flow, votes }, credentials))
+    Ok((Config { id, address, peers, timing, limits, flow, votes, gossip: None }, credentials))
 }
 
 fn address(config: &RaftConfig, node: u64) -> Result<PeerName, RaftNodeError> {
@@ -260,13 +260,6 @@ fn address(config: &RaftConfig, node: u64) -> Result<PeerName, RaftNodeError> {
     let wrong = || RaftNodeError::Port { base_port: config.base_port, node };
     let port = u64::from(config.base_port).checked_add(node).and_then(|port| u16::try_from(port).ok());
     Ok(format!("127.0.0.1:{}", port.ok_or_else(wrong)?).parse()?)
-}
-
-fn bind_address(address: &PeerName) -> Result<SocketAddr, RaftNodeError> {
-    use std::net::ToSocketAddrs as _;
-    let what = format!("cannot resolve this node's own address {address}");
-    let mut found = address.as_str().to_socket_addrs().map_err(|error| system(&what, error))?;
-    Ok(found.next().ok_or_else(|| system(&what, std::io::ErrorKind::NotFound.into()))?)
 }
 
 fn data_folder(config: &RaftConfig) -> Result<(PathBuf, Option<tempfile::TempDir>), RaftNodeError> {

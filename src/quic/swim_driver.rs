@@ -4,22 +4,16 @@
 //! machine; what others want of it comes as a [`Command`], what other members say as [`Incoming`].
 
 use core::time::Duration;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
-use super::endpoint::Resolver;
-use super::gossip::{Gossip, Incoming};
+use super::gossip::{Gossip, Incoming, Owed};
 use crate::driver::{Clock as _, TokioClock};
-use crate::id::{NodeId, PeerName};
+use crate::id::NodeId;
 use crate::machine::Machine as _;
-use crate::swim::{
-    Answer, CallId, Event, Input, Lifecycle, Member, Output, Stats, Swim, WALL_ORIGIN_UNIX, WallSeconds,
-};
+use crate::swim::{Event, Input, Lifecycle, Member, Output, Stats, Swim};
 use crate::time::Instant;
 
 /// The most commands that wait; beyond it their senders do.
@@ -53,23 +47,15 @@ pub(super) fn start(
     swim: Swim,
     clock: TokioClock,
     gossip: Gossip,
-    resolver: Arc<dyn Resolver>,
-    (incoming, received): (mpsc::Sender<Incoming>, mpsc::Receiver<Incoming>),
+    received: mpsc::Receiver<Incoming>,
 ) -> Controls {
     let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
     let (events, _) = broadcast::channel(EVENTS_MAX);
     let (living, lifecycle) = watch::channel(swim.lifecycle());
-    let (asked, next_call) = (BTreeMap::new(), 0);
-    let driver =
-        Driver { swim, clock, gossip, events: events.clone(), living, resolver, incoming, asked, next_call };
+    let owed = Owed::default();
+    let driver = Driver { swim, clock, gossip, events: events.clone(), living, owed };
     let task = tokio::spawn(driver.run(commanded, received));
     Controls { commands, events, lifecycle, task }
-}
-
-/// What the wall clock says.
-pub(super) fn wall_clock() -> WallSeconds {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    WallSeconds(u32::try_from(since.saturating_sub(WALL_ORIGIN_UNIX)).unwrap_or(u32::MAX))
 }
 
 /// The task and what it holds.
@@ -79,12 +65,7 @@ struct Driver {
     gossip: Gossip,
     events: broadcast::Sender<Event>,
     living: watch::Sender<Lifecycle>,
-    resolver: Arc<dyn Resolver>,
-    /// Where the addresses of seeds come in, with all that others say.
-    incoming: mpsc::Sender<Incoming>,
-    /// Questions of others that wait for the machine's answer.
-    asked: BTreeMap<CallId, oneshot::Sender<Answer>>,
-    next_call: u64,
+    owed: Owed,
 }
 
 impl Driver {
@@ -123,7 +104,7 @@ impl Driver {
             }
             if TokioInstant::now() >= wall_at {
                 wall_at += WALL_INTERVAL;
-                self.swim.handle(self.clock.now(), Input::WallClock(wall_clock()));
+                self.swim.handle(self.clock.now(), Input::WallClock(self.clock.wall()));
             }
             let now = self.clock.now();
             if self.swim.deadline().is_some_and(|due| due <= now) {
@@ -137,19 +118,7 @@ impl Driver {
     }
 
     fn take(&mut self, incoming: Incoming) {
-        let input = match incoming {
-            Incoming::Datagram { from, via, bytes } => Input::Datagram { from, via, bytes },
-            Incoming::Answered { call, from, answer } => Input::Answered { call, from, answer },
-            Incoming::Unanswered { call } => Input::Unanswered { call },
-            Incoming::Resolved { name, addresses } => Input::Resolved { name, addresses },
-            Incoming::Asked { from, question, reply } => {
-                let call = CallId(self.next_call);
-                self.next_call += 1;
-                self.asked.retain(|_, reply| !reply.is_closed());
-                self.asked.insert(call, reply);
-                Input::Asked { call, from, question }
-            }
-        };
+        let input = self.owed.input(incoming);
         self.swim.handle(self.now(), input);
     }
 
@@ -166,27 +135,15 @@ impl Driver {
     fn drain(&mut self) {
         while let Some(output) = self.swim.poll() {
             match output {
-                Output::Datagram { to, bytes } => self.gossip.send(to, bytes),
-                Output::Ask { call, to, question } => self.gossip.ask(call, to, question),
-                Output::Answer { call, answer } => {
-                    if let Some(reply) = self.asked.remove(&call) {
-                        let _ = reply.send(answer);
-                    }
-                }
-                Output::Resolve(name) => self.resolve(name),
                 // Nobody may be listening.
                 Output::Event(event) => _ = self.events.send(event),
+                output @ (Output::Datagram { .. }
+                | Output::Ask { .. }
+                | Output::Answer { .. }
+                | Output::Resolve(_)) => self.gossip.act(output, &mut self.owed),
             }
         }
         let lifecycle = self.swim.lifecycle();
         self.living.send_if_modified(|living| core::mem::replace(living, lifecycle) != lifecycle);
-    }
-
-    fn resolve(&self, name: PeerName) {
-        let (lookup, incoming) = (self.resolver.resolve(&name), self.incoming.clone());
-        tokio::spawn(async move {
-            let addresses = lookup.await.unwrap_or_default();
-            let _ = incoming.send(Incoming::Resolved { name, addresses }).await;
-        });
     }
 }

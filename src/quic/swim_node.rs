@@ -23,7 +23,7 @@ const INPUTS_MAX: usize = 4096;
 /// How long saying goodbye may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Datagrams of at most so many bytes fit into any QUIC packet.
-const DATAGRAM_MAX: usize = 1100;
+pub const DATAGRAM_MAX: usize = 1100;
 
 /// What a [`SwimNode`] is started with.
 ///
@@ -162,12 +162,10 @@ impl SwimNode {
         let boot = u32::try_from(seams.entropy.stream("swim boot", 0).draw() >> 32).expect("half of 64 bits");
         let (incoming, received) = mpsc::channel(INPUTS_MAX);
         let swim = plan(&config, id, cluster.clone(), address, boot)?;
-        let start =
-            Start { wall: swim_driver::wall_clock(), remembered: None, seed: seams.entropy.child("swim", 0) };
+        let start = Start { wall: clock.wall(), remembered: None, seed: seams.entropy.child("swim", 0) };
         let swim = Swim::start(swim, start, clock.now())?;
-        let gossip = Gossip::start(endpoint, cluster, id, incoming.clone());
-        let resolver = Arc::clone(&seams.resolver);
-        let controls = swim_driver::start(swim, clock, gossip.clone(), resolver, (incoming, received));
+        let gossip = Gossip::start(endpoint, Arc::clone(&seams.resolver), cluster, id, incoming);
+        let controls = swim_driver::start(swim, clock, gossip.clone(), received);
         Ok(SwimNode { id, address, controls, resumed, gossip })
     }
 

@@ -45,6 +45,11 @@ pub(super) enum Purpose {
 }
 
 impl Swim {
+    /// Whether a member has been asked to let us in and may still answer.
+    pub(super) fn is_asking_to_join(&self, id: NodeId) -> bool {
+        self.calls.open.values().any(|call| call.purpose == Purpose::Join && call.to.id == Some(id))
+    }
+
     /// Asks a member. Tells whether it was asked.
     pub(super) fn ask(&mut self, to: Target, purpose: Purpose, question: Question) -> bool {
         if self.calls.open.len() >= CALLS_MAX {

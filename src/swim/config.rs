@@ -185,7 +185,12 @@ impl Timing {
         ..Timing::LAN
     };
 
-    fn validate(&self) -> Result<(), ConfigError> {
+    /// Checks what the protocol takes for granted.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], which names the field.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let durations = [
             ("the protocol period", self.period),
             ("the probe timeout", self.probe_timeout),

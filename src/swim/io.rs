@@ -1,5 +1,6 @@
 //! What a member is told, and what it asks for.
 
+use core::fmt;
 use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,14 @@ pub enum Input {
         name: PeerName,
         /// Its addresses; none if it cannot be resolved now.
         addresses: Vec<SocketAddr>,
+    },
+    /// Somebody gossips at this address, as it says itself by another way. Unless it is held live, it is asked
+    /// to let us in: two parts of a cluster that share no seed find each other like this.
+    Met {
+        /// Who, by its certificate.
+        id: NodeId,
+        /// Where.
+        address: SocketAddr,
     },
     /// What the wall clock says; coarsely, every few seconds. Epochs of others are judged by it.
     WallClock(WallSeconds),
@@ -243,6 +252,20 @@ pub enum Lifecycle {
     Gone,
     /// It gave way to another process with its id.
     Fenced,
+}
+
+impl fmt::Display for Lifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Lifecycle::Idle => "idle",
+            Lifecycle::Joining => "joining",
+            Lifecycle::Active => "active",
+            Lifecycle::Isolated => "isolated",
+            Lifecycle::Leaving => "leaving",
+            Lifecycle::Gone => "gone",
+            Lifecycle::Fenced => "fenced",
+        })
+    }
 }
 
 /// A member as another sees it.

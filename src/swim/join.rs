@@ -5,6 +5,9 @@
 //! empty [table](super::sync) with that of a seed, so a join costs a seed one answer of bounded size and
 //! everybody else one piece of news. Until somebody answers, it asks again, ever more slowly, and resolves the
 //! names anew each time.
+//!
+//! Whoever has other ways to meet members tells of them ([`Input::Met`](super::Input::Met)); they are asked like
+//! seeds.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -128,6 +131,17 @@ impl Swim {
             let card = self.own_card();
             self.ask(Target { id: None, address }, Purpose::Join, Question::Join(card));
         }
+    }
+
+    /// Somebody is known from elsewhere to gossip at this address.
+    pub(super) fn met(&mut self, id: NodeId, address: SocketAddr) {
+        let is_live = self.table.find(id).is_some_and(|place| self.table.entry(place).state.is_live());
+        let is_leaving = self.lifecycle == Lifecycle::Leaving;
+        if id == self.config.id || is_live || is_leaving || self.is_asking_to_join(id) {
+            return;
+        }
+        let card = self.own_card();
+        self.ask(Target { id: Some(id), address }, Purpose::Join, Question::Join(card));
     }
 
     fn own_card(&self) -> Card {

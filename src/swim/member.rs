@@ -12,6 +12,7 @@
 //!   obituary is kept, so that the member's earlier words cannot revive it.
 //! * Left is final for the generation that said it: no old word of life brings the member back.
 
+use core::fmt;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,17 @@ pub enum State {
     Dead,
     /// It said goodbye. Only a later start brings it back.
     Left,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Alive => "alive",
+            State::Suspect => "suspect",
+            State::Dead => "dead",
+            State::Left => "left",
+        })
+    }
 }
 
 impl State {

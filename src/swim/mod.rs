@@ -391,6 +391,7 @@ impl Machine for Swim {
             Input::Answered { call, from, answer } => self.answered(call, from, answer),
             Input::Unanswered { call } => self.unanswered(call),
             Input::Resolved { name, addresses } => self.resolved(&name, addresses),
+            Input::Met { id, address } => self.met(id, address),
             Input::WallClock(wall) => self.note_wall(wall),
             Input::Describe(metadata) => self.describe(metadata),
             Input::Leave => self.leave(),

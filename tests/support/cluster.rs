@@ -34,7 +34,8 @@ impl Cluster {
         let start = |me: u64| {
             let peers = (1..=3).filter(|peer| *peer != me).map(name).collect();
             let (timing, flow) = (Timing::default(), Flow::default());
-            let config = Config { id: id(me), address: name(me), peers, timing, limits, flow, votes: true };
+            let (votes, gossip) = (true, None);
+            let config = Config { id: id(me), address: name(me), peers, timing, limits, flow, votes, gossip };
             Node::start(config, Seed::new(me), Durable::default(), KeyValue::default(), Instant::ORIGIN)
         };
         let nodes = (1..=3).map(|me| start(me).expect("an empty disk")).collect();
@@ -96,7 +97,11 @@ impl Cluster {
                             inputs.push((me, Input::SnapshotBuilt(state)));
                         }
                         Output::SaveSnapshot(_) => inputs.push((me, Input::SnapshotSaved)),
-                        Output::Dial(_) | Output::HangUp(_) | Output::Reply { .. } | Output::Event(_) => {}
+                        Output::Dial(_)
+                        | Output::HangUp(_)
+                        | Output::Gossip(_)
+                        | Output::Reply { .. }
+                        | Output::Event(_) => {}
                     }
                 }
             }

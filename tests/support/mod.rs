@@ -8,13 +8,14 @@ use rivven_cluster::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::ledger::Ledger;
 use rivven_cluster::machine::Machine;
-use rivven_cluster::node::{Config, Durable, Limits, Node};
+use rivven_cluster::node::{Config, Durable, Gossip, Limits, Node};
 use rivven_cluster::raft::{
     BIRTH, Body, Entry, Flow, HardState, Input, Membership, Message, Output, Position, Proposal, Raft,
     ReadyNumber, Recovered, Role, Snapshot, Timing,
 };
 use rivven_cluster::rng::Seed;
 use rivven_cluster::state_machine::StateMachine as _;
+use rivven_cluster::swim;
 use rivven_cluster::time::Instant;
 
 pub fn node(id: u64) -> NodeId {
@@ -70,6 +71,19 @@ pub fn config(id: u64, nodes: u64) -> Config {
         limits: Limits::default(),
         flow: Flow::default(),
         votes: true,
+        gossip: Some(gossip(id, nodes)),
+    }
+}
+
+fn gossip(id: u64, nodes: u64) -> Gossip {
+    let seed = |peer: u64| format!("node{peer}:7946").parse().expect("a sound name");
+    Gossip {
+        cluster: "demo".parse().expect("a sound name"),
+        address: format!("10.0.0.{id}:7946").parse().expect("an address"),
+        seeds: (1..=nodes).filter(|peer| *peer != id).map(seed).collect(),
+        zone: 0,
+        timing: swim::Timing::LAN,
+        datagram_max: 1100,
     }
 }
 

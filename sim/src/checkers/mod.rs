@@ -14,6 +14,7 @@ mod acknowledged;
 mod committed;
 mod durable_promise;
 mod election_safety;
+mod gossip;
 mod leader_append_only;
 mod leader_completeness;
 mod linearizability;
@@ -31,6 +32,7 @@ use std::collections::BTreeSet;
 use rivven_cluster::id::NodeId;
 use rivven_cluster::node::{Durable, Event, Halt, Input, Message, Output, Peer};
 use rivven_cluster::raft::{Indexes, Role, Standing};
+use rivven_cluster::swim::Swim;
 
 use crate::app::{Application, Executed};
 use crate::history::History;
@@ -40,6 +42,7 @@ pub use self::acknowledged::Acknowledged;
 pub use self::committed::Committed;
 pub use self::durable_promise::{DurablePromise, apply};
 pub use self::election_safety::ElectionSafety;
+pub use self::gossip::Gossip;
 pub use self::leader_append_only::LeaderAppendOnly;
 pub use self::leader_completeness::LeaderCompleteness;
 pub use self::linearizability::{Undecided, linearizable};
@@ -68,6 +71,7 @@ pub struct Checkers {
     promises: DurablePromise,
     stored: Stored,
     resources: Resources,
+    gossip: Gossip,
     /// Nodes whose disks are not to be trusted.
     suspects: BTreeSet<u64>,
     /// Nodes whose disks were emptied at some time.
@@ -157,6 +161,7 @@ impl Checkers {
         self.note(verdict);
         self.monotone.started(node);
         self.append_only.started(node);
+        self.gossip.started(node);
         self.commands.started(node, durable.snapshot.as_ref().map(|snapshot| snapshot.at.index));
     }
 
@@ -166,6 +171,7 @@ impl Checkers {
             self.promises.saved(node);
         }
         let Input::Written(id) = input else { return };
+        self.gossip.written(node);
         if let Some(batch) = self.promises.written(node, *id) {
             let verdict = self.logs.written(node, &batch);
             self.note(verdict);
@@ -197,6 +203,11 @@ impl Checkers {
                 let verdict = self.promises.send(node, to.value(), message);
                 self.note(verdict);
             }
+            Output::Gossip(_) => {
+                let verdict = self.gossip.says(node);
+                self.note(verdict);
+            }
+            Output::Event(Event::Gossip(_)) => self.gossip.stirs(node),
             Output::Event(Event::Standing(standing)) => self.stands(node, *standing),
             Output::Event(Event::Halted { reason: Halt::Removed }) => {
                 if !self.removed().any(|removed| removed == node) {
@@ -229,6 +240,14 @@ impl Checkers {
         let settled = indexes.commit.min(indexes.persisted);
         let verdict = self.committed.advance(node, settled, standing.term, &self.logs, &self.promises);
         self.note(verdict);
+    }
+
+    /// A node has settled; this is its part in gossip, if that has begun.
+    pub fn gossips(&mut self, node: u64, swim: Option<&Swim>) {
+        if let Some(swim) = swim {
+            let verdict = self.gossip.settled(node, swim);
+            self.note(verdict);
+        }
     }
 
     fn stands(&mut self, node: u64, standing: Standing) {
@@ -270,16 +289,33 @@ impl Checkers {
     }
 
     /// Tells whether all nodes but those that are lost are members, voters if they want to be, and have executed
-    /// what any node has, and no change of the members is left half done.
-    pub fn have_converged(&self, shape: &Shape, lost: &BTreeSet<u64>) -> bool {
+    /// what any node has, no change of the members is left half done, and those that gossip see each other.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub fn have_converged(&self, shape: &Shape, lost: &BTreeSet<u64>) -> Result<(), String> {
         let members = self.committed.members();
         let has_its_place = |node: u64| {
             let votes = |id| members.voters().contains(&id) || !shape.votes(node);
             NodeId::new(node).is_some_and(|id| members.contains(id) && votes(id))
         };
-        let mut others = (1..=shape.nodes).filter(|node| !lost.contains(node));
-        !members.is_joint()
-            && others.all(|node| has_its_place(node) && self.commands.first_gap(node).is_none())
+        if members.is_joint() {
+            return Err("a change of the members is half done".to_owned());
+        }
+        let others: BTreeSet<u64> = (1..=shape.nodes).filter(|node| !lost.contains(node)).collect();
+        if let Some(node) = others.iter().find(|node| !has_its_place(**node)) {
+            return Err(format!("node {node} has not got its place among the members"));
+        }
+        if let Some(node) = others.iter().find(|node| self.commands.first_gap(**node).is_some()) {
+            return Err(format!("node {node} has not executed what others have"));
+        }
+        match self.gossip.blind(&others) {
+            Some((by, of)) if shape.gossip_period > 0 => {
+                Err(format!("node {by} does not hold node {of} live"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Adds the newcomers that were never taken in, or have forgotten that they were, since the one address that they

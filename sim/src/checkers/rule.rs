@@ -49,6 +49,8 @@ rules! {
     Linearizability "linearizability",
     /// With the faults gone, the cluster works again.
     Liveness "liveness",
+    /// No word about a member is taken back.
+    Gossip "gossip",
     /// Queues and batches stay within their bounds.
     Resources "resources",
     /// What contradicts itself, or what a node knows, is dropped at its door.

@@ -1,15 +1,17 @@
 //! `run`: one node, until it is told to stop or stops itself.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use rivven_cluster::config::{Runnable, Settings};
+use rivven_cluster::config::{GossipSettings, Runnable, Settings};
 use rivven_cluster::driver::{DriverError, Observer};
-use rivven_cluster::id::NodeId;
+use rivven_cluster::id::{NodeId, PeerName};
 use rivven_cluster::kv::KeyValue;
-use rivven_cluster::node::{Config, Event, Halt, Output};
-use rivven_cluster::quic::{Credentials, Launch};
+use rivven_cluster::node::{Config, Event, Gossip, Halt, Output};
+use rivven_cluster::quic::{Credentials, DATAGRAM_MAX, Launch, resolve};
 use rivven_cluster::raft::Flow;
+use rivven_cluster::swim;
 use rivven_cluster::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -28,6 +30,7 @@ pub struct Options {
 
 pub async fn run(options: &Options) -> Result<(), Failure> {
     let (settings, runnable, credentials) = load(&options.config)?;
+    let gossip = settings.gossip.map(|given| gossip(given, &runnable.advertise_address, &credentials));
     let config = Config {
         id: settings.node_id,
         address: runnable.advertise_address,
@@ -36,6 +39,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         limits: settings.limits,
         flow: Flow::default(),
         votes: settings.votes,
+        gossip: gossip.transpose()?,
     };
     let (id, bind) = (config.id, settings.bind_address);
     let launch = Launch { config, bind, data_dir: runnable.data_dir, credentials };
@@ -62,6 +66,16 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         println!("node {id} has stopped");
     }
     Ok(())
+}
+
+/// How the node gossips: at the port of the file, on the host that others dial.
+fn gossip(given: GossipSettings, address: &PeerName, credentials: &Credentials) -> Result<Gossip, Failure> {
+    let GossipSettings { bind_port, known_peers, timing, zone } = given;
+    let address = SocketAddr::new(resolve(address)?.ip(), bind_port);
+    let own = |peer: &PeerName| peer.as_str() == address.to_string();
+    let seeds = known_peers.into_iter().filter(|peer| !own(peer)).collect();
+    let cluster = credentials.identity().cluster.clone();
+    Ok(Gossip { cluster, address, seeds, zone, timing, datagram_max: DATAGRAM_MAX })
 }
 
 /// Reads the file, and the certificates that it names.
@@ -127,6 +141,24 @@ fn describe(event: &Event) -> String {
         Event::Alarm { from, refusal } => format!("ALARM: node {from} broke a promise: {refusal:?}"),
         Event::Halted { reason } => format!("halted: {reason}"),
         Event::SnapshotUnreadable { reason } => format!("the leader's snapshot cannot be read: {reason}"),
+        Event::Gossip(event) => describe_gossip(*event),
         other => format!("{other:?}"),
     }
+}
+
+fn describe_gossip(event: swim::Event) -> String {
+    let what = match event {
+        swim::Event::Joined(node) => format!("node {node} is there"),
+        swim::Event::Rejoined(node) => format!("node {node} is back"),
+        swim::Event::Suspected(node) => format!("node {node} does not answer"),
+        swim::Event::Cleared(node) => format!("node {node} answers again"),
+        swim::Event::Dead(node) => format!("node {node} is dead"),
+        swim::Event::Left(node) => format!("node {node} has said goodbye"),
+        swim::Event::Isolated => "nobody answers any more".to_owned(),
+        swim::Event::Reconnected => "somebody answers again".to_owned(),
+        swim::Event::HealthChanged(health) => format!("this node finds itself {health} of 7 slow"),
+        swim::Event::Converged(hash) => format!("all agree on who is there ({hash:016x})"),
+        other => format!("{other:?}"),
+    };
+    format!("gossip: {what}")
 }

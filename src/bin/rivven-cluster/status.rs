@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rivven_cluster::formation::Standing;
 use rivven_cluster::id::NodeId;
-use rivven_cluster::node::{LinkState, Status};
+use rivven_cluster::node::{GossipMember, LinkState, Status};
 use rivven_cluster::quic::{Client, ClientConfig, Seams};
 
 use crate::Failure;
@@ -87,6 +87,16 @@ fn print(status: &Status) {
         match &peer.state {
             LinkState::Up { .. } => println!("peer       {} ({who}): connected", peer.name),
             LinkState::Down { reason } => println!("peer       {} ({who}): down: {reason}", peer.name),
+        }
+    }
+    if let Some(gossip) = &status.gossip {
+        println!("gossip     {}; its own slowness is {} of 7", gossip.lifecycle, gossip.health);
+        for member in &gossip.members {
+            let GossipMember { node, address, state, epoch, since } = member;
+            println!("member     node {node} at {address}: {state} for {} s, epoch {epoch}", since.as_secs());
+        }
+        if gossip.members.len() < gossip.total {
+            println!("           and {} more", gossip.total - gossip.members.len());
         }
     }
     if let Some(halt) = &status.halted {

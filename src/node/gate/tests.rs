@@ -136,6 +136,7 @@ fn a_failed_write_halts_the_node_and_nothing_leaves_it() {
         limits: Limits::default(),
         flow: crate::raft::Flow::default(),
         votes: true,
+        gossip: None,
     };
     let now = crate::time::Instant::ORIGIN;
     let map = crate::kv::KeyValue::default();

@@ -8,6 +8,7 @@
 //!            ┌────────────── Queue: (time, event) ──────────────┐
 //!            │                                                  │
 //!   Message ─┤► network: weather ─► fate                        │
+//!   Datagram ┤► gossip:  the same faults, drawn apart            │
 //!   Timer ───┤► nodes:  skewed clock ─► Node ─► outputs ────────┤► more events
 //!   WriteDone┤► disk:   batches, or redb on faulty blocks       │
 //!   Answer ──┤► clients: one command at a time, the history     │
@@ -25,6 +26,7 @@ mod client;
 mod clients;
 mod disk;
 mod forge;
+mod gossip;
 mod network;
 mod nodes;
 mod operator;
@@ -78,6 +80,8 @@ pub struct World<A: Application> {
     now: u64,
     queue: Queue,
     weather: Weather,
+    /// The same faults, drawn apart.
+    gossip_weather: Weather,
     choices: Choices,
     hosts: Vec<Host<A::Machine>>,
     clients: Vec<Client<A::Memory>>,
@@ -105,10 +109,9 @@ impl<A: Application> World<A> {
     pub fn new(scenario: Scenario, app: A, options: Options) -> World<A> {
         let seed = scenario.root();
         let shape = &scenario.shape;
-        let weather = {
-            let (low, high) = shape.message_micros;
-            Weather::new(seed.child("weather", 0), shape.nodes, low..high)
-        };
+        let (low, high) = shape.message_micros;
+        let weather = Weather::new(seed.child("weather", 0), shape.nodes, low..high);
+        let gossip_weather = Weather::new(seed.child("gossip weather", 0), shape.nodes, low..high);
         let hosts = (1..=shape.nodes).map(|_| Host::new(shape.store)).collect();
         let clients = (1..=shape.clients).map(|number| Client {
             number,
@@ -136,6 +139,7 @@ impl<A: Application> World<A> {
             now: 0,
             queue: Queue::default(),
             weather,
+            gossip_weather,
             choices: Choices::new(seed.child("choices", 0)),
             hosts,
             arrivals: vec![0; paths],
@@ -190,6 +194,7 @@ impl<A: Application> World<A> {
             now: self.now,
             queue: self.queue.clone(),
             weather: self.weather.clone(),
+            gossip_weather: self.gossip_weather.clone(),
             choices: self.choices.clone(),
             clients: self.clients.clone(),
             arrivals: self.arrivals.clone(),
@@ -274,6 +279,13 @@ impl<A: Application> World<A> {
             Event::LinkLost { node, process, peer } => self.link_is_lost(node, process, peer),
             Event::WriteDone { node, process, id } => self.write_is_done(node, process, id),
             Event::SnapshotDone { node, process, input } => self.snapshot_is_done(node, process, input),
+            Event::Datagram { from, to, bytes } => self.datagram_arrives(from, to, bytes),
+            Event::Asked { node, asker, question } => self.question_arrives(node, asker, question),
+            Event::Gossip { node, process, input } => self.gossip_arrives(node, process, input),
+            Event::Wall { node, process } => {
+                self.tell_wall(node, process);
+                self.drain(node);
+            }
             Event::Timer { node, process } => self.timer_fires(node, process),
             Event::Request { node, attempt, request } => self.request_arrives(node, attempt, request),
             Event::Answer { attempt, answer } => self.answer_arrives(attempt, answer),
@@ -296,11 +308,14 @@ impl<A: Application> World<A> {
         let run = (1..).zip(&self.hosts).all(|(node, host)| host.process.is_some() || lost.contains(&node));
         let are_idle = run && self.clients.iter().all(|client| client.under_way.is_none());
         let is_late = self.now >= self.scenario.shape.ends * MILLISECOND;
-        if are_idle && (!self.is_watched || self.checkers.have_converged(&self.scenario.shape, &lost)) {
+        let converged =
+            if self.is_watched { self.checkers.have_converged(&self.scenario.shape, &lost) } else { Ok(()) };
+        let converged =
+            converged.and(are_idle.then_some(()).ok_or("a client or a node still works".to_owned()));
+        if converged.is_ok() {
             self.finish();
-        } else if is_late {
-            self.checkers
-                .broken(Rule::Liveness, "a client or a node has not caught up in the end".to_owned());
+        } else if let (true, Err(what)) = (is_late, converged) {
+            self.checkers.broken(Rule::Liveness, format!("not caught up in the end: {what}"));
             self.finish();
         } else {
             self.queue.push(self.now + CHECK_INTERVAL, Event::Check);

@@ -173,6 +173,7 @@ impl<A: Application> World<A> {
                 self.plan_dial(peer, node);
             }
         }
+        self.tell_wall(node, number);
         self.drain(node);
     }
 
@@ -351,6 +352,7 @@ impl<A: Application> World<A> {
             }
             Output::Dial(name) => self.plan_dial(node, node_at(&name)),
             Output::HangUp(name) => self.hang_up(node, node_at(&name)),
+            Output::Gossip(output) => self.gossip(node, output),
             Output::Event(NodeEvent::Standing(standing)) => {
                 self.elections += u64::from(standing.role == Role::Leader);
             }
@@ -372,6 +374,7 @@ impl<A: Application> World<A> {
         machine.assert_invariants();
         self.checkers.executed(node, &machine.state_machine().take_executed());
         self.checkers.settled(node, outputs, machine.standing(), machine.indexes());
+        self.checkers.gossips(node, machine.gossip());
     }
 
     /// Sets the timer for a node's next deadline; a node that has halted is started again.

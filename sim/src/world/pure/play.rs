@@ -30,6 +30,7 @@ impl<A: Application> World<A> {
         let record = Record::Fault { id: window.id, fault: &window.fault, begins };
         self.trace.record(self.now, &record);
         self.weather.set(&window, begins);
+        self.gossip_weather.set(&window, begins);
         if begins { self.begin(place, &window) } else { self.end(&window) }
     }
 

@@ -11,8 +11,10 @@ use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{Config, Durable, Input, Node, Output, StartError};
 use rivven_cluster::rng::Seed;
 use rivven_cluster::state_machine::{Frozen, StateMachine};
+use rivven_cluster::swim::CallId;
 use rivven_cluster::time::Instant;
 
+use super::gossip::address;
 use super::queue::Attempt;
 use crate::app::{Application, Recorded};
 use crate::shape::Shape;
@@ -26,6 +28,9 @@ pub(super) struct Process<M> {
     /// Who waits for which answer.
     pub(super) requests: BTreeMap<RequestId, Attempt>,
     last_request: RequestId,
+    /// Whom it owes an answer to which question: a node, its process, and the number there.
+    pub(super) asked: BTreeMap<CallId, (u64, u64, CallId)>,
+    last_call: u64,
     /// Which peers it wants to be connected to.
     pub(super) dials: BTreeSet<u64>,
     /// Which peers it is connected to.
@@ -71,7 +76,19 @@ impl<M: StateMachine> Process<M> {
         let node = Node::start(start.config, start.seed, start.durable, machine, start.now)?;
         let (requests, links, dials) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let last_request = RequestId::default();
-        Ok(Process { number, node, journal, requests, last_request, dials, links, timer_at: None })
+        let (asked, last_call, timer_at) = (BTreeMap::new(), 0, None);
+        Ok(Process {
+            number,
+            node,
+            journal,
+            requests,
+            last_request,
+            asked,
+            last_call,
+            dials,
+            links,
+            timer_at,
+        })
     }
 
     /// Makes an equal process; `None` without a journal.
@@ -88,6 +105,8 @@ impl<M: StateMachine> Process<M> {
         }
         let _ = copy.node.state_machine().take_executed();
         copy.requests.clone_from(&self.requests);
+        copy.asked.clone_from(&self.asked);
+        copy.last_call = self.last_call;
         copy.dials.clone_from(&self.dials);
         copy.links.clone_from(&self.links);
         (copy.last_request, copy.timer_at) = (self.last_request, self.timer_at);
@@ -128,6 +147,13 @@ impl<M: StateMachine> Process<M> {
         self.last_request
     }
 
+    /// Numbers a question of gossip, and remembers who asked.
+    pub(super) fn owe(&mut self, asker: (u64, u64, CallId)) -> CallId {
+        self.last_call += 1;
+        self.asked.insert(CallId(self.last_call), asker);
+        CallId(self.last_call)
+    }
+
     fn note(&mut self, now: Instant, step: impl FnOnce() -> Step) {
         if let Some(journal) = &mut self.journal {
             journal.steps.push((now, step()));
@@ -145,6 +171,7 @@ pub(super) fn configure(shape: &Shape, node: u64) -> Config {
         limits: shape.limits(),
         flow: shape.flow(),
         votes: shape.votes(node),
+        gossip: shape.gossip(node, address(node)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 
 use rivven_cluster::id::WriteId;
 use rivven_cluster::node::{Input, Message, Reply, Request};
+use rivven_cluster::swim::{self, CallId, Question};
 
 /// One thing that is going to happen.
 #[derive(Clone, Debug)]
@@ -19,6 +20,14 @@ pub(super) enum Event {
     WriteDone { node: u64, process: u64, id: WriteId },
     /// A snapshot of a node is built or saved; then it is told this.
     SnapshotDone { node: u64, process: u64, input: Input },
+    /// A datagram of gossip arrives.
+    Datagram { from: u64, to: u64, bytes: Vec<u8> },
+    /// A question of gossip arrives, from a node, its process and its number there.
+    Asked { node: u64, asker: (u64, u64, CallId), question: Question },
+    /// A node hears something of what it asked for.
+    Gossip { node: u64, process: u64, input: swim::Input },
+    /// A node reads its wall clock.
+    Wall { node: u64, process: u64 },
     /// A node's deadline may have come.
     Timer { node: u64, process: u64 },
     /// A client's request arrives.

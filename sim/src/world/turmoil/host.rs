@@ -5,6 +5,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use rivven_cluster::state_machine::StateMachine;
 use rivven_cluster::time::Instant;
 use tokio::task::JoinSet;
 
-use super::clock::{SkewedClock, sim_nanos};
+use super::clock::{SimWall, SkewedClock, sim_nanos};
 use super::disk::SimDisk;
 use super::entropy;
 use super::net::{SimResolver, SimSocket, Wires};
@@ -38,7 +39,7 @@ use crate::lock::lock;
 use crate::marks::Marks;
 use crate::reachable;
 use crate::recording::{Recording, Recordings, Step};
-use crate::shape::Shape;
+use crate::shape::{GOSSIP_PORT, Shape};
 use crate::trace::{Record, Trace};
 
 /// The port on which nodes listen.
@@ -165,7 +166,9 @@ where
         limits: shared.shape.limits(),
         flow: shared.shape.flow(),
         votes: shared.shape.votes(node),
+        gossip: shared.shape.gossip(node, SocketAddr::new(turmoil::lookup(host_name(node)), GOSSIP_PORT)),
     };
+    let gossips = config.gossip.is_some();
     let now = hardware.clock.now();
     let recording =
         Recording { config: config.clone(), seed, durable: durable.clone(), started: now, steps: Vec::new() };
@@ -173,7 +176,13 @@ where
     let machine = Recorded::new(shared.app.machine(), true);
     let machine = Node::start(config, seed, durable, machine, now);
     let machine = machine.map_err(|error| format!("{REFUSED}{error}"))?;
-    let transport = QuicTransport::start(&seams, &credentials(identity)?, peers, &handle)?;
+    let credentials = credentials(identity)?;
+    let mut transport = QuicTransport::start(&seams, &credentials, peers, &handle)?;
+    if gossips {
+        let (seed, turnstile) = (seed.child("gossip endpoint", 0), hardware.turnstile.clone());
+        let seams = self::seams(shared.wires.clone(), Host(node), GOSSIP_PORT, seed, turnstile)?;
+        transport = transport.with_gossip(&seams, &credentials)?;
+    }
     let latency = seed.stream("disk latency", 0);
     let (strikes, checkers) = (Arc::clone(&shared.strikes), Arc::clone(&shared.checkers));
     let shape = shared.shape.clone();
@@ -293,6 +302,7 @@ fn seams(
         runtime: Arc::new(PausableRuntime(turnstile)),
         resolver: Arc::new(SimResolver),
         crypto: entropy::provider(),
+        wall: Arc::new(SimWall),
         entropy,
     })
 }
@@ -385,6 +395,7 @@ impl<A: Application> Observer<Recorded<A::Machine>> for Probe<A> {
         let mut checkers = lock(&self.shared.checkers);
         checkers.executed(self.node, &node.state_machine().take_executed());
         checkers.settled(self.node, outputs, node.standing(), node.indexes());
+        checkers.gossips(self.node, node.gossip());
         if let Some(indexes) =
             node.indexes().filter(|_| sim_nanos() / 1_000_000 >= self.shared.shape.work_until)
         {

@@ -164,13 +164,15 @@ where
         }
         let is_working = self.now < self.scenario.shape.work_until || sim.is_host_running("clients");
         let lost = self.lost(&checkers);
-        if !is_working && checkers.have_converged(&self.scenario.shape, &lost) {
+        let converged = checkers.have_converged(&self.scenario.shape, &lost);
+        if !is_working && converged.is_ok() {
             return true;
         }
         if self.now < self.scenario.shape.ends {
             return false;
         }
-        checkers.broken(Rule::Liveness, "a client or a node has not caught up in the end".to_owned());
+        let what = converged.err().unwrap_or_else(|| "a client still works".to_owned());
+        checkers.broken(Rule::Liveness, format!("not caught up in the end: {what}"));
         true
     }
 
