@@ -184,9 +184,8 @@ impl Gossip {
         self.endpoint.close(0_u32.into(), HangUp::Shutdown.to_string().as_bytes());
     }
 
-    /// Waits until peers have been told.
-    pub(super) async fn wait_idle(&self) {
-        self.endpoint.wait_idle().await;
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.endpoint.clone()
     }
 
     /// Does what the machine asks for. Its events are not for the network.

@@ -17,6 +17,7 @@
 
 mod authority;
 mod client;
+mod closing;
 mod connection;
 mod endpoint;
 mod exchange;
@@ -32,13 +33,11 @@ mod session;
 mod swim_driver;
 mod swim_node;
 
-use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use quinn::{AsyncUdpSocket, Endpoint, VarInt};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
 
 use self::endpoint::Use;
 use self::link::{Dialer, Link};
@@ -73,9 +72,6 @@ pub struct QuicTransport {
     tasks: JoinSet<()>,
     socket: Weak<dyn AsyncUdpSocket>,
 }
-
-/// How long a transport waits for its socket when it is closed.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What it takes to dial.
 struct Way {
@@ -151,6 +147,9 @@ impl QuicTransport {
     }
 
     fn say_goodbye(&self) {
+        if let Some(gossip) = &self.gossip {
+            gossip.say_goodbye();
+        }
         if let Some(endpoint) = &self.endpoint {
             endpoint.close(VarInt::from_u32(0), HangUp::Shutdown.to_string().as_bytes());
         }
@@ -219,25 +218,21 @@ impl Transport for QuicTransport {
 
     /// Waits until peers have been told, and the ports are free again.
     async fn close(&mut self) {
-        if let Some(gossip) = self.gossip.take() {
-            gossip.close().await;
-        }
         self.say_goodbye();
-        self.tasks.shutdown().await;
-        let socket = self.socket.clone();
-        let endpoint = self.endpoint.take();
-        let closing = async {
-            if let Some(endpoint) = endpoint {
-                endpoint.wait_idle().await;
-            }
-            // quinn's own task drops the socket, some time after the last handle to the endpoint.
-            while socket.strong_count() > 0 {
-                sleep(Duration::from_millis(1)).await;
+        let gossip = self.gossip.take();
+        let gossip_closes = async {
+            if let Some(gossip) = gossip {
+                gossip.close().await;
             }
         };
-        if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
-            tracing::warn!("the socket is still in use {CLOSE_TIMEOUT:?} after the node has stopped");
-        }
+        self.tasks.shutdown().await;
+        let (endpoint, socket) = (self.endpoint.take(), self.socket.clone());
+        let links_close = async {
+            if let Some(endpoint) = endpoint {
+                closing::release(endpoint, socket).await;
+            }
+        };
+        tokio::join!(links_close, gossip_closes);
     }
 }
 

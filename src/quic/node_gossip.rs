@@ -3,17 +3,15 @@
 //! What other members say goes into the node's inbox by one task. While the node is busy a few thousand pieces
 //! wait; then datagrams are dropped, as they would be on any network.
 
-use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use quinn::AsyncUdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
 
 use super::endpoint::{self, EndpointError, Seams, Use};
 use super::gossip::{Gossip, Incoming, Owed};
-use super::{CLOSE_TIMEOUT, Credentials};
+use super::{Credentials, closing};
 use crate::driver::Handle;
 use crate::id::{ClusterName, NodeId};
 use crate::node::Input;
@@ -52,27 +50,23 @@ impl NodeGossip {
         self.gossip.act(output, &mut lock(&self.owed));
     }
 
-    /// Tells the others, and waits until the port is free again.
-    pub(super) async fn close(self) {
+    /// Tells the others that the process ends.
+    pub(super) fn say_goodbye(&self) {
         self.gossip.close();
-        let (gossip, socket) = (self.gossip.clone(), self.socket.clone());
+    }
+
+    /// Waits until the others have been told, and the port is free again.
+    pub(super) async fn close(self) {
+        self.say_goodbye();
+        let (endpoint, socket) = (self.gossip.endpoint(), self.socket.clone());
         drop(self);
-        let closing = async {
-            gossip.wait_idle().await;
-            drop(gossip);
-            while socket.strong_count() > 0 {
-                sleep(Duration::from_millis(1)).await;
-            }
-        };
-        if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
-            tracing::warn!("gossip's socket is still in use {CLOSE_TIMEOUT:?} after the node has stopped");
-        }
+        closing::release(endpoint, socket).await;
     }
 }
 
 impl Drop for NodeGossip {
     fn drop(&mut self) {
-        self.gossip.close();
+        self.say_goodbye();
         self.task.abort();
     }
 }

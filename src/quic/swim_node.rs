@@ -2,9 +2,10 @@
 
 use core::time::Duration;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
+use quinn::AsyncUdpSocket;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -12,7 +13,7 @@ use super::endpoint::{self, Use};
 use super::gossip::Gossip;
 use super::raft_node::development_authority;
 use super::swim_driver::{self, Command, Controls};
-use super::{Credentials, CredentialsError, EndpointError, Identity, Seams};
+use super::{Credentials, CredentialsError, EndpointError, Identity, Seams, closing};
 use crate::driver::{Clock as _, TokioClock};
 use crate::id::{ClusterName, NameError, NodeId, PeerName};
 use crate::node::Caller;
@@ -139,6 +140,7 @@ pub struct SwimNode {
     controls: Controls,
     resumed: Arc<AtomicU64>,
     gossip: Gossip,
+    socket: Weak<dyn AsyncUdpSocket>,
 }
 
 impl SwimNode {
@@ -166,7 +168,8 @@ impl SwimNode {
         let swim = Swim::start(swim, start, clock.now())?;
         let gossip = Gossip::start(endpoint, Arc::clone(&seams.resolver), cluster, id, incoming);
         let controls = swim_driver::start(swim, clock, gossip.clone(), received);
-        Ok(SwimNode { id, address, controls, resumed, gossip })
+        let socket = Arc::downgrade(&seams.socket);
+        Ok(SwimNode { id, address, controls, resumed, gossip, socket })
     }
 
     /// This member's id.
@@ -257,7 +260,9 @@ impl SwimNode {
             tracing::warn!("nobody acknowledged the goodbye within {LEAVE_TIMEOUT:?}");
         }
         self.gossip.close();
-        let _ = timeout(Duration::from_secs(1), self.gossip.wait_idle()).await;
+        let (endpoint, socket) = (self.gossip.endpoint(), self.socket.clone());
+        drop(self);
+        closing::release(endpoint, socket).await;
         Ok(())
     }
 

@@ -183,6 +183,8 @@ where
         let seams = self::seams(shared.wires.clone(), Host(node), GOSSIP_PORT, seed, turnstile)?;
         transport = transport.with_gossip(&seams, &credentials)?;
     }
+    // It would keep the port.
+    drop(seams);
     let latency = seed.stream("disk latency", 0);
     let (strikes, checkers) = (Arc::clone(&shared.strikes), Arc::clone(&shared.checkers));
     let shape = shared.shape.clone();
