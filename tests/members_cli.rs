@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 struct Nodes {
     folder: tempfile::TempDir,
     ports: BTreeMap<u64, u16>,
+    gossip: BTreeMap<u64, u16>,
     processes: BTreeMap<u64, Child>,
 }
 
@@ -48,7 +49,8 @@ impl Nodes {
             socket.local_addr().expect("bound").port()
         };
         let ports = (1..=4).map(|node| (node, port(node))).collect();
-        let mut nodes = Nodes { folder, ports, processes: BTreeMap::new() };
+        let gossip = (1..=4).map(|node| (node, port(node))).collect();
+        let mut nodes = Nodes { folder, ports, gossip, processes: BTreeMap::new() };
         for node in 1..=3 {
             nodes.configure(node, &(1..=3).filter(|peer| *peer != node).collect::<Vec<u64>>());
             nodes.run(node);
@@ -61,13 +63,18 @@ impl Nodes {
     }
 
     fn configure(&self, node: u64, peers: &[u64]) {
-        let peers: Vec<String> =
-            peers.iter().map(|peer| format!("\"127.0.0.1:{}\"", self.ports[peer])).collect();
+        let names = |ports: &BTreeMap<u64, u16>| {
+            let names = peers.iter().map(|peer| format!("\"127.0.0.1:{}\"", ports[peer]));
+            names.collect::<Vec<String>>().join(", ")
+        };
         let text = format!(
             "cluster:\n  node_id: {node}\n  name: prod\n  bind_address: \"127.0.0.1:{}\"\n  data_dir: data-{node}\n  \
-             tls: {{ca: ca.pem, cert: node-{node}.pem, key: node-{node}.key}}\n  raft: {{peers: [{}]}}\n",
+             tls: {{ca: ca.pem, cert: node-{node}.pem, key: node-{node}.key}}\n  raft: {{peers: [{}]}}\n  \
+             gossip: {{bind_port: {}, known_peers: [{}], protocol_period_ms: 200, suspect_timeout_ms: 400}}\n",
             self.ports[&node],
-            peers.join(", ")
+            names(&self.ports),
+            self.gossip[&node],
+            names(&self.gossip),
         );
         std::fs::write(self.config(node), text).expect("a writable folder");
     }
@@ -103,6 +110,22 @@ impl Nodes {
                 return json;
             }
             assert!(began.elapsed() < PATIENCE, "{json}\n{}", text(&listed.stderr));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Until this node holds that one to be in this state.
+    fn until_held(&self, by: u64, of: u64, state: &str) {
+        let began = Instant::now();
+        loop {
+            let told = rivven(&["status", "--json", "--config", &self.config(by)]);
+            let json: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap_or_default();
+            let members = json["gossip"]["members"].as_array().cloned().unwrap_or_default();
+            let held = members.iter().find(|member| member["node"] == of);
+            if held.is_some_and(|member| member["state"] == state) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{members:?}\n{}", text(&told.stderr));
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -182,4 +205,34 @@ fn members_come_hand_over_leave_and_the_last_one_recovers() {
     nodes.run(2);
     let alone = nodes.until(2, |members| voters(members) == [2] && members["leader"] == 2);
     assert_eq!(alone["removed"], serde_json::json!([1, 3, 4]));
+}
+
+#[test]
+fn status_tells_who_is_there_who_died_and_who_said_goodbye() {
+    let mut nodes = Nodes::start();
+    for by in 1..=3 {
+        (1..=3).for_each(|of| nodes.until_held(by, of, "Alive"));
+    }
+    let shown = text(&rivven(&["status", "--config", &nodes.config(1)]).stdout);
+    let line = format!("member     node 3 at 127.0.0.1:{}: alive for", nodes.gossip[&3]);
+    assert!(shown.contains(&line), "{shown}");
+
+    nodes.kill(3);
+    nodes.until_held(1, 3, "Dead");
+    nodes.run(3);
+    nodes.until_held(1, 3, "Alive");
+    nodes.until_held(3, 1, "Alive");
+
+    let stopped = Command::new("kill").args(["-TERM", &nodes.processes[&2].id().to_string()]).status();
+    assert!(stopped.expect("there is a kill").success());
+    assert_eq!(nodes.ends(2), Some(0));
+    nodes.until_held(1, 2, "Left");
+    nodes.run(2);
+    nodes.until_held(1, 2, "Alive");
+
+    // A fourth node is met by whoever it knows, and by all.
+    nodes.configure(4, &[2]);
+    nodes.run(4);
+    nodes.until_held(3, 4, "Alive");
+    nodes.until_held(4, 3, "Alive");
 }

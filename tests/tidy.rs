@@ -247,7 +247,7 @@ fn each_checker_names_its_source_on_its_first_line() {
         let text = fs::read_to_string(path).expect("readable");
         let first = text.lines().next().unwrap_or_default();
         assert!(
-            ["Raft", "Herlihy", "(Ours"].iter().any(|source| first.contains(source)),
+            ["Raft", "SWIM", "Herlihy", "(Ours"].iter().any(|source| first.contains(source)),
             "{}: name the source of the rule on line one: {first}",
             path.display()
         );

@@ -42,6 +42,19 @@ fn the_published_file_parses_as_it_stands() {
     assert_eq!(settings.bind_address.port(), 9093);
     assert_eq!(settings.peers.iter().map(PeerName::as_str).collect::<Vec<_>>(), ["node2:9093", "node3:9093"]);
     assert_eq!(settings.timing, Timing::default());
+    let gossip = settings.gossip.unwrap();
+    assert_eq!((gossip.bind_port, gossip.timing), (7946, swim::Timing::LAN));
+    assert_eq!(gossip.known_peers.iter().map(PeerName::as_str).collect::<Vec<_>>(), ["node2:7946"]);
+}
+
+#[test]
+fn gossip_begins_with_the_peers_of_raft_if_it_names_none_and_is_off_without_its_section() {
+    let short = PUBLISHED.replace("    known_peers: [\"node2:7946\"]\n", "");
+    let gossip = parse(&short).unwrap().gossip.unwrap();
+    let names: Vec<&str> = gossip.known_peers.iter().map(PeerName::as_str).collect();
+    assert_eq!(names, ["node2:7946", "node3:7946"]);
+    let without: Vec<&str> = PUBLISHED.lines().take(7).collect();
+    assert_eq!(parse(&without.join("\n")).unwrap().gossip, None);
 }
 
 #[test]
@@ -76,7 +89,9 @@ fn a_wrong_value_is_named_with_its_line() {
     let error = error_of("\"node3:9093\"", "\"node3\"");
     assert_says(&error, "cluster.raft.peers[1]", 5, &["host:port"]);
     let error = error_of("    protocol_period_ms: 1000", "    protocol_period_ms: 0");
-    assert_says(&error, "cluster.gossip.protocol_period_ms", 11, &["1 or more"]);
+    assert_says(&error, "cluster.gossip.protocol_period_ms", 11, &["must be longer"]);
+    let error = error_of("    bind_port: 7946", "    bind_port: 9093");
+    assert_says(&error, "cluster.gossip.bind_port", 9, &["another one"]);
 }
 
 #[test]

@@ -3,8 +3,6 @@
 //! The node's instants count from an origin of the driver's choice. A recorder that outlives a process
 //! chooses one origin for all its processes; a simulation lets the clock jump and drift.
 
-use std::time::SystemTime;
-
 use crate::swim::{WALL_ORIGIN_UNIX, WallSeconds};
 use crate::time::Instant;
 
@@ -44,7 +42,9 @@ impl Clock for TokioClock {
         self.started + instant.saturating_since(Instant::ORIGIN)
     }
 
+    #[expect(clippy::disallowed_types, reason = "this is the clock of the system")]
     fn wall(&self) -> WallSeconds {
+        use std::time::SystemTime;
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         WallSeconds(u32::try_from(since.saturating_sub(WALL_ORIGIN_UNIX)).unwrap_or(u32::MAX))
     }

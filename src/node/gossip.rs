@@ -32,6 +32,8 @@ const SHOWN_MAX: usize = 1024;
 pub(super) struct Company {
     /// Once it has begun.
     swim: Option<Box<Swim>>,
+    /// When it is due: asked far more often than it changes, and too far away there.
+    due: Option<Instant>,
     /// What the wall clock said last.
     wall: Option<WallSeconds>,
     is_boot_durable: bool,
@@ -45,8 +47,7 @@ pub(super) struct Company {
 
 impl Company {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let swim = self.swim.as_ref().and_then(|swim| swim.deadline());
-        [swim, self.introduces_at].into_iter().flatten().min()
+        [self.due, self.introduces_at].into_iter().flatten().min()
     }
 
     pub(super) fn swim(&self) -> Option<&Swim> {
@@ -84,6 +85,7 @@ impl<S: StateMachine> Node<S> {
         let config = gossip.plan(self.config.id, self.boot, description.encode());
         let start = Start { wall, remembered: None, seed: self.seed.child("gossip", 0) };
         let swim = Swim::start(config, start, self.now).expect("it was checked when the node started");
+        self.company.due = swim.deadline();
         self.company.swim = Some(Box::new(swim));
         self.company.introduces_at = Some(self.now);
     }
@@ -92,12 +94,14 @@ impl<S: StateMachine> Node<S> {
     pub(super) fn handle_gossip(&mut self, input: swim::Input) {
         if let Some(swim) = &mut self.company.swim {
             swim.handle(self.now, input);
+            self.company.due = swim.deadline();
         }
     }
 
     pub(super) fn gossip_if_due(&mut self) {
         if let Some(swim) = &mut self.company.swim {
             swim.handle_timeout(self.now);
+            self.company.due = swim.deadline();
         }
         if self.company.introduces_at.is_some_and(|at| at <= self.now) {
             let interval = self.config.gossip.as_ref().map(|gossip| gossip.timing.heal_interval);
@@ -139,7 +143,22 @@ impl<S: StateMachine> Node<S> {
             swim::Event::Joined(_) | swim::Event::Rejoined(_) | swim::Event::Updated(_) => {
                 self.update_links()
             }
-            _ => {}
+            // The rest changes nothing for anybody here.
+            swim::Event::Dead(_)
+            | swim::Event::Left(_)
+            | swim::Event::Suspected(_)
+            | swim::Event::Cleared(_)
+            | swim::Event::AddressChanged(_)
+            | swim::Event::IdConflict(_)
+            | swim::Event::LinkDegraded(_)
+            | swim::Event::ZoneUnreachable(_)
+            | swim::Event::Isolated
+            | swim::Event::Reconnected
+            | swim::Event::HealthChanged(_)
+            | swim::Event::Converged(_)
+            | swim::Event::BacklogHigh(_)
+            | swim::Event::VersionMismatch(_)
+            | swim::Event::Fenced => {}
         }
     }
 
@@ -215,3 +234,6 @@ impl Gossip {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

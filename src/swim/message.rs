@@ -43,7 +43,7 @@ pub(super) fn tag_of(cluster: &ClusterName) -> [u8; 4] {
 }
 
 /// The hash by which metadata is known.
-pub(super) fn hash_of(metadata: &[u8]) -> u32 {
+pub(crate) fn hash_of(metadata: &[u8]) -> u32 {
     let hash = xxh3_64(metadata).to_le_bytes();
     u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]])
 }

@@ -92,6 +92,8 @@ pub use self::config::{Caution, Config, ConfigError, IdConflictPolicy, Timing};
 pub use self::epoch::{Epoch, WALL_ORIGIN_UNIX, WallSeconds};
 pub use self::io::{Answer, CallId, Card, Event, Input, Known, Lifecycle, Member, Output, Question, Target};
 pub use self::member::{Record, State};
+#[cfg(test)]
+pub(crate) use self::message::hash_of;
 pub use self::message::{Kind, METADATA_INLINE_MAX, METADATA_MAX, Malformed, VERSION};
 pub use self::stats::Stats;
 

@@ -71,7 +71,7 @@ pub fn config(id: u64, nodes: u64) -> Config {
         limits: Limits::default(),
         flow: Flow::default(),
         votes: true,
-        gossip: Some(gossip(id, nodes)),
+        gossip: None,
     }
 }
 
@@ -88,7 +88,8 @@ fn gossip(id: u64, nodes: u64) -> Gossip {
 }
 
 pub fn start_node(id: u64, nodes: u64, seed: u64, durable: Durable, now: Instant) -> Node<KeyValue> {
-    Node::start(config(id, nodes), Seed::new(seed), durable, KeyValue::default(), now).expect("a sound disk")
+    let config = Config { gossip: Some(gossip(id, nodes)), ..config(id, nodes) };
+    Node::start(config, Seed::new(seed), durable, KeyValue::default(), now).expect("a sound disk")
 }
 
 /// One Raft machine with a disk that is as fast as the test wants.

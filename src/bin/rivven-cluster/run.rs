@@ -158,6 +158,14 @@ fn describe_gossip(event: swim::Event) -> String {
         swim::Event::Reconnected => "somebody answers again".to_owned(),
         swim::Event::HealthChanged(health) => format!("this node finds itself {health} of 7 slow"),
         swim::Event::Converged(hash) => format!("all agree on who is there ({hash:016x})"),
+        swim::Event::Updated(node) => format!("node {node} says something else of itself"),
+        swim::Event::AddressChanged(node) => format!("node {node} is somewhere else"),
+        swim::Event::IdConflict(node) => format!("two processes have the id {node}"),
+        swim::Event::LinkDegraded(node) => format!("node {node} answers others, but not this node"),
+        swim::Event::ZoneUnreachable(zone) => format!("hardly anybody in zone {zone} answers"),
+        swim::Event::BacklogHigh(pieces) => format!("{pieces} pieces of news wait to be passed on"),
+        swim::Event::VersionMismatch(node) => format!("node {node} speaks another version"),
+        swim::Event::Fenced => "another process with this node's id was started later".to_owned(),
         other => format!("{other:?}"),
     };
     format!("gossip: {what}")
