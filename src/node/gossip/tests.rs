@@ -154,10 +154,11 @@ fn a_newcomer_that_lost_sight_of_its_cluster_asks_members_that_it_knows_by_gossi
     let mut dialled = Vec::new();
     while node.now < until {
         node.handle_timeout(node.deadline().unwrap());
-        dialled.extend(settle(&mut node).into_iter().filter_map(|output| match output {
-            Output::Dial(name) => Some(name.to_string()),
-            _ => None,
-        }));
+        for output in settle(&mut node) {
+            if let Output::Dial(name) = output {
+                dialled.push(name.to_string());
+            }
+        }
     }
     assert_eq!(dialled, ["node3:9093"]);
 }

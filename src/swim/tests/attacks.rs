@@ -44,7 +44,7 @@ fn one_answer_cannot_fill_the_memory() {
 fn metadata_that_should_have_been_fetched_is_not_taken_from_anybody() {
     let mut swim = member(3);
     let metadata = vec![7; 100_000];
-    let record = Record { metadata_version: 1, metadata_hash: message::hash_of(&metadata), ..record(9, 0) };
+    let record = Record { metadata_version: 1, metadata_hash: hash_of(&metadata), ..record(9, 0) };
     let question =
         Question::Exchange { wanted: vec![], cards: vec![Card { record, metadata }], accused: vec![] };
     swim.handle(at(1), Input::Asked { call: CallId(0), from: node(2), question });
@@ -140,7 +140,7 @@ fn asked_for_metadata(outputs: &[Output]) -> Vec<(u64, CallId)> {
 }
 
 fn described(id: u64, metadata: &[u8]) -> Record {
-    Record { metadata_version: 1, metadata_hash: message::hash_of(metadata), ..record(id, 1) }
+    Record { metadata_version: 1, metadata_hash: hash_of(metadata), ..record(id, 1) }
 }
 
 #[test]
