@@ -122,16 +122,21 @@ fn a_path_that_works_one_way_kills_nobody() {
 
 #[test]
 fn a_failure_domain_that_is_cut_off_for_a_moment_is_not_buried() {
-    let mut world = checked(Setting { zones: 3, ..Setting::new(30, 7) });
-    world.run_for(seconds(3));
-    (0..30).filter(|member| member % 3 == 2).for_each(|member| world.set_side(member, 1));
-    world.run_for(seconds(6));
-    let told = |world: &World| world.told.iter().any(|told| told.event == Event::ZoneUnreachable(2));
-    assert!(told(&world));
-    (0..30).for_each(|member| world.set_side(member, 0));
-    world.told.clear();
-    assert!(world.run_until_done(STEP, seconds(30), is_whole).is_some());
-    assert_eq!(deaths(&world), 0, "nobody is declared dead in the merge");
+    for (cut, seed) in [(6, 7), (12, 7), (15, 7), (15, 8), (18, 9), (20, 10)] {
+        let mut world = checked(Setting { zones: 3, ..Setting::new(30, seed) });
+        world.run_for(seconds(3));
+        (0..30).filter(|member| member % 3 == 2).for_each(|member| world.set_side(member, 1));
+        world.run_for(seconds(cut));
+        let told = |world: &World| world.told.iter().any(|told| told.event == Event::ZoneUnreachable(2));
+        assert!(told(&world));
+        (0..30).for_each(|member| world.set_side(member, 0));
+        // Whose time is up just now is not to be saved by what nobody could hear yet.
+        world.run_for(Duration::from_millis(400));
+        let overtaken = deaths(&world);
+        world.told.clear();
+        assert!(world.run_until_done(STEP, seconds(30), is_whole).is_some());
+        assert_eq!(deaths(&world), 0, "cut off for {cut} s, seed {seed}: {overtaken} before");
+    }
 }
 
 #[test]
@@ -159,4 +164,31 @@ fn members_whose_clocks_began_anew_come_back_above_their_obituaries() {
         world.restart(5);
         assert!(world.run_until_done(STEP, seconds(10), is_whole).is_some());
     }
+}
+
+#[test]
+fn a_member_that_is_deaf_every_other_moment_brings_nobody_down() {
+    let mut world = checked(Setting::new(30, 10));
+    world.run_for(seconds(3));
+    for _ in 0..6 {
+        world.ingress_loss_ppm.insert(7, 1_000_000);
+        world.run_for(seconds(20));
+        world.ingress_loss_ppm.clear();
+        world.run_for(seconds(20));
+    }
+    let others =
+        world.told.iter().filter(|told| matches!(told.event, Event::Dead(id) if id.value() != 8)).count();
+    assert_eq!(others, 0, "it accuses others, and they object");
+    assert!(world.run_until_done(STEP, seconds(10), is_whole).is_some());
+}
+
+#[test]
+fn paths_that_lose_long_datagrams_keep_nobody_out_and_kill_nobody() {
+    let mut world = checked(Setting { longest: 600, is_warm: false, ..Setting::new(60, 11) });
+    assert!(world.run_until_done(STEP, seconds(60), is_whole).is_some(), "tables are compared on streams");
+    world.told.clear();
+    world.run_for(seconds(120));
+    assert_eq!(deaths(&world), 0);
+    let size = world.join();
+    assert!(world.run_until_done(STEP, seconds(60), is_whole).is_some(), "member {size} is let in");
 }

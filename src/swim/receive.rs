@@ -105,6 +105,7 @@ impl Swim {
             return;
         }
         self.stats.received[header.kind.number()] += 1;
+        self.note_speaker(from);
         for update in datagram.updates() {
             self.hear(&update, from, Some(to));
         }

@@ -10,14 +10,19 @@
 //!
 //! One slow member accuses many, but nobody confirms what it says, so its suspects have the longest time.
 //!
+//! *A last word.* Whoever is said to be dead, and each of many suspects of which one speaks, has a period more: their
+//! objections are on the way.
+//!
 //! *Too many at once.* When more suspects appear within a period than crash in a period, the network is the
 //! likelier cause, and the suspicions that begin then are held at their longest, whoever confirms them.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Swim;
 use super::config::scale;
 use super::logarithm::{ONE, ln};
+use super::member::State;
 use super::table::Place;
 use crate::id::NodeId;
 use crate::time::Instant;
@@ -60,6 +65,9 @@ impl Terms {
     }
 }
 
+/// So many suspects at a time are many.
+const MANY: usize = 3;
+
 /// One suspicion. A partition makes as many as half the cluster has members, so it is kept small.
 #[derive(Clone, Debug)]
 struct Suspicion {
@@ -71,6 +79,8 @@ struct Suspicion {
     latest: NodeId,
     /// Somebody else says that the suspect said goodbye: if it does not object, it has left.
     said_goodbye: bool,
+    /// Somebody says that it is dead: until then it may still object.
+    last_word_by: Option<Instant>,
 }
 
 impl Suspicion {
@@ -79,7 +89,8 @@ impl Suspicion {
     }
 
     fn deadline(&self) -> Instant {
-        self.began + self.terms.time(self.confirmations())
+        let by_terms = self.began + self.terms.time(self.confirmations());
+        self.last_word_by.map_or(by_terms, |until| by_terms.max(until))
     }
 }
 
@@ -101,7 +112,8 @@ impl Suspicions {
         self.end(place);
         let mut accusers = [0; ACCUSERS_MAX];
         accusers[0] = hash_of(by);
-        let suspicion = Suspicion { began: now, terms, accusers, latest: by, said_goodbye };
+        let suspicion =
+            Suspicion { began: now, terms, accusers, latest: by, said_goodbye, last_word_by: None };
         self.order.insert((suspicion.deadline(), place));
         self.all.insert(place, suspicion);
     }
@@ -123,14 +135,16 @@ impl Suspicions {
         true
     }
 
-    /// Somebody says that it is dead: it has the shortest time. Tells whether that is not over yet.
-    pub(super) fn hasten(&mut self, place: Place, now: Instant) -> bool {
+    /// Somebody says that it is dead: it has the shortest time, but until `last_word_by` at least when that is said
+    /// first. Tells whether it is so.
+    pub(super) fn hasten(&mut self, place: Place, last_word_by: Instant) -> bool {
         let Some(suspicion) = self.all.get_mut(&place) else { return false };
         self.order.remove(&(suspicion.deadline(), place));
+        let is_first = suspicion.last_word_by.is_none();
+        suspicion.last_word_by.get_or_insert(last_word_by);
         suspicion.terms.longest_ms = suspicion.terms.shortest_ms;
-        let deadline = suspicion.deadline();
-        self.order.insert((deadline, place));
-        deadline > now
+        self.order.insert((suspicion.deadline(), place));
+        is_first
     }
 
     /// The suspect objected, or is dead.
@@ -169,8 +183,39 @@ impl Suspicions {
         }
     }
 
+    /// All suspects have until then at least; each once.
+    fn reprieve(&mut self, until: Instant) {
+        for (place, suspicion) in
+            self.all.iter_mut().filter(|(_, suspicion)| suspicion.last_word_by.is_none())
+        {
+            self.order.remove(&(suspicion.deadline(), *place));
+            suspicion.last_word_by = Some(until);
+            self.order.insert((suspicion.deadline(), *place));
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.all.len()
+    }
+}
+
+impl Swim {
+    /// A suspect is there after all. If there are many, the network was the cause, and it is whole again: the others
+    /// are about to object, too, and must not be overtaken by their time.
+    pub(super) fn reprieve(&mut self) {
+        if self.suspicions.len() >= MANY && self.config.caution.doubt {
+            self.suspicions.reprieve(self.now + self.period());
+        }
+    }
+
+    /// Whether one of many suspects speaks.
+    pub(super) fn note_speaker(&mut self, id: NodeId) {
+        let is_suspect = |swim: &Swim| {
+            swim.table.find(id).is_some_and(|place| swim.table.entry(place).state == State::Suspect)
+        };
+        if self.suspicions.len() >= MANY && is_suspect(self) {
+            self.reprieve();
+        }
     }
 }
 

@@ -116,7 +116,10 @@ impl Swim {
         self.table.renew(place, record, State::Alive, second, &mut self.draws.order);
         match state {
             State::Alive => {}
-            State::Suspect => self.tell(Event::Cleared(record.id)),
+            State::Suspect => {
+                self.tell(Event::Cleared(record.id));
+                self.reprieve();
+            }
             State::Dead | State::Left => self.tell(Event::Rejoined(record.id)),
         }
         if before.address != record.address && before.address.port() != 0 {
@@ -211,8 +214,9 @@ impl Swim {
         }
     }
 
-    /// A word of death about a suspect that had no time yet to object: it gets the shortest. Otherwise one liar
-    /// could say both in one breath.
+    /// A word of death about a suspect that had no time yet to object: it gets the shortest, but a period at least,
+    /// and is told. Otherwise one liar could say both in one breath; and after a cut the words of death that were
+    /// said during it would overtake the objections.
     fn is_hasty(&mut self, place: Place, epoch: Epoch) -> bool {
         if self.table.entry(place).state != State::Suspect || !self.config.caution.doubt {
             return false;
@@ -221,7 +225,11 @@ impl Swim {
             self.suspect(place, epoch, self.config.id, Cause::Elsewhere);
             return true;
         }
-        self.suspicions.hasten(place, self.now)
+        let is_first = self.suspicions.hasten(place, self.now + self.period());
+        if is_first {
+            self.accuse(self.table.entry(place).id(), epoch);
+        }
+        true
     }
 
     pub(super) fn hear_left(&mut self, id: NodeId, epoch: Epoch, from: NodeId, back: Option<Target>) {

@@ -6,6 +6,7 @@
 //! and whatever comes meanwhile waits at its socket, up to a bound.
 
 mod check;
+mod setting;
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
@@ -15,10 +16,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use rivven_cluster::id::{NodeId, PeerName};
 use rivven_cluster::machine::Machine;
 use rivven_cluster::rng::{Seed, Stream};
-use rivven_cluster::swim::{
-    CallId, Caution, Config, Event, Input, Output, Start, State, Swim, Target, Timing, WallSeconds,
-};
+use rivven_cluster::swim::{CallId, Config, Event, Input, Output, Start, State, Swim, Target, WallSeconds};
 use rivven_cluster::time::Instant;
+
+pub use self::setting::Setting;
 
 /// What a datagram's ninth byte is for a ping.
 const KIND_AT: usize = 8;
@@ -26,44 +27,6 @@ const KIND_AT: usize = 8;
 const SOCKET_MAX: usize = 4096;
 /// When the world begins, by the wall clock.
 const WALL: u32 = 200_000_000;
-
-/// How the members and the network are.
-#[derive(Clone, Debug)]
-pub struct Setting {
-    /// How many members there are at first.
-    pub members: usize,
-    /// Where all randomness comes from.
-    pub seed: u64,
-    /// How patient they are.
-    pub timing: Timing,
-    /// How cautious.
-    pub caution: Caution,
-    /// How long a datagram takes, at least and at most.
-    pub latency: (Duration, Duration),
-    /// How many datagrams in a million are lost.
-    pub loss_ppm: u64,
-    /// Whether they all know each other from the start, or begin with the first three as seeds.
-    pub is_warm: bool,
-    /// In how many failure domains they are, in turn.
-    pub zones: usize,
-}
-
-impl Setting {
-    /// Members that know each other, on a network that loses nothing.
-    #[must_use]
-    pub fn new(members: usize, seed: u64) -> Setting {
-        Setting {
-            members,
-            seed,
-            timing: Timing::LAN,
-            caution: Caution::ALL,
-            latency: (Duration::from_micros(200), Duration::from_millis(2)),
-            loss_ppm: 0,
-            is_warm: true,
-            zones: 1,
-        }
-    }
-}
 
 /// Something that happens at a member.
 enum Happening {
@@ -563,7 +526,8 @@ impl World {
         let other = self.path(member, to);
         let is_lost = self.setting.loss_ppm > 0 && self.network.chance(self.setting.loss_ppm, 1_000_000);
         let latency = self.latency();
-        let Some(other) = other.filter(|_| !is_lost) else { return };
+        let fits = bytes.len() <= self.setting.longest;
+        let Some(other) = other.filter(|_| !is_lost && fits) else { return };
         if let Some(ppm) = self.ingress_loss_ppm.get(&other)
             && self.network.chance(*ppm, 1_000_000)
         {
