@@ -24,6 +24,7 @@
 //! | [`machine`] | the one concept, and its laws |
 //! | [`raft`] | consensus, on TiKV's `raft`: deterministic, asynchronous towards the disk, guarded |
 //! | [`swim`] | membership: who is there, and who is alive, without anybody in charge |
+//! | [`partition`] | where data lives: so far the ring and rendezvous hashing |
 //! | [`formation`] | how strangers become a cluster, once |
 //! | [`node`] | the machines composed; the gate that keeps messages back until writes are durable |
 //! | [`session`] | commands that are executed once, however often they are sent |
@@ -48,6 +49,7 @@ pub mod kv;
 pub mod ledger;
 pub mod machine;
 pub mod node;
+pub mod partition;
 pub mod raft;
 pub mod rng;
 pub mod session;

@@ -156,11 +156,13 @@
 //! time after it promised is more than Raft can survive: from then on only panics, and stores that make
 //! things up, are violations, and the sweep says in how many runs that was so.
 //!
-//! The wall clock is no fault here, because nothing in these clusters reads it.
+//! In two runs of three the nodes gossip, over paths that fail at the same times. What they hold of each other is
+//! never taken back, and in the end those who are there see each other; who suspected whom in between is not judged,
+//! for nothing is decided by it. Gossip alone reads the wall clock, which jumps and drifts with a node's own.
 //!
 //! # Members alone
 //!
-//! Membership has a world of its own, [`swim`](crate::swim), since what it promises shows at sizes that whole
+//! Membership has a world of its own, too, [`swim`](crate::swim), since what it promises shows at sizes that whole
 //! clusters are too heavy for. `rivven-sim swim --members N` holds the production machines against theory;
 //! `--chaos SEEDS` torments three to sixteen of them with every step checked: crashes, restarts without a
 //! memory, pauses, cuts, loss, goodbyes, and a member that falsifies what it sends; `--long` adds hours of

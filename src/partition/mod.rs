@@ -1,0 +1,32 @@
+//! Where data lives.
+//!
+//! # The idea
+//!
+//! A key belongs to a topic and a partition, and a partition to nodes. Which nodes, a *hash* can say without anybody
+//! being asked, and everybody says the same: that is the [ring](HashRing) and the [rendezvous](Rendezvous). What they
+//! say changes as little as can be when nodes come and go.
+//!
+//! ```text
+//!   topic, partition ──► key  ─┐
+//!                              ├─► HashRing: the next point ──► node, and the next ones for replicas
+//!   node, 0 .. points ─► points┘
+//!                              └─► Rendezvous: the highest score of all nodes
+//! ```
+//!
+//! Both rest on one [hash](hash), which is a wire format: nodes of different versions, on different machines, in
+//! different years must agree on it to the bit.
+//!
+//! # Which one
+//!
+//! The ring finds an owner in a time that does not grow with the nodes, and shares the keys out unevenly: with 128
+//! points a node, the fullest node has about a quarter more than its share. Rendezvous asks every node, and each has
+//! its share as exactly as chance allows. [`HashRing::assign_bounded`] keeps every node below a bound of your choice.
+
+pub mod hash;
+mod logarithm;
+mod rendezvous;
+mod ring;
+
+pub use self::hash::PlacementVersion;
+pub use self::rendezvous::Rendezvous;
+pub use self::ring::{HashRing, Moved, RackPolicy, RingError, RingNode};
