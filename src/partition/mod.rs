@@ -13,7 +13,7 @@
 //!                              └─► Rendezvous: the highest score of all nodes
 //! ```
 //!
-//! Both rest on one [hash](hash), which is a wire format: nodes of different versions, on different machines, in
+//! Both rest on one [hash], which is a wire format: nodes of different versions, on different machines, in
 //! different years must agree on it to the bit.
 //!
 //! # Which one
