@@ -19,7 +19,7 @@
 //! # Which one
 //!
 //! The ring finds an owner in a time that does not grow with the nodes, and shares the keys out unevenly: with 128
-//! points a node, the fullest node has about a quarter more than its share. Rendezvous asks every node, and each has
+//! points a node, shares deviate by a tenth or so (one over the root of 128). Rendezvous asks every node, and each has
 //! its share as exactly as chance allows. [`HashRing::assign_bounded`] keeps every node below a bound of your choice.
 
 pub mod hash;

@@ -103,7 +103,7 @@ pub enum RingError {
 
 impl HashRing {
     /// A ring without nodes, on which each node will have so many points for each share of its weight, from 1. More
-    /// points share the keys out more evenly: 128 within about a tenth, 1000 within a few hundredths.
+    /// points share the keys out more evenly: the standard deviation of a share is one over their root.
     #[must_use]
     pub fn new(points: u32) -> HashRing {
         let mut ring = HashRing {

@@ -75,3 +75,40 @@ impl Gossip {
         pairs.find(|(by, of)| !holds(*by, *of))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rivven_cluster::rng::Seed;
+    use rivven_cluster::swim::{Config, Start, WallSeconds};
+    use rivven_cluster::time::Instant;
+
+    fn member(wall: u32) -> Swim {
+        let (id, cluster) = (NodeId::new(1).unwrap(), "demo".parse().unwrap());
+        let config = Config::new(id, cluster, "10.0.0.1:7946".parse().unwrap(), 1);
+        let start = Start { wall: WallSeconds(wall), remembered: None, seed: Seed::new(1) };
+        Swim::start(config, start, Instant::ORIGIN).unwrap()
+    }
+
+    #[test]
+    fn gossip_before_the_first_write_and_words_taken_back_are_violations() {
+        let mut gossip = Gossip::default();
+        assert!(gossip.says(1).is_err());
+        gossip.written(1);
+        assert_eq!(gossip.says(1), Ok(()));
+        assert_eq!(gossip.settled(1, &member(7)), Ok(()));
+        gossip.stirs(1);
+        assert!(gossip.settled(1, &member(6)).is_err(), "its epoch went back");
+        gossip.started(1);
+        assert!(gossip.says(1).is_err(), "a new process has a new boot number");
+    }
+
+    #[test]
+    fn who_does_not_see_another_is_named() {
+        let mut gossip = Gossip::default();
+        gossip.held.insert((1, NodeId::new(2).unwrap()), (1, State::Alive));
+        gossip.held.insert((2, NodeId::new(1).unwrap()), (1, State::Dead));
+        assert_eq!(gossip.blind(&BTreeSet::from([1])), None);
+        assert_eq!(gossip.blind(&BTreeSet::from([1, 2])), Some((2, 1)));
+    }
+}

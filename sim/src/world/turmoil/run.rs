@@ -164,14 +164,15 @@ where
         }
         let is_working = self.now < self.scenario.shape.work_until || sim.is_host_running("clients");
         let lost = self.lost(&checkers);
-        let converged = checkers.have_converged(&self.scenario.shape, &lost);
-        if !is_working && converged.is_ok() {
-            return true;
-        }
+        let converged = if is_working {
+            Err("a client still works".to_owned())
+        } else {
+            checkers.have_converged(&self.scenario.shape, &lost)
+        };
+        let Err(what) = converged else { return true };
         if self.now < self.scenario.shape.ends {
             return false;
         }
-        let what = converged.err().unwrap_or_else(|| "a client still works".to_owned());
         checkers.broken(Rule::Liveness, format!("not caught up in the end: {what}"));
         true
     }
