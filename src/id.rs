@@ -100,9 +100,29 @@ number! {
 }
 
 number! {
+    /// A topic: the index of the entry that created it, so that a topic of the same name that comes later is another.
+    TopicId
+}
+
+number! {
     /// Tells one disk of a node from another: drawn at random before the node joins a cluster, and kept on
     /// the disk. Founders have none, 0, since their pledge is their proof.
     Token
+}
+
+/// One part of a topic.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct PartitionId {
+    /// Of which topic.
+    pub topic: TopicId,
+    /// Which of its parts, from 0.
+    pub number: u32,
+}
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.number)
+    }
 }
 
 /// The name of a cluster: a DNS label, since certificates carry it.

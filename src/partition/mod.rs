@@ -24,9 +24,14 @@
 
 pub mod hash;
 mod logarithm;
+pub mod planner;
 mod rendezvous;
 mod ring;
 
 pub use self::hash::PlacementVersion;
 pub use self::rendezvous::Rendezvous;
 pub use self::ring::{HashRing, Moved, RackPolicy, RingError, RingNode};
+
+fn size(number: u32) -> usize {
+    usize::try_from(number).expect("a number of 32 bits fits")
+}

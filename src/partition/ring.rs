@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::hash;
+use super::{hash, size};
 
 /// The most points of one node.
 const POINTS_MAX: u64 = 1 << 20;
@@ -372,10 +372,6 @@ impl HashRing {
             self.index.push(u32::try_from(at).expect("the ring is bounded"));
         }
     }
-}
-
-fn size(number: u32) -> usize {
-    usize::try_from(number).expect("a number of 32 bits fits")
 }
 
 fn size_of(number: u64) -> usize {

@@ -1,0 +1,337 @@
+//! What the planner works on: nodes, racks and partitions as numbers from 0, by ascending id.
+//!
+//! A partition has a row of slots, one for each replica that it can have. A slot holds a node, or nobody yet. Slots on
+//! nodes that only [keep](Standing::Keeps) what they have are never touched; everything else is the planner's.
+
+use std::collections::BTreeMap;
+
+use super::super::{hash, size};
+use super::{Change, Placement, PlanError, PlanNode, Standing};
+use crate::id::NodeId;
+
+/// Nobody has this slot.
+pub(super) const NOBODY: u32 = u32::MAX;
+
+/// A node, as the planner sees it.
+pub(super) struct Seat {
+    pub(super) id: NodeId,
+    pub(super) hash: u64,
+    pub(super) weight: u32,
+    pub(super) rack: usize,
+    pub(super) standing: Standing,
+    pub(super) capacity: u64,
+    pub(super) burden: u64,
+}
+
+/// The nodes of one failure domain; the last one is no rack: the nodes without any are in it.
+pub(super) struct Rack {
+    pub(super) hash: u64,
+    /// Those that take replicas.
+    pub(super) takers: Vec<u32>,
+    /// How many are there, the keepers included.
+    pub(super) nodes: u32,
+}
+
+/// A partition. Its slots are a part of those of all.
+pub(super) struct Row {
+    /// Which of the arguments it is.
+    pub(super) source: usize,
+    pub(super) key: u64,
+    pub(super) topic: u32,
+    pub(super) first: u32,
+    pub(super) end: u32,
+    /// How many of its replicas may be in one rack.
+    pub(super) rack_cap: u32,
+    /// How many replicas it should have and cannot, since there are too few nodes.
+    pub(super) short: u32,
+}
+
+pub(super) struct Board<'a> {
+    pub(super) seats: Vec<Seat>,
+    pub(super) racks: Vec<Rack>,
+    pub(super) rows: Vec<Row>,
+    pub(super) slots: Vec<u32>,
+    /// How many slots each node has.
+    pub(super) load: Vec<u64>,
+    /// Slots that were empty when the board was made, which costs a move each.
+    pub(super) vacancies: u64,
+    /// Whether some replica was dropped where another could have been.
+    pub(super) had_choice: bool,
+    placements: &'a [Placement],
+    lookup: Lookup,
+}
+
+impl<'a> Board<'a> {
+    pub(super) fn new(nodes: &[PlanNode], placements: &'a [Placement]) -> Result<Board<'a>, PlanError> {
+        let (seats, racks) = seat(nodes)?;
+        let mut order: Vec<usize> = (0..placements.len()).collect();
+        if !placements.is_sorted_by_key(|placement| placement.partition) {
+            order.sort_by_key(|place| placements[*place].partition);
+        }
+        let lookup = Lookup::new(&seats);
+        let load = vec![0; seats.len()];
+        let (rows, slots) = (Vec::with_capacity(placements.len()), Vec::new());
+        let mut board =
+            Board { seats, racks, rows, slots, load, vacancies: 0, had_choice: false, placements, lookup };
+        let raw = board.raw_load();
+        let mut caps = BTreeMap::new();
+        let mut topic = 0;
+        for (number, source) in order.iter().enumerate() {
+            let placement = &placements[*source];
+            if let Some(before) = number.checked_sub(1).map(|number| &placements[order[number]]) {
+                if before.partition == placement.partition {
+                    return Err(PlanError::PartitionTwice(placement.partition));
+                }
+                topic += u32::from(before.partition.topic != placement.partition.topic);
+            }
+            if placement.factor == 0 {
+                return Err(PlanError::Factorless(placement.partition));
+            }
+            let cap = *caps.entry(placement.factor).or_insert_with(|| rack_cap(&board.racks, placement.factor));
+            board.add_row(*source, topic, cap, &raw)?;
+        }
+        Ok(board)
+    }
+
+    /// How many replicas each node has today, to judge who should drop one.
+    fn raw_load(&self) -> Vec<u64> {
+        let mut raw = vec![0; self.seats.len()];
+        for node in self.placements.iter().flat_map(|placement| &placement.replicas) {
+            if let Some(node) = self.lookup.find(*node) {
+                raw[size(node)] += 1;
+            }
+        }
+        raw
+    }
+
+    /// Lays out one partition: what may stay first, in its order, and then the vacancies.
+    fn add_row(&mut self, source: usize, topic: u32, rack_cap: u32, raw: &[u64]) -> Result<(), PlanError> {
+        let placement = &self.placements[source];
+        let first = u32::try_from(self.slots.len()).map_err(|_| PlanError::TooMany)?;
+        let start = self.slots.len();
+        for replica in &placement.replicas {
+            let Some(node) = self.lookup.find(*replica) else { continue };
+            let stays = self.seats[size(node)].standing != Standing::Leaves;
+            if stays && !self.slots[start..].contains(&node) {
+                self.slots.push(node);
+            }
+        }
+        let mut row = Row { source, key: placement.key, topic, first, end: first, rack_cap, short: 0 };
+        self.drop_what_cannot_stay(&row, raw);
+        let kept = self.slots.len() - start;
+        let keepers = self.slots[start..].iter().filter(|node| !self.takes(**node)).count();
+        let takers: usize = self.racks.iter().map(|rack| rack.takers.len()).sum();
+        let possible = usize::from(placement.factor).min(takers + keepers).max(kept);
+        row.short = u32::from(placement.factor) - u32::try_from(possible).expect("at most the factor");
+        self.slots.resize(start + possible, NOBODY);
+        row.end = u32::try_from(self.slots.len()).map_err(|_| PlanError::TooMany)?;
+        self.vacancies += u64::try_from(possible - kept).expect("at most the factor");
+        for slot in start..start + kept {
+            self.load[size(self.slots[slot])] += 1;
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// Of a row whose slots are the last ones: the second replica in a rack goes, and what is more than the factor. It
+    /// goes from a node that is away rather than from one that is there, and else from the fullest.
+    fn drop_what_cannot_stay(&mut self, row: &Row, raw: &[u64]) {
+        let factor = usize::from(self.placements[row.source].factor);
+        let start = size(row.first);
+        loop {
+            let slots = &self.slots[start..];
+            let surplus = slots.len() > factor;
+            let in_excess = |node: &&u32| {
+                let rack = self.seats[size(**node)].rack;
+                self.takes(**node) && self.uses(slots, rack) > self.cap_in(row, rack)
+            };
+            let worst = if surplus {
+                slots.iter().max_by(|a, b| self.drop_order(row, raw, **a, **b)).copied()
+            } else {
+                slots.iter().filter(in_excess).max_by(|a, b| self.drop_order(row, raw, **a, **b)).copied()
+            };
+            let Some(worst) = worst else { return };
+            self.had_choice |= self.takes(worst);
+            let place = slots.iter().position(|node| *node == worst).expect("it was found there");
+            self.slots.remove(start + place);
+        }
+    }
+
+    /// Who of two should rather give up its replica of a row: the greater one.
+    fn drop_order(&self, row: &Row, raw: &[u64], a: u32, b: u32) -> core::cmp::Ordering {
+        let in_excess = |node: u32| {
+            let rack = self.seats[size(node)].rack;
+            self.uses(&self.slots[size(row.first)..], rack) > self.cap_in(row, rack)
+        };
+        let fullness = |node: u32, other: u32| {
+            u128::from(raw[size(node)]) * u128::from(self.seats[size(other)].weight)
+        };
+        let score = |node: u32| hash::score(row.key, self.seats[size(node)].hash);
+        (!self.takes(a))
+            .cmp(&!self.takes(b))
+            .then_with(|| in_excess(a).cmp(&in_excess(b)))
+            .then_with(|| fullness(a, b).cmp(&fullness(b, a)))
+            .then_with(|| score(b).cmp(&score(a)))
+            .then_with(|| a.cmp(&b))
+    }
+
+    pub(super) fn takes(&self, node: u32) -> bool {
+        self.seats[size(node)].standing == Standing::Takes
+    }
+
+    /// The number of the pool of nodes that are in no rack.
+    pub(super) fn pool(&self) -> usize {
+        self.racks.len() - 1
+    }
+
+    pub(super) fn slots_of(&self, row: &Row) -> &[u32] {
+        &self.slots[size(row.first)..size(row.end)]
+    }
+
+    /// How many replicas of a row may be in a rack.
+    pub(super) fn cap_in(&self, row: &Row, rack: usize) -> u32 {
+        if rack == self.pool() { u32::MAX } else { row.rack_cap }
+    }
+
+    /// How many of some slots are in a rack.
+    pub(super) fn uses(&self, slots: &[u32], rack: usize) -> u32 {
+        let inside = |node: &&u32| **node != NOBODY && self.seats[size(**node)].rack == rack;
+        u32::try_from(slots.iter().filter(inside).count()).expect("at most the factor")
+    }
+
+    /// Whether a replica of a row may come to `rack` when the one on `leaving` goes.
+    pub(super) fn has_room(&self, row: &Row, rack: usize, leaving: u32) -> bool {
+        if rack == self.pool() {
+            return true;
+        }
+        let frees = leaving != NOBODY && self.seats[size(leaving)].rack == rack;
+        self.uses(self.slots_of(row), rack) < row.rack_cap + u32::from(frees)
+    }
+
+    /// Puts another node into a slot.
+    pub(super) fn put(&mut self, slot: usize, node: u32) {
+        let before = core::mem::replace(&mut self.slots[slot], node);
+        if before != NOBODY {
+            self.load[size(before)] -= 1;
+        }
+        if node != NOBODY {
+            self.load[size(node)] += 1;
+        }
+    }
+
+    /// Puts `to` where `from` is in a row.
+    pub(super) fn replace(&mut self, row: usize, from: u32, to: u32) {
+        let first = size(self.rows[row].first);
+        let place = self.slots_of(&self.rows[row]).iter().position(|node| *node == from);
+        self.put(first + place.expect("the node is in the row"), to);
+    }
+
+    /// Whether a node holds a replica of a row today.
+    pub(super) fn held(&self, row: &Row, node: u32) -> bool {
+        self.placements[row.source].replicas.contains(&self.seats[size(node)].id)
+    }
+
+    /// How many replicas have to be copied to where they are not today.
+    pub(super) fn moves(&self) -> u64 {
+        let copies = |row: &Row| {
+            let new = |node: &&u32| **node != NOBODY && !self.held(row, **node);
+            self.slots_of(row).iter().filter(new).count()
+        };
+        self.rows.iter().map(|row| u64::try_from(copies(row)).expect("at most the factor")).sum()
+    }
+
+    pub(super) fn placement(&self, row: &Row) -> &Placement {
+        &self.placements[row.source]
+    }
+
+    /// What is different from today.
+    pub(super) fn changes(&self) -> Vec<Change> {
+        let change = |row: &Row| {
+            let placement = self.placement(row);
+            let id = |node: &u32| self.seats[size(*node)].id;
+            let to = || self.slots_of(row).iter().filter(|node| **node != NOBODY).map(id);
+            let same = placement.replicas.len() == to().count() && placement.replicas.iter().copied().eq(to());
+            (!same).then(|| Change {
+                partition: placement.partition,
+                from: placement.replicas.clone(),
+                to: to().collect(),
+            })
+        };
+        self.rows.iter().filter_map(change).collect()
+    }
+}
+
+/// How many replicas of a partition have to be in one rack: one, if there are as many racks as replicas.
+fn rack_cap(racks: &[Rack], factor: u16) -> u32 {
+    let (pool, racks) = racks.split_last().expect("the pool is always there");
+    let holds = |cap: u32| racks.iter().map(|rack| u64::from(rack.nodes.min(cap))).sum::<u64>();
+    let most = u32::from(factor);
+    (1..most).find(|cap| holds(*cap) + u64::from(pool.nodes) >= u64::from(factor)).unwrap_or(most)
+}
+
+fn seat(nodes: &[PlanNode]) -> Result<(Vec<Seat>, Vec<Rack>), PlanError> {
+    let mut sorted: Vec<&PlanNode> = nodes.iter().collect();
+    sorted.sort_by_key(|node| node.id);
+    let names: BTreeMap<&str, ()> = nodes.iter().filter_map(|node| Some((node.rack.as_deref()?, ()))).collect();
+    let empty = |name: &str| Rack { hash: hash::node(name), takers: Vec::new(), nodes: 0 };
+    let mut racks: Vec<Rack> = names.keys().map(|name| empty(name)).chain([empty("")]).collect();
+    let number: BTreeMap<&str, usize> = names.keys().enumerate().map(|(number, name)| (*name, number)).collect();
+    let mut seats: Vec<Seat> = Vec::with_capacity(nodes.len());
+    for node in sorted {
+        if seats.last().is_some_and(|seat| seat.id == node.id) {
+            return Err(PlanError::NodeTwice(node.id));
+        }
+        if node.weight == 0 {
+            return Err(PlanError::Weightless(node.id));
+        }
+        let rack = node.rack.as_deref().map_or(racks.len() - 1, |name| number[name]);
+        racks[rack].nodes += u32::from(node.standing != Standing::Leaves);
+        if node.standing == Standing::Takes {
+            racks[rack].takers.push(u32::try_from(seats.len()).map_err(|_| PlanError::TooMany)?);
+        }
+        seats.push(Seat {
+            id: node.id,
+            hash: hash::node(&node.id.to_string()),
+            weight: node.weight,
+            rack,
+            standing: node.standing,
+            capacity: node.capacity.map_or(u64::MAX, u64::from),
+            burden: node.burden,
+        });
+    }
+    Ok((seats, racks))
+}
+
+/// The number of a node, by its id.
+struct Lookup {
+    ids: Vec<NodeId>,
+    /// By the id itself, when ids are small numbers, as they mostly are: one look instead of a search.
+    direct: Vec<u32>,
+}
+
+impl Lookup {
+    /// How many times more ids than nodes are still looked up directly.
+    const SPARSE: u64 = 8;
+
+    fn new(seats: &[Seat]) -> Lookup {
+        let ids: Vec<NodeId> = seats.iter().map(|seat| seat.id).collect();
+        let greatest = ids.last().map_or(0, |id| id.value());
+        let mut direct = Vec::new();
+        if greatest / Lookup::SPARSE <= u64::try_from(ids.len()).unwrap_or(u64::MAX) {
+            direct.resize(usize::try_from(greatest).expect("a few times the nodes") + 1, NOBODY);
+            for (id, number) in ids.iter().zip(0..) {
+                direct[usize::try_from(id.value()).expect("below the greatest")] = number;
+            }
+        }
+        Lookup { ids, direct }
+    }
+
+    fn find(&self, node: NodeId) -> Option<u32> {
+        if self.direct.is_empty() {
+            let place = self.ids.binary_search(&node).ok()?;
+            return u32::try_from(place).ok();
+        }
+        let place = usize::try_from(node.value()).ok()?;
+        self.direct.get(place).copied().filter(|number| *number != NOBODY)
+    }
+}
