@@ -3,11 +3,12 @@
 //! A partition has a row of slots, one for each replica that it can have. A slot holds a node, or nobody yet. Slots on
 //! nodes that only [keep](Standing::Keeps) what they have are never touched; everything else is the planner's.
 
+use core::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::super::{hash, size};
 use super::{Change, Placement, PlanError, PlanNode, Standing};
-use crate::id::NodeId;
+use crate::id::{NodeId, PartitionId};
 
 /// Nobody has this slot.
 pub(super) const NOBODY: u32 = u32::MAX;
@@ -40,6 +41,8 @@ pub(super) struct Row {
     pub(super) topic: u32,
     pub(super) first: u32,
     pub(super) end: u32,
+    /// Where it is today: a part of `Board::today`.
+    today: (u32, u32),
     /// How many of its replicas may be in one rack.
     pub(super) rack_cap: u32,
     /// How many replicas it should have and cannot, since there are too few nodes.
@@ -57,8 +60,14 @@ pub(super) struct Board<'a> {
     pub(super) vacancies: u64,
     /// Whether some replica was dropped where another could have been.
     pub(super) had_choice: bool,
+    /// The replicas of all rows as they are today, with nobody for nodes that are not known.
+    today: Vec<u32>,
+    /// How many replicas each node has today, to judge who should drop one.
+    load_today: Vec<u64>,
+    /// Of each seat, apart: these are looked at most.
+    rack_of: Vec<usize>,
+    takes: Vec<bool>,
     placements: &'a [Placement],
-    lookup: Lookup,
 }
 
 impl<'a> Board<'a> {
@@ -68,120 +77,139 @@ impl<'a> Board<'a> {
         if !placements.is_sorted_by_key(|placement| placement.partition) {
             order.sort_by_key(|place| placements[*place].partition);
         }
-        let lookup = Lookup::new(&seats);
-        let load = vec![0; seats.len()];
-        let (rows, slots) = (Vec::with_capacity(placements.len()), Vec::new());
-        let mut board =
-            Board { seats, racks, rows, slots, load, vacancies: 0, had_choice: false, placements, lookup };
-        let raw = board.raw_load();
-        let mut caps = BTreeMap::new();
-        let mut topic = 0;
-        for (number, source) in order.iter().enumerate() {
-            let placement = &placements[*source];
-            if let Some(before) = number.checked_sub(1).map(|number| &placements[order[number]]) {
-                if before.partition == placement.partition {
-                    return Err(PlanError::PartitionTwice(placement.partition));
-                }
-                topic += u32::from(before.partition.topic != placement.partition.topic);
-            }
-            if placement.factor == 0 {
-                return Err(PlanError::Factorless(placement.partition));
-            }
-            let cap = *caps.entry(placement.factor).or_insert_with(|| rack_cap(&board.racks, placement.factor));
-            board.add_row(*source, topic, cap, &raw)?;
-        }
+        let none = || vec![0; seats.len()];
+        let mut board = Board {
+            load: none(),
+            load_today: none(),
+            rack_of: seats.iter().map(|seat| seat.rack).collect(),
+            takes: seats.iter().map(|seat| seat.standing == Standing::Takes).collect(),
+            rows: Vec::with_capacity(placements.len()),
+            slots: Vec::new(),
+            today: Vec::new(),
+            vacancies: 0,
+            had_choice: false,
+            seats,
+            racks,
+            placements,
+        };
+        board.read(&order)?;
+        board.lay_out()?;
         Ok(board)
     }
 
-    /// How many replicas each node has today, to judge who should drop one.
-    fn raw_load(&self) -> Vec<u64> {
-        let mut raw = vec![0; self.seats.len()];
-        for node in self.placements.iter().flat_map(|placement| &placement.replicas) {
-            if let Some(node) = self.lookup.find(*node) {
-                raw[size(node)] += 1;
+    /// Notes where all partitions are today.
+    fn read(&mut self, order: &[usize]) -> Result<(), PlanError> {
+        let lookup = Lookup::new(&self.seats);
+        let mut caps = BTreeMap::new();
+        let mut before: Option<PartitionId> = None;
+        let mut topic = 0;
+        for source in order.iter().copied() {
+            let Placement { partition, key, factor, replicas } = &self.placements[source];
+            if before == Some(*partition) {
+                return Err(PlanError::PartitionTwice(*partition));
             }
+            if *factor == 0 {
+                return Err(PlanError::Factorless(*partition));
+            }
+            topic += u32::from(before.is_some_and(|before| before.topic != partition.topic));
+            before = Some(*partition);
+            let rack_cap = *caps.entry(*factor).or_insert_with(|| rack_cap(&self.racks, *factor));
+            let start = number_of(self.today.len())?;
+            for replica in replicas {
+                let node = lookup.find(*replica);
+                self.today.push(node.unwrap_or(NOBODY));
+                if let Some(node) = node {
+                    self.load_today[size(node)] += 1;
+                }
+            }
+            let today = (start, number_of(self.today.len())?);
+            self.rows.push(Row { source, key: *key, topic, first: 0, end: 0, today, rack_cap, short: 0 });
         }
-        raw
+        Ok(())
     }
 
-    /// Lays out one partition: what may stay first, in its order, and then the vacancies.
-    fn add_row(&mut self, source: usize, topic: u32, rack_cap: u32, raw: &[u64]) -> Result<(), PlanError> {
-        let placement = &self.placements[source];
-        let first = u32::try_from(self.slots.len()).map_err(|_| PlanError::TooMany)?;
-        let start = self.slots.len();
-        for replica in &placement.replicas {
-            let Some(node) = self.lookup.find(*replica) else { continue };
-            let stays = self.seats[size(node)].standing != Standing::Leaves;
-            if stays && !self.slots[start..].contains(&node) {
-                self.slots.push(node);
+    /// Gives each partition its slots: what may stay first, in its order, and then the vacancies.
+    fn lay_out(&mut self) -> Result<(), PlanError> {
+        let takers: usize = self.racks.iter().map(|rack| rack.takers.len()).sum();
+        for number in 0..self.rows.len() {
+            let start = self.slots.len();
+            self.rows[number].first = number_of(start)?;
+            for place in size(self.rows[number].today.0)..size(self.rows[number].today.1) {
+                let node = self.today[place];
+                let stays = node != NOBODY && self.seats[size(node)].standing != Standing::Leaves;
+                if stays && !self.slots[start..].contains(&node) {
+                    self.slots.push(node);
+                }
+            }
+            self.drop_what_cannot_stay(number);
+            let kept = self.slots.len() - start;
+            let keepers = self.slots[start..].iter().filter(|node| !self.takes(**node)).count();
+            let factor = self.factor(&self.rows[number]);
+            let possible = factor.min(takers + keepers).max(kept);
+            self.slots.resize(start + possible, NOBODY);
+            let row = &mut self.rows[number];
+            row.short = u32::try_from(factor - possible).expect("at most the factor");
+            row.end = number_of(self.slots.len())?;
+            self.vacancies += u64::try_from(possible - kept).expect("at most the factor");
+            for slot in start..start + kept {
+                self.load[size(self.slots[slot])] += 1;
             }
         }
-        let mut row = Row { source, key: placement.key, topic, first, end: first, rack_cap, short: 0 };
-        self.drop_what_cannot_stay(&row, raw);
-        let kept = self.slots.len() - start;
-        let keepers = self.slots[start..].iter().filter(|node| !self.takes(**node)).count();
-        let takers: usize = self.racks.iter().map(|rack| rack.takers.len()).sum();
-        let possible = usize::from(placement.factor).min(takers + keepers).max(kept);
-        row.short = u32::from(placement.factor) - u32::try_from(possible).expect("at most the factor");
-        self.slots.resize(start + possible, NOBODY);
-        row.end = u32::try_from(self.slots.len()).map_err(|_| PlanError::TooMany)?;
-        self.vacancies += u64::try_from(possible - kept).expect("at most the factor");
-        for slot in start..start + kept {
-            self.load[size(self.slots[slot])] += 1;
-        }
-        self.rows.push(row);
         Ok(())
+    }
+
+    fn factor(&self, row: &Row) -> usize {
+        usize::from(self.placements[row.source].factor)
     }
 
     /// Of a row whose slots are the last ones: the second replica in a rack goes, and what is more than the factor. It
     /// goes from a node that is away rather than from one that is there, and else from the fullest.
-    fn drop_what_cannot_stay(&mut self, row: &Row, raw: &[u64]) {
-        let factor = usize::from(self.placements[row.source].factor);
-        let start = size(row.first);
+    fn drop_what_cannot_stay(&mut self, number: usize) {
         loop {
-            let slots = &self.slots[start..];
-            let surplus = slots.len() > factor;
-            let in_excess = |node: &&u32| {
-                let rack = self.seats[size(**node)].rack;
-                self.takes(**node) && self.uses(slots, rack) > self.cap_in(row, rack)
+            let row = &self.rows[number];
+            let slots = &self.slots[size(row.first)..];
+            let has_surplus = slots.len() > self.factor(row);
+            let in_excess = |node: u32| {
+                let rack = self.rack_of(node);
+                self.takes(node) && self.uses(slots, rack) > self.cap_in(row, rack)
             };
-            let worst = if surplus {
-                slots.iter().max_by(|a, b| self.drop_order(row, raw, **a, **b)).copied()
-            } else {
-                slots.iter().filter(in_excess).max_by(|a, b| self.drop_order(row, raw, **a, **b)).copied()
-            };
+            let candidates = slots.iter().copied().filter(|node| has_surplus || in_excess(*node));
+            let worst = candidates.max_by(|a, b| {
+                let excess = in_excess(*a).cmp(&in_excess(*b));
+                (!self.takes(*a)).cmp(&!self.takes(*b)).then(excess).then_with(|| self.fuller(row, *a, *b))
+            });
             let Some(worst) = worst else { return };
-            self.had_choice |= self.takes(worst);
             let place = slots.iter().position(|node| *node == worst).expect("it was found there");
-            self.slots.remove(start + place);
+            let slot = size(row.first) + place;
+            self.slots.remove(slot);
+            self.had_choice |= self.takes(worst);
         }
     }
 
-    /// Who of two should rather give up its replica of a row: the greater one.
-    fn drop_order(&self, row: &Row, raw: &[u64], a: u32, b: u32) -> core::cmp::Ordering {
-        let in_excess = |node: u32| {
-            let rack = self.seats[size(node)].rack;
-            self.uses(&self.slots[size(row.first)..], rack) > self.cap_in(row, rack)
-        };
+    /// Which of two nodes has more today for its weight; of equals, who wants the row less is greater.
+    fn fuller(&self, row: &Row, a: u32, b: u32) -> Ordering {
         let fullness = |node: u32, other: u32| {
-            u128::from(raw[size(node)]) * u128::from(self.seats[size(other)].weight)
+            u128::from(self.load_today[size(node)]) * u128::from(self.seats[size(other)].weight)
         };
         let score = |node: u32| hash::score(row.key, self.seats[size(node)].hash);
-        (!self.takes(a))
-            .cmp(&!self.takes(b))
-            .then_with(|| in_excess(a).cmp(&in_excess(b)))
-            .then_with(|| fullness(a, b).cmp(&fullness(b, a)))
-            .then_with(|| score(b).cmp(&score(a)))
-            .then_with(|| a.cmp(&b))
+        fullness(a, b).cmp(&fullness(b, a)).then_with(|| score(b).cmp(&score(a))).then_with(|| a.cmp(&b))
     }
 
     pub(super) fn takes(&self, node: u32) -> bool {
-        self.seats[size(node)].standing == Standing::Takes
+        self.takes[size(node)]
+    }
+
+    pub(super) fn rack_of(&self, node: u32) -> usize {
+        self.rack_of[size(node)]
     }
 
     /// The number of the pool of nodes that are in no rack.
     pub(super) fn pool(&self) -> usize {
         self.racks.len() - 1
+    }
+
+    fn today_of(&self, row: &Row) -> &[u32] {
+        &self.today[size(row.today.0)..size(row.today.1)]
     }
 
     pub(super) fn slots_of(&self, row: &Row) -> &[u32] {
@@ -195,7 +223,7 @@ impl<'a> Board<'a> {
 
     /// How many of some slots are in a rack.
     pub(super) fn uses(&self, slots: &[u32], rack: usize) -> u32 {
-        let inside = |node: &&u32| **node != NOBODY && self.seats[size(**node)].rack == rack;
+        let inside = |node: &&u32| **node != NOBODY && self.rack_of(**node) == rack;
         u32::try_from(slots.iter().filter(inside).count()).expect("at most the factor")
     }
 
@@ -204,7 +232,7 @@ impl<'a> Board<'a> {
         if rack == self.pool() {
             return true;
         }
-        let frees = leaving != NOBODY && self.seats[size(leaving)].rack == rack;
+        let frees = leaving != NOBODY && self.rack_of(leaving) == rack;
         self.uses(self.slots_of(row), rack) < row.rack_cap + u32::from(frees)
     }
 
@@ -228,37 +256,43 @@ impl<'a> Board<'a> {
 
     /// Whether a node holds a replica of a row today.
     pub(super) fn held(&self, row: &Row, node: u32) -> bool {
-        self.placements[row.source].replicas.contains(&self.seats[size(node)].id)
+        self.today_of(row).contains(&node)
     }
 
     /// How many replicas have to be copied to where they are not today.
     pub(super) fn moves(&self) -> u64 {
         let copies = |row: &Row| {
+            if self.slots_of(row) == self.today_of(row) {
+                return 0;
+            }
             let new = |node: &&u32| **node != NOBODY && !self.held(row, **node);
             self.slots_of(row).iter().filter(new).count()
         };
         self.rows.iter().map(|row| u64::try_from(copies(row)).expect("at most the factor")).sum()
     }
 
-    pub(super) fn placement(&self, row: &Row) -> &Placement {
-        &self.placements[row.source]
+    pub(super) fn partition(&self, row: &Row) -> PartitionId {
+        self.placements[row.source].partition
     }
 
     /// What is different from today.
     pub(super) fn changes(&self) -> Vec<Change> {
         let change = |row: &Row| {
-            let placement = self.placement(row);
-            let id = |node: &u32| self.seats[size(*node)].id;
-            let to = || self.slots_of(row).iter().filter(|node| **node != NOBODY).map(id);
-            let same = placement.replicas.len() == to().count() && placement.replicas.iter().copied().eq(to());
-            (!same).then(|| Change {
-                partition: placement.partition,
-                from: placement.replicas.clone(),
-                to: to().collect(),
+            let there = || self.slots_of(row).iter().copied().filter(|node| *node != NOBODY);
+            let today = self.today_of(row);
+            let is_same = today.iter().copied().eq(there());
+            (!is_same).then(|| Change {
+                partition: self.placements[row.source].partition,
+                from: self.placements[row.source].replicas.clone(),
+                to: there().map(|node| self.seats[size(node)].id).collect(),
             })
         };
         self.rows.iter().filter_map(change).collect()
     }
+}
+
+fn number_of(length: usize) -> Result<u32, PlanError> {
+    u32::try_from(length).map_err(|_| PlanError::TooMany)
 }
 
 /// How many replicas of a partition have to be in one rack: one, if there are as many racks as replicas.
@@ -272,10 +306,12 @@ fn rack_cap(racks: &[Rack], factor: u16) -> u32 {
 fn seat(nodes: &[PlanNode]) -> Result<(Vec<Seat>, Vec<Rack>), PlanError> {
     let mut sorted: Vec<&PlanNode> = nodes.iter().collect();
     sorted.sort_by_key(|node| node.id);
-    let names: BTreeMap<&str, ()> = nodes.iter().filter_map(|node| Some((node.rack.as_deref()?, ()))).collect();
+    let names: BTreeMap<&str, ()> =
+        nodes.iter().filter_map(|node| Some((node.rack.as_deref()?, ()))).collect();
     let empty = |name: &str| Rack { hash: hash::node(name), takers: Vec::new(), nodes: 0 };
     let mut racks: Vec<Rack> = names.keys().map(|name| empty(name)).chain([empty("")]).collect();
-    let number: BTreeMap<&str, usize> = names.keys().enumerate().map(|(number, name)| (*name, number)).collect();
+    let number: BTreeMap<&str, usize> =
+        names.keys().enumerate().map(|(number, name)| (*name, number)).collect();
     let mut seats: Vec<Seat> = Vec::with_capacity(nodes.len());
     for node in sorted {
         if seats.last().is_some_and(|seat| seat.id == node.id) {

@@ -43,7 +43,9 @@ pub enum Proof {
 #[non_exhaustive]
 pub enum Unsatisfied {
     /// Add nodes, or let ones that are away come back.
-    #[error("partition {partition} lacks {missing} of its replicas: there are not enough nodes that take one")]
+    #[error(
+        "partition {partition} lacks {missing} of its replicas: there are not enough nodes that take one"
+    )]
     Replicas {
         /// Which one.
         partition: PartitionId,
@@ -51,7 +53,9 @@ pub enum Unsatisfied {
         missing: u32,
     },
     /// Add nodes in other racks.
-    #[error("partition {partition} has {replicas} replicas in the rack of node {node}, where {allowed} may be")]
+    #[error(
+        "partition {partition} has {replicas} replicas in the rack of node {node}, where {allowed} may be"
+    )]
     Rack {
         /// Which one.
         partition: PartitionId,
@@ -83,7 +87,7 @@ pub(super) struct Before {
 impl Before {
     /// Of a board on which nothing was done yet. What cannot stay does not count.
     pub(super) fn of(board: &Board<'_>) -> Before {
-        Before { replicas: fullest(board, &board.load), leaders: fullest(board, &led(board)) }
+        Before { replicas: fullest(board, &board.load), leaders: fullest(board, &leaders::counts(board)) }
     }
 }
 
@@ -109,20 +113,10 @@ impl Certificate {
             replicas_before: before.replicas,
             replicas_after: fullest(board, &board.load),
             leaders_before: before.leaders,
-            leaders_after: fullest(board, &led(board)),
+            leaders_after: fullest(board, &leaders::counts(board)),
             unsatisfied: unsatisfied(board, levels),
         }
     }
-}
-
-fn led(board: &Board<'_>) -> Vec<u64> {
-    let mut led = vec![0; board.seats.len()];
-    for row in &board.rows {
-        if let Some(first) = leaders::leader(board, row) {
-            led[size(first)] += 1;
-        }
-    }
-    led
 }
 
 /// The largest amount of those that take replicas, in millionths of its share.
@@ -140,15 +134,19 @@ fn fullest(board: &Board<'_>, amounts: &[u64]) -> u64 {
 fn unsatisfied(board: &Board<'_>, levels: &Levels) -> Vec<Unsatisfied> {
     let mut found = Vec::new();
     for row in &board.rows {
-        let partition = board.placement(row).partition;
+        let partition = board.partition(row);
         let slots = board.slots_of(row);
         let empty = slots.iter().filter(|node| **node == NOBODY).count();
         let missing = row.short + u32::try_from(empty).expect("at most the factor");
         if missing > 0 {
             found.push(Unsatisfied::Replicas { partition, missing });
         }
+        // It cannot be otherwise, and looking costs as much as all else.
+        if u64::from(row.rack_cap) >= u64::from(row.end - row.first) {
+            continue;
+        }
         for (place, node) in slots.iter().enumerate().filter(|(_, node)| **node != NOBODY) {
-            let rack = board.seats[size(*node)].rack;
+            let rack = board.rack_of(*node);
             let (replicas, allowed) = (board.uses(slots, rack), board.cap_in(row, rack));
             // Once for each rack: at its first node.
             if replicas > allowed && board.uses(&slots[..place], rack) == 0 {

@@ -10,6 +10,7 @@
 //!
 //! The search itself knows neither replicas nor leaders; [`super::leaders`] uses it, too.
 
+use core::cell::RefCell;
 use std::collections::VecDeque;
 
 use super::super::size;
@@ -52,67 +53,80 @@ impl Way {
 }
 
 /// What has been reached so far.
-pub(super) struct Reached {
+pub(super) struct Reached<'a> {
+    levels: &'a Levels,
     steps: Vec<Option<Step>>,
     queue: VecDeque<u32>,
     start: u32,
+    /// A node below its quota.
+    end: Option<u32>,
 }
 
-impl Reached {
+impl Reached<'_> {
+    /// Whether a way was found, so that there is no need to look on.
+    pub(super) fn is_done(&self) -> bool {
+        self.end.is_some()
+    }
+
     pub(super) fn is_new(&self, node: u32) -> bool {
         node != self.start && self.steps[size(node)].is_none()
+    }
+
+    fn reach(&mut self, node: u32, step: Step) {
+        self.steps[size(node)] = Some(step);
+        if self.end.is_none() && self.levels.missing(node) > 0 {
+            self.end = Some(node);
+        }
+    }
+
+    /// Rounded up, a node could keep what came. Somebody else is then rounded down, and has one too many if it has all of
+    /// its quota.
+    fn by_rounding(&mut self, up: u32) {
+        for (other, at) in (0..).zip(0..self.levels.quota.len()) {
+            if self.levels.quota[at] > self.levels.floor[at] && self.is_new(other) {
+                self.reach(other, Step::Round { up });
+                self.queue.push_front(other);
+            }
+        }
     }
 
     /// `node` can be reached by a move of `row`, from `from`.
     pub(super) fn by_move(&mut self, node: u32, row: usize, from: u32) {
         if self.is_new(node) {
-            self.steps[size(node)] = Some(Step::Move { row, from });
+            self.reach(node, Step::Move { row, from });
             self.queue.push_back(node);
         }
     }
 }
 
-/// Looks for the shortest way from a node with too much, or with `NOBODY` from what `begin` reaches, to a node below its
+/// Looks for a shortest way from a node with too much, or with `NOBODY` from what `begin` reaches, to a node below its
 /// quota. `expand` tells where one of what a node has could go.
 pub(super) fn search(
     levels: &Levels,
     start: u32,
-    begin: impl Fn(&mut Reached),
-    mut expand: impl FnMut(u32, &mut Reached),
+    begin: impl FnOnce(&mut Reached<'_>),
+    mut expand: impl FnMut(u32, &mut Reached<'_>),
 ) -> Option<Way> {
     let steps = vec![None; levels.amount.len()];
-    let mut reached = Reached { steps, queue: VecDeque::new(), start };
+    let mut reached = Reached { levels, steps, queue: VecDeque::new(), start, end: None };
     let mut is_rounding_open = true;
     if start != NOBODY {
         reached.queue.push_back(start);
     }
     begin(&mut reached);
-    while let Some(node) = reached.queue.pop_front() {
-        if node != start && levels.missing(node) > 0 {
-            return Some(Way { end: node, steps: reached.steps });
-        }
-        // Rounded up, it could keep what came; somebody else is then rounded down, and has one too many if it has
-        // all of its quota.
+    while reached.end.is_none() {
+        let node = reached.queue.pop_front()?;
         if is_rounding_open && levels.quota[size(node)] < levels.ceil[size(node)] {
             is_rounding_open = false;
-            for other in (0..).zip(&levels.quota).map(|(other, _)| other) {
-                let at = size(other);
-                if levels.quota[at] > levels.floor[at] && reached.is_new(other) {
-                    reached.steps[at] = Some(Step::Round { up: node });
-                    if levels.amount[at] < levels.quota[at] {
-                        return Some(Way { end: other, steps: reached.steps });
-                    }
-                    reached.queue.push_front(other);
-                }
-            }
+            reached.by_rounding(node);
         }
         expand(node, &mut reached);
     }
-    None
+    reached.end.map(|end| Way { end, steps: reached.steps })
 }
 
 /// Changes the quotas and amounts along a way. What moves is the caller's.
-pub(super) fn follow(levels: &mut Levels, way: &Way, start: u32) {
+pub(super) fn follow(levels: &mut Levels, way: &Way) {
     for (node, step) in way.backwards() {
         if let Step::Round { up } = step {
             levels.quota[size(node)] -= 1;
@@ -127,7 +141,6 @@ pub(super) fn follow(levels: &mut Levels, way: &Way, start: u32) {
             }
         }
     }
-    debug_assert!(start == NOBODY || levels.amount.len() > size(start), "the start is a node");
 }
 
 /// Does by chains what could not be done straight away, as far as there are any; what is missing after that is put
@@ -140,14 +153,14 @@ pub(super) fn finish(board: &mut Board<'_>, levels: &mut Levels, left: Left) {
     let mut hopeless = Vec::new();
     for (row, slot) in left.vacancies {
         match find(board, levels, &rows_of, NOBODY, Some(row)) {
-            Some(way) => apply(board, levels, &mut rows_of, &way, NOBODY),
+            Some(way) => apply(board, levels, &mut rows_of, &way),
             None => hopeless.push((row, slot)),
         }
     }
     for node in left.over {
         while levels.is_over(node) {
             let Some(way) = find(board, levels, &rows_of, node, None) else { break };
-            apply(board, levels, &mut rows_of, &way, node);
+            apply(board, levels, &mut rows_of, &way);
         }
     }
     for (row, slot) in hopeless {
@@ -174,33 +187,40 @@ impl Rows {
 }
 
 fn find(board: &Board<'_>, levels: &Levels, rows: &Rows, start: u32, vacant: Option<usize>) -> Option<Way> {
-    let offer = |row: usize, from: u32, reached: &mut Reached| {
+    // Those that were not reached yet, by rack, so that none is looked at again and again.
+    let open: Vec<Vec<u32>> = board.racks.iter().map(|rack| rack.takers.clone()).collect();
+    let open = RefCell::new(open);
+    let offer = |row: usize, from: u32, reached: &mut Reached<'_>| {
         let slots = board.slots_of(&board.rows[row]);
-        for (number, rack) in board.racks.iter().enumerate() {
-            if !rack.takers.iter().any(|node| reached.is_new(*node)) {
-                continue;
-            }
-            if board.has_room(&board.rows[row], number, from) {
-                for node in rack.takers.iter().filter(|node| !slots.contains(node)) {
-                    reached.by_move(*node, row, from);
-                }
+        for (rack, open) in open.borrow_mut().iter_mut().enumerate() {
+            if !open.is_empty() && board.has_room(&board.rows[row], rack, from) {
+                open.retain(|node| {
+                    let stays = slots.contains(node);
+                    if !stays {
+                        reached.by_move(*node, row, from);
+                    }
+                    stays
+                });
             }
         }
     };
-    let begin = |reached: &mut Reached| {
+    let begin = |reached: &mut Reached<'_>| {
         if let Some(row) = vacant {
             offer(row, NOBODY, reached);
         }
     };
-    let expand = |node: u32, reached: &mut Reached| {
+    let expand = |node: u32, reached: &mut Reached<'_>| {
         for row in &rows.0[size(node)] {
+            if reached.is_done() {
+                return;
+            }
             offer(*row, node, reached);
         }
     };
     search(levels, start, begin, expand)
 }
 
-fn apply(board: &mut Board<'_>, levels: &mut Levels, rows: &mut Rows, way: &Way, start: u32) {
+fn apply(board: &mut Board<'_>, levels: &mut Levels, rows: &mut Rows, way: &Way) {
     for (node, step) in way.backwards() {
         let Step::Move { row, from } = step else { continue };
         board.replace(row, from, node);
@@ -209,7 +229,7 @@ fn apply(board: &mut Board<'_>, levels: &mut Levels, rows: &mut Rows, way: &Way,
             rows.0[size(from)].retain(|other| *other != row);
         }
     }
-    follow(levels, way, start);
+    follow(levels, way);
 }
 
 /// Where a replica can be that fits nowhere: on a node that has it today rather than on another, in a rack without one
@@ -218,12 +238,19 @@ fn anywhere(board: &Board<'_>, levels: &Levels, row: usize) -> Option<u32> {
     let row = &board.rows[row];
     let slots = board.slots_of(row);
     let takers = board.racks.iter().flat_map(|rack| rack.takers.iter().copied());
-    let is_free = |node: &u32| !slots.contains(node) && board.load[size(*node)] < board.seats[size(*node)].capacity;
+    let is_free =
+        |node: &u32| !slots.contains(node) && board.load[size(*node)] < board.seats[size(*node)].capacity;
     takers.filter(is_free).min_by_key(|node| {
         let seat = &board.seats[size(*node)];
         let excess = (levels.amount[size(*node)] + 1).saturating_sub(levels.quota[size(*node)]);
         let excess = (u128::from(excess) << 32) / u128::from(seat.weight);
         let breaks_rule = !board.has_room(row, seat.rack, NOBODY);
-        (breaks_rule, !board.held(row, *node), excess, u64::MAX - super::super::hash::score(row.key, seat.hash), *node)
+        (
+            breaks_rule,
+            !board.held(row, *node),
+            excess,
+            u64::MAX - super::super::hash::score(row.key, seat.hash),
+            *node,
+        )
     })
 }

@@ -68,7 +68,9 @@ fn arcs(board: &Board<'_>, levels: &Levels) -> Vec<Arc> {
     let slots = i64::try_from(board.slots.len()).expect("bounded") + 1;
     let (unbalanced, broken) = (4 * slots, 16 * slots * slots);
     let mut arcs = Vec::new();
-    for (node, seat) in board.seats.iter().enumerate().filter(|(_, seat)| seat.standing == super::Standing::Takes) {
+    for (node, seat) in
+        board.seats.iter().enumerate().filter(|(_, seat)| seat.standing == super::Standing::Takes)
+    {
         let cost = |amount: u64| match amount {
             _ if amount < levels.floor[node] => -unbalanced,
             _ if amount >= seat.capacity => broken,

@@ -29,7 +29,7 @@ pub(super) fn fill(board: &mut Board<'_>, levels: &mut Levels) -> Left {
     let mut left = Left::default();
     let mut takers = Takers::new(board, levels);
     fill_vacancies(board, levels, &mut takers, &mut left);
-    let over: Vec<u32> = (0..).zip(&board.seats).map(|(node, _)| node).filter(|node| levels.is_over(*node)).collect();
+    let over: Vec<u32> = levels.all_over().collect();
     if over.is_empty() {
         return left;
     }
@@ -58,23 +58,17 @@ fn fill_vacancies(board: &mut Board<'_>, levels: &mut Levels, takers: &mut Taker
     if board.vacancies == 0 {
         return;
     }
-    let mut spread = Spread::default();
-    let mut counted = None;
+    let mut spread = OneTopic::new(board);
     for row in 0..board.rows.len() {
         for slot in size(board.rows[row].first)..size(board.rows[row].end) {
             if board.slots[slot] != NOBODY {
                 continue;
             }
-            let topic = board.rows[row].topic;
-            if counted != Some(topic) {
-                counted = Some(topic);
-                spread = Spread::of_topic(board, row);
-            }
-            let cap = |taker: u32| spread.has_room(board, topic, taker);
-            match takers.take(board, levels, row, NOBODY, cap) {
+            spread.turn_to(board, row);
+            match takers.take(board, levels, row, NOBODY, |taker| spread.has_room(board, taker)) {
                 Some(taker) => {
                     board.put(slot, taker);
-                    spread.add(topic, taker);
+                    spread.counts[size(taker)] += 1;
                 }
                 None => left.vacancies.push((row, slot)),
             }
@@ -179,7 +173,13 @@ impl Takers {
     }
 
     /// The first in a rack that may take a replica of a row; it leaves the queue.
-    fn pop(&mut self, board: &Board<'_>, row: usize, rack: usize, has_room: impl Fn(u32) -> bool) -> Option<u32> {
+    fn pop(
+        &mut self,
+        board: &Board<'_>,
+        row: usize,
+        rack: usize,
+        has_room: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
         let slots = board.slots_of(&board.rows[row]);
         let queue = &mut self.queues[rack];
         let mut found = None;
@@ -195,56 +195,78 @@ impl Takers {
     }
 }
 
-/// How many replicas of a topic are where.
-#[derive(Default)]
+/// How many replicas of one topic are where.
+struct OneTopic {
+    topic: Option<u32>,
+    counts: Vec<u64>,
+    total: u64,
+    weights: u64,
+}
+
+impl OneTopic {
+    fn new(board: &Board<'_>) -> OneTopic {
+        OneTopic { topic: None, counts: vec![0; board.seats.len()], total: 0, weights: weights(board) }
+    }
+
+    /// Counts the topic of a row, if it is another one than before. Rows are in the order of their topics.
+    fn turn_to(&mut self, board: &Board<'_>, row: usize) {
+        let topic = board.rows[row].topic;
+        if self.topic == Some(topic) {
+            return;
+        }
+        self.topic = Some(topic);
+        self.total = 0;
+        self.counts.fill(0);
+        let first = board.rows[..row].iter().rev().take_while(|row| row.topic == topic).count();
+        for row in board.rows[row - first..].iter().take_while(|row| row.topic == topic) {
+            self.total += u64::from(row.end - row.first);
+            for node in board.slots_of(row).iter().filter(|node| **node != NOBODY) {
+                self.counts[size(*node)] += 1;
+            }
+        }
+    }
+
+    fn has_room(&self, board: &Board<'_>, node: u32) -> bool {
+        is_below_twice(self.counts[size(node)], self.total, board.seats[size(node)].weight, self.weights)
+    }
+}
+
+/// Whether a count is below twice a node's share of a total.
+fn is_below_twice(count: u64, total: u64, weight: u32, weights: u64) -> bool {
+    u128::from(count) * u128::from(weights) < u128::from(total) * 2 * u128::from(weight)
+}
+
+/// How many replicas of all topics are where, as far as nodes that miss replicas have them.
 struct Spread {
     counts: BTreeMap<(u32, u32), u64>,
-    /// The replicas of each topic.
-    totals: BTreeMap<u32, u64>,
+    /// The replicas of each topic, by its number.
+    totals: Vec<u64>,
     weights: u64,
 }
 
 impl Spread {
-    /// Of the topic of a row, which is its first.
-    fn of_topic(board: &Board<'_>, row: usize) -> Spread {
-        let mut spread = Spread { weights: weights(board), ..Spread::default() };
-        let topic = board.rows[row].topic;
-        let first = board.rows[..row].iter().rev().take_while(|row| row.topic == topic).count();
-        for row in board.rows[row - first..].iter().take_while(|row| row.topic == topic) {
-            spread.count(board, row, |_| true);
-        }
-        spread
-    }
-
-    /// Of all topics, as far as nodes that miss replicas have them.
     fn of(board: &Board<'_>, takers: &Takers) -> Spread {
-        let mut spread = Spread { weights: weights(board), ..Spread::default() };
+        let mut spread = Spread { counts: BTreeMap::new(), totals: Vec::new(), weights: weights(board) };
         let mut misses = vec![false; board.seats.len()];
         let waiting = takers.queues.iter().flat_map(BinaryHeap::iter);
         waiting.for_each(|(_, _, node)| misses[size(*node)] = true);
         for row in &board.rows {
-            spread.count(board, row, |node| misses[size(node)]);
+            spread.totals.resize(size(row.topic) + 1, 0);
+            spread.totals[size(row.topic)] += u64::from(row.end - row.first);
+            for node in board.slots_of(row).iter().filter(|node| **node != NOBODY && misses[size(**node)]) {
+                spread.add(row.topic, *node);
+            }
         }
         spread
-    }
-
-    fn count(&mut self, board: &Board<'_>, row: &super::board::Row, counts: impl Fn(u32) -> bool) {
-        *self.totals.entry(row.topic).or_insert(0) += u64::from(row.end - row.first);
-        for node in board.slots_of(row).iter().filter(|node| **node != NOBODY && counts(**node)) {
-            self.add(row.topic, *node);
-        }
     }
 
     fn add(&mut self, topic: u32, node: u32) {
         *self.counts.entry((topic, node)).or_insert(0) += 1;
     }
 
-    /// Whether a node has less than twice its share of a topic.
     fn has_room(&self, board: &Board<'_>, topic: u32, node: u32) -> bool {
         let count = self.counts.get(&(topic, node)).copied().unwrap_or(0);
-        let total = self.totals.get(&topic).copied().unwrap_or(0);
-        let twice = u128::from(total) * 2 * u128::from(board.seats[size(node)].weight);
-        u128::from(count) * u128::from(self.weights) < twice
+        is_below_twice(count, self.totals[size(topic)], board.seats[size(node)].weight, self.weights)
     }
 }
 

@@ -30,6 +30,14 @@ impl Levels {
         self.quota[size(node)].saturating_sub(self.amount[size(node)])
     }
 
+    /// Who has more than its quota.
+    pub(super) fn all_over(&self) -> impl Iterator<Item = u32> {
+        (0..)
+            .zip(self.amount.iter().zip(&self.quota))
+            .filter(|(_, (has, quota))| has > quota)
+            .map(|(node, _)| node)
+    }
+
     pub(super) fn are_met(&self) -> bool {
         self.amount == self.quota
     }
@@ -86,7 +94,8 @@ pub(super) fn replicas(board: &Board<'_>) -> Levels {
             let inside = shares.iter().filter(|(taker, _)| board.seats[size(taker.node)].rack == rack);
             inside.map(|(_, share)| *share).collect::<Vec<Share>>()
         };
-        let Some(over) = free.iter().position(|rack| sum_exceeds(&share_of(*rack), bounds.rack[*rack])) else {
+        let Some(over) = free.iter().position(|rack| sum_exceeds(&share_of(*rack), bounds.rack[*rack]))
+        else {
             found.extend(shares);
             break;
         };
@@ -125,24 +134,23 @@ struct Bounds {
 impl Bounds {
     fn of(board: &Board<'_>) -> Bounds {
         let mut bounds = Bounds { total: 0, rows: 0, rack: vec![0; board.racks.len()] };
-        let takers: Vec<u32> = board
-            .racks
-            .iter()
-            .map(|rack| u32::try_from(rack.takers.len()).unwrap_or(u32::MAX))
-            .collect();
+        let takers: Vec<u32> =
+            board.racks.iter().map(|rack| u32::try_from(rack.takers.len()).unwrap_or(u32::MAX)).collect();
         // Rows of one shape take the same from every rack, so that they are counted and not looked at one by one.
         let mut shapes = BTreeMap::new();
         for row in &board.rows {
             let slots = board.slots_of(row);
             let kept = slots.iter().filter(|node| **node != NOBODY && !board.takes(**node));
-            let wanted = row.end - row.first - u32::try_from(kept.clone().count()).expect("at most the factor");
+            let wanted =
+                row.end - row.first - u32::try_from(kept.clone().count()).expect("at most the factor");
             bounds.total += u64::from(wanted);
             bounds.rows += u64::from(wanted > 0);
             *shapes.entry((wanted, row.rack_cap)).or_insert(0) += 1;
             for node in kept {
                 let rack = board.seats[size(*node)].rack;
                 let most = wanted.min(takers[rack]);
-                let lost = most.min(board.cap_in(row, rack)) - most.min(board.cap_in(row, rack).saturating_sub(1));
+                let lost =
+                    most.min(board.cap_in(row, rack)) - most.min(board.cap_in(row, rack).saturating_sub(1));
                 bounds.rack[rack] = bounds.rack[rack].wrapping_sub(u64::from(lost));
             }
         }
@@ -179,7 +187,8 @@ struct Share {
 /// What each taker gets of `total`, by weight and by what it can take at most.
 fn shares(takers: &[Taker], total: u64) -> Vec<(Taker, Share)> {
     let mut is_full = vec![false; takers.len()];
-    let (mut left, mut weights) = (u128::from(total), takers.iter().map(|taker| u128::from(taker.weight)).sum());
+    let (mut left, mut weights) =
+        (u128::from(total), takers.iter().map(|taker| u128::from(taker.weight)).sum());
     loop {
         let over = |taker: &Taker| left * u128::from(taker.weight) > u128::from(taker.most) * weights;
         let full: Vec<usize> =
@@ -213,7 +222,12 @@ fn sum_exceeds(shares: &[Share], bound: u64) -> bool {
 }
 
 /// Rounds the shares: each down, and then up by one until the total is reached, where the rack's bound allows it.
-fn hand_out(levels: &mut Levels, shares: &[(Taker, Share)], total: u64, rack: impl Fn(&Taker) -> (usize, u64)) {
+fn hand_out(
+    levels: &mut Levels,
+    shares: &[(Taker, Share)],
+    total: u64,
+    rack: impl Fn(&Taker) -> (usize, u64),
+) {
     let mut in_rack = BTreeMap::new();
     let mut left = total;
     for (taker, share) in shares {
