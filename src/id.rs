@@ -105,6 +105,19 @@ number! {
 }
 
 number! {
+    /// A node's session: the index of the entry that registered it.
+    NodeEpoch
+}
+number! {
+    /// Since when a partition has its leader: grows with each change of it.
+    LeaderEpoch
+}
+number! {
+    /// Which record of a partition: grows with each change.
+    PartitionEpoch
+}
+
+number! {
     /// Tells one disk of a node from another: drawn at random before the node joins a cluster, and kept on
     /// the disk. Founders have none, 0, since their pledge is their proof.
     Token

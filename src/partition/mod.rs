@@ -21,9 +21,22 @@
 //! The ring finds an owner in a time that does not grow with the nodes, and shares the keys out unevenly: with 128
 //! points a node, shares deviate by a tenth or so (one over the root of 128). Rendezvous asks every node, and each has
 //! its share as exactly as chance allows. [`HashRing::assign_bounded`] keeps every node below a bound of your choice.
+//!
+//! # Planned, and stored
+//!
+//! No hash shares out evenly, so what matters is planned once and kept: [`planner::plan`] says where replicas should be,
+//! with the fewest moves from where they are, and [`metadata`] is the replicated state in which that is stored, with who
+//! leads and who is in sync.
+//!
+//! ```text
+//!   nodes, placements ──► planner ──► plan, certificate ──► steps ──► metadata: a state that commands in the log change
+//! ```
+//!
+//! Metadata and planner are machines without a driver yet: nothing in a node proposes these commands so far.
 
 pub mod hash;
 mod logarithm;
+pub mod metadata;
 pub mod planner;
 mod rendezvous;
 mod ring;

@@ -34,11 +34,9 @@ pub(super) fn fill(board: &mut Board<'_>, levels: &mut Levels) -> Left {
         return left;
     }
     let mut spread = Spread::of(board, &takers);
-    for (node, slots) in over.iter().zip(slots_of(board, &over)) {
-        for (row, slot) in slots {
-            if !levels.is_over(*node) {
-                break;
-            }
+    for (node, mut slots) in over.iter().zip(slots_of(board, &over)) {
+        while levels.is_over(*node) {
+            let Some((_, _, Reverse(slot), row)) = slots.pop() else { break };
             let topic = board.rows[row].topic;
             let cap = |taker: u32| spread.has_room(board, topic, taker);
             if let Some(taker) = takers.take(board, levels, row, *node, cap) {
@@ -76,11 +74,16 @@ fn fill_vacancies(board: &mut Board<'_>, levels: &mut Levels, takers: &mut Taker
     }
 }
 
-/// The slots that each of some nodes has: of the topics that it has most of first, so that they are spread.
-fn slots_of(board: &Board<'_>, nodes: &[u32]) -> Vec<Vec<(usize, usize)>> {
+/// A slot that may be emptied: which one of its topic on its node it is, what breaks ties, where it is, and its row. The
+/// greatest is first.
+type Movable = (u64, Reverse<u64>, Reverse<usize>, usize);
+
+/// The slots that each of some nodes has: of the topics that it has most of first, so that they are spread. Mostly few of
+/// them are needed, so they are not sorted.
+fn slots_of(board: &Board<'_>, nodes: &[u32]) -> Vec<BinaryHeap<Movable>> {
     let mut place = vec![usize::MAX; board.seats.len()];
     nodes.iter().enumerate().for_each(|(number, node)| place[size(*node)] = number);
-    let mut found: Vec<Vec<(usize, usize, u64)>> = vec![Vec::new(); nodes.len()];
+    let mut found: Vec<Vec<Movable>> = vec![Vec::new(); nodes.len()];
     // The last topic seen on each, and how often.
     let mut seen = vec![(u32::MAX, 0_u64); nodes.len()];
     for (number, row) in board.rows.iter().enumerate() {
@@ -91,14 +94,10 @@ fn slots_of(board: &Board<'_>, nodes: &[u32]) -> Vec<Vec<(usize, usize)>> {
             }
             let at = place[size(node)];
             seen[at] = if seen[at].0 == row.topic { (row.topic, seen[at].1 + 1) } else { (row.topic, 1) };
-            found[at].push((number, slot, seen[at].1));
+            found[at].push((seen[at].1, Reverse(hash::place(row.key)), Reverse(slot), number));
         }
     }
-    let sort = |mut slots: Vec<(usize, usize, u64)>| {
-        slots.sort_by_key(|(row, slot, nth)| (Reverse(*nth), hash::place(board.rows[*row].key), *slot));
-        slots.into_iter().map(|(row, slot, _)| (row, slot)).collect()
-    };
-    found.into_iter().map(sort).collect()
+    found.into_iter().map(BinaryHeap::from).collect()
 }
 
 /// The nodes below their quota, by rack.

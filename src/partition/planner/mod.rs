@@ -22,15 +22,15 @@
 //! fewest moves is a cheapest flow. What is there today is a part of such a flow, and each step below adds the
 //! cheapest way for one more unit:
 //!
-//! 1. [`board`]: what cannot stay is dropped: replicas on nodes that leave, second ones in a rack. What is left costs
+//! 1. `board`: what cannot stay is dropped: replicas on nodes that leave, second ones in a rack. What is left costs
 //!    nothing.
-//! 2. [`quota`]: each node's share by weight, and what a full rack or node cannot take goes to the others.
-//! 3. [`fill`]: missing replicas go straight to nodes below their quota, and replicas of nodes above it move straight to
+//! 2. `quota`: each node's share by weight, and what a full rack or node cannot take goes to the others.
+//! 3. `fill`: missing replicas go straight to nodes below their quota, and replicas of nodes above it move straight to
 //!    nodes below. Each costs one move, and less cannot be.
-//! 4. [`chain`]: where no such node may take it, a chain of replicas moves on by one each: the shortest way.
-//! 5. [`exact`]: when the moves are more than the lower bound and the problem is small, ways to take moves back are
+//! 4. `chain`: where no such node may take it, a chain of replicas moves on by one each: the shortest way.
+//! 5. `exact`: when the moves are more than the lower bound and the problem is small, ways to take moves back are
 //!    looked for until there is none, which proves that no plan has fewer (Klein 1967).
-//! 6. [`leaders`]: who is first among the replicas, and so preferred to lead, by the same kind of ways. That moves
+//! 6. `leaders`: who is first among the replicas, and so preferred to lead, by the same kind of ways. That moves
 //!    nothing.
 //!
 //! The [`Certificate`] says how good the plan is: its moves beside a bound that no plan can beat.

@@ -1,0 +1,138 @@
+//! Plans and metadata of 100,000 partitions of three replicas, in topics of 100 partitions.
+//!
+//! `cargo bench --bench partitions`. A plan from nothing, without a change, without one node, and with it again, on 10,
+//! 100 and 1000 nodes in racks; then a node of 1000 is fenced and unfenced that has about 3000 replicas (on 100 nodes),
+//! and the state is written down and read. The size of what is written is printed first.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use rivven_cluster::id::{BootId, LogIndex, NodeId, PartitionId, TopicId};
+use rivven_cluster::partition::hash;
+use rivven_cluster::partition::metadata::command::Registration;
+use rivven_cluster::partition::metadata::{Command, FenceReason, Metadata, Outcome, Recovery, TopicSpec};
+use rivven_cluster::partition::planner::{Placement, Plan, PlanNode, Standing, plan};
+use rivven_cluster::wire::codec;
+
+const TOPICS: u64 = 1000;
+const PARTITIONS: u32 = 100;
+
+fn id(node: u64) -> NodeId {
+    NodeId::new(node).expect("not zero")
+}
+
+fn nodes(count: u64) -> Vec<PlanNode> {
+    let racks = count.clamp(5, 10);
+    let node =
+        |number| PlanNode { rack: Some(format!("rack{}", number % racks)), ..PlanNode::new(id(number)) };
+    (1..=count).map(node).collect()
+}
+
+fn fresh() -> Vec<Placement> {
+    let partition = |topic: u64, number| Placement {
+        partition: PartitionId { topic: TopicId::new(topic), number },
+        key: hash::key(&format!("topic{topic}"), number),
+        factor: 3,
+        replicas: Vec::new(),
+    };
+    (1..=TOPICS).flat_map(|topic| (0..PARTITIONS).map(move |number| partition(topic, number))).collect()
+}
+
+fn follow(placements: &mut [Placement], plan: &Plan) {
+    for change in &plan.changes {
+        let place = placements.binary_search_by_key(&change.partition, |placement| placement.partition);
+        placements[place.expect("it is there")].replicas.clone_from(&change.to);
+    }
+}
+
+fn plans(criterion: &mut Criterion) {
+    for count in [10, 100, 1000] {
+        let mut group = criterion.benchmark_group(format!("plan for {count} nodes"));
+        group.sample_size(10);
+        let all = nodes(count);
+        let mut without = nodes(count);
+        without[1].standing = Standing::Leaves;
+        let mut placements = fresh();
+        let mut step = |name: &str, nodes: &[PlanNode]| {
+            let planned = plan(nodes, &placements).expect("no contradiction");
+            println!("{count} nodes, {name}: {:?}", planned.certificate);
+            group.bench_function(name, |bencher| bencher.iter(|| black_box(plan(nodes, &placements))));
+            follow(&mut placements, &planned);
+        };
+        step("from nothing", &all);
+        step("nothing to do", &all);
+        step("a node leaves", &without);
+        step("it comes back", &all);
+        group.finish();
+    }
+}
+
+/// 100 nodes, and the topics spread over them.
+fn metadata() -> Metadata {
+    let mut metadata = Metadata::default();
+    let mut index = LogIndex::new(1);
+    let mut run = |command: &Command| {
+        index = index.next();
+        metadata.apply(index, command).0.expect("it makes sense")
+    };
+    for node in 1..=100 {
+        let registration = Registration {
+            node: id(node),
+            boot: BootId::new(1),
+            known: None,
+            ended: None,
+            is_durable: true,
+            weight: 1,
+            rack: Some(format!("rack{}", node % 10)),
+            features: 1,
+        };
+        let Outcome::Registered(epoch) = run(&Command::RegisterNode(registration)) else { continue };
+        run(&Command::UnfenceNode { node: id(node), epoch, applied: LogIndex::new(epoch.value()) });
+    }
+    let mut placements = fresh();
+    let planned = plan(&nodes(100), &placements).expect("no contradiction");
+    follow(&mut placements, &planned);
+    let size = usize::try_from(PARTITIONS).expect("it fits");
+    for (topic, partitions) in placements.chunks(size).enumerate() {
+        let name = format!("topic{topic}");
+        let spec = TopicSpec { name, replicas: 3, min_in_sync: 2, recovery: Recovery::Manual };
+        let assignments = partitions.iter().map(|placement| placement.replicas.clone()).collect();
+        run(&Command::CreateTopic { spec, assignments });
+    }
+    metadata
+}
+
+fn commands(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("metadata of 100,000 partitions");
+    group.sample_size(20);
+    let metadata = metadata();
+    let bytes = codec::encode(&metadata);
+    println!(
+        "a snapshot has {} bytes; node 7 has {} replicas",
+        bytes.len(),
+        metadata.partitions_of(id(7)).count()
+    );
+    let epoch = metadata.node(id(7)).expect("it is there").epoch;
+    let fence = Command::FenceNode { node: id(7), epoch, reason: FenceReason::Dead };
+    group.bench_function("a node of 3000 replicas is fenced", |bencher| {
+        let run = |metadata: &mut Metadata| drop(metadata.apply(LogIndex::new(1 << 40), &fence));
+        bencher.iter_batched_ref(|| copy(&bytes), run, BatchSize::PerIteration);
+    });
+    group.bench_function("and while a copy waits to be written down", |bencher| {
+        let run = |metadata: &mut Metadata| drop(metadata.apply(LogIndex::new(1 << 40), &fence));
+        bencher.iter_batched_ref(|| metadata.clone(), run, BatchSize::PerIteration);
+    });
+    group.bench_function("a copy to be written down", |bencher| {
+        bencher.iter_with_large_drop(|| metadata.clone())
+    });
+    group.bench_function("written down", |bencher| bencher.iter(|| codec::encode(&metadata)));
+    group.bench_function("read", |bencher| bencher.iter_with_large_drop(|| copy(&bytes)));
+    group.finish();
+}
+
+fn copy(bytes: &[u8]) -> Metadata {
+    codec::decode_state(bytes).expect("it was written so")
+}
+
+criterion_group!(benches, plans, commands);
+criterion_main!(benches);
