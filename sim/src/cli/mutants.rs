@@ -233,10 +233,18 @@ impl Workshop {
 
     fn build(&self, mutant: &Mutant) -> Result<(), String> {
         let mut cargo = Command::new("cargo");
-        cargo.current_dir(&self.tree).args(["build", "--release", "--quiet", "--package", "rivven-sim"]);
+        // With the features of the whole workspace, so that dependencies which were built for it can be used.
+        cargo.current_dir(&self.tree).args([
+            "build",
+            "--release",
+            "--quiet",
+            "--workspace",
+            "--bin",
+            "rivven-sim",
+        ]);
         cargo.arg("--target-dir").arg(&self.target);
-        // A mutant may leave something unused; and most of it was built for the mutant before.
-        cargo.env("RUSTFLAGS", "--cap-lints=allow").env("CARGO_INCREMENTAL", "1");
+        // Most of it was built for the mutant before.
+        cargo.env("CARGO_INCREMENTAL", "1");
         let output = cargo.output().map_err(|error| format!("cannot start cargo: {error}"))?;
         if output.status.success() {
             return Ok(());
