@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use rivven_cluster::id::{BootId, LogIndex, NodeId, PartitionId, TopicId};
+use rivven_cluster::id::{BootId, LogIndex, NodeId, PartitionId, Token, TopicId};
 use rivven_cluster::partition::hash;
 use rivven_cluster::partition::metadata::command::Registration;
 use rivven_cluster::partition::metadata::{Command, FenceReason, Metadata, Outcome, Recovery, TopicSpec};
@@ -78,6 +78,7 @@ fn metadata() -> Metadata {
     for node in 1..=100 {
         let registration = Registration {
             node: id(node),
+            token: Token::new(0),
             boot: BootId::new(1),
             known: None,
             ended: None,
@@ -87,7 +88,8 @@ fn metadata() -> Metadata {
             features: 1,
         };
         let Outcome::Registered(epoch) = run(&Command::RegisterNode(registration)) else { continue };
-        run(&Command::UnfenceNode { node: id(node), epoch, applied: LogIndex::new(epoch.value()) });
+        let seen = LogIndex::new(epoch.value());
+        run(&Command::UnfenceNode { node: id(node), epoch, seen, applied: seen });
     }
     let mut placements = fresh();
     let planned = plan(&nodes(100), &placements).expect("no contradiction");
@@ -112,8 +114,9 @@ fn commands(criterion: &mut Criterion) {
         bytes.len(),
         metadata.partitions_of(id(7)).count()
     );
-    let epoch = metadata.node(id(7)).expect("it is there").epoch;
-    let fence = Command::FenceNode { node: id(7), epoch, reason: FenceReason::Dead };
+    let record = metadata.node(id(7)).expect("it is there");
+    let (epoch, seen) = (record.epoch, record.changed);
+    let fence = Command::FenceNode { node: id(7), epoch, seen, reason: FenceReason::Dead };
     group.bench_function("a node of 3000 replicas is fenced", |bencher| {
         let run = |metadata: &mut Metadata| drop(metadata.apply(LogIndex::new(1 << 40), &fence));
         bencher.iter_batched_ref(|| copy(&bytes), run, BatchSize::PerIteration);

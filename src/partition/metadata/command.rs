@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{PlanId, Recovery, TopicSpec};
-use crate::id::{BootId, LeaderEpoch, LogIndex, NodeEpoch, NodeId, PartitionEpoch, PartitionId, TopicId};
+use crate::id::{
+    BootId, LeaderEpoch, LogIndex, NodeEpoch, NodeId, PartitionEpoch, PartitionId, Token, TopicId,
+};
 use crate::partition::planner::Change;
 
 /// A change of the metadata. Each names what it saw, and changes nothing if that is not so any more.
@@ -17,6 +19,8 @@ pub enum Command {
         node: NodeId,
         /// In which session.
         epoch: NodeEpoch,
+        /// Which record was seen.
+        seen: LogIndex,
         /// Why.
         reason: FenceReason,
     },
@@ -26,6 +30,8 @@ pub enum Command {
         node: NodeId,
         /// In which session.
         epoch: NodeEpoch,
+        /// Which record was seen.
+        seen: LogIndex,
         /// What it has applied: at least its own registration, so that it knows its epochs.
         applied: LogIndex,
     },
@@ -35,11 +41,15 @@ pub enum Command {
         node: NodeId,
         /// In which session.
         epoch: NodeEpoch,
+        /// Which record was seen.
+        seen: LogIndex,
     },
     /// All that a node holds is to go elsewhere, or not any more.
     SetDraining {
         /// Which one.
         node: NodeId,
+        /// Which record was seen.
+        seen: LogIndex,
         /// Whether it is.
         is_draining: bool,
     },
@@ -47,6 +57,8 @@ pub enum Command {
     SetShare {
         /// Which one.
         node: NodeId,
+        /// Which record was seen.
+        seen: LogIndex,
         /// Relative to the others; from 1.
         weight: u32,
         /// Its failure domain.
@@ -122,9 +134,9 @@ pub enum Command {
     },
     /// A plan, or a part of one.
     SubmitPlan {
-        /// The plan that this is a further part of.
-        plan: Option<PlanId>,
-        /// What changes.
+        /// Which part.
+        part: PlanPart,
+        /// What changes, by ascending partition, also from part to part.
         changes: Vec<Change>,
         /// Whether it is complete with this.
         is_last: bool,
@@ -153,13 +165,15 @@ pub enum Command {
 pub struct Registration {
     /// Which one.
     pub node: NodeId,
-    /// Which process of it.
+    /// Which disk it has: another one has nothing of what the one before had.
+    pub token: Token,
+    /// Which process on that disk.
     pub boot: BootId,
     /// The session that the cluster knows, if it knows one.
     pub known: Option<NodeEpoch>,
     /// The session that it ended in order, if it did.
     pub ended: Option<NodeEpoch>,
-    /// Whether what it said to have is always on its disk, so that an unclean stop loses nothing.
+    /// Whether what it will say to have is always on its disk, so that an unclean stop of this session loses nothing.
     pub is_durable: bool,
     /// Its share, from 1.
     pub weight: u32,
@@ -200,6 +214,23 @@ pub enum Election {
     /// This one, which is not eligible, though nobody who is can lead: what others have beyond it is lost. An operator
     /// says so.
     Unclean(NodeId),
+}
+
+/// Which part of a plan this is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum PlanPart {
+    /// The first.
+    First {
+        /// The plan before, if there ever was one.
+        last: Option<PlanId>,
+    },
+    /// Another one.
+    Further {
+        /// Of which plan.
+        plan: PlanId,
+        /// How many changes it has so far.
+        from: u32,
+    },
 }
 
 /// Why a node was fenced.
@@ -258,6 +289,14 @@ pub enum Refusal {
         /// Its session, if it has one.
         current: Option<NodeEpoch>,
     },
+    /// Look at its record again.
+    #[error("node {node} was changed at {current}")]
+    NodeRecordStale {
+        /// Which node.
+        node: NodeId,
+        /// Where.
+        current: LogIndex,
+    },
     /// Two processes claim one id, or the cluster has not noticed yet that the other one is gone. Wait until it has.
     #[error(
         "node {node} is here already, as process {boot}; start no second one, or wait until it is fenced"
@@ -305,6 +344,9 @@ pub enum Refusal {
         /// What is needed.
         level: u16,
     },
+    /// Register them first: a level never falls, and nobody could say whether they understand it.
+    #[error("no node is known")]
+    NoNodes,
     /// Look at the level again; it never falls.
     #[error("the feature level is {current}")]
     FeatureLevel {
@@ -395,6 +437,15 @@ pub enum Refusal {
     /// Wait for it, or cancel it.
     #[error("plan {0} is being executed")]
     PlanIsActive(PlanId),
+    /// Look at the last plan again.
+    #[error("the last plan is {0:?}")]
+    PlanStale(Option<PlanId>),
+    /// Count what the plan has.
+    #[error("the plan has {0} changes so far")]
+    PlanPartStale(u32),
+    /// Name each partition once, in order, each with different replicas.
+    #[error("the change of partition {0} is out of order, or its replicas are not different ones")]
+    PlanChange(PartitionId),
     /// It may be finished.
     #[error("plan {0} is not being executed")]
     PlanUnknown(PlanId),

@@ -10,11 +10,13 @@
 //!
 //! The state changes only by commands that stand in the log, so that equal logs give equal states. A command is *total*:
 //! one that makes no sense is answered with a [`Refusal`] and changes nothing. And it is *compare-and-set*: it names the
-//! epoch that it saw, so a copy that comes late or twice changes nothing either.
+//! epoch that it saw, so a copy that comes late or twice changes nothing either. Two exceptions: what begins a node or a
+//! topic names nothing that was there before, so a copy that comes after both were forgotten begins them once more.
 //!
 //! ```text
 //!   epoch            of what                      grows with
 //!   node epoch       one session of a node        each registration: the index of its entry in the log
+//!   changed          a node's whole record        each change: the index of its entry
 //!   leader epoch     who may write                each change of the leader, and each replica that is removed
 //!   partition epoch  the partition's whole record each change
 //! ```
@@ -54,7 +56,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::command::{Alteration, Command, Election, FenceReason, Outcome, Refusal};
+pub use self::command::{Alteration, Command, Election, FenceReason, Outcome, PlanPart, Refusal};
 pub use self::nodes::{NodeRecord, NodeState};
 pub use self::partition::{Partition, Reassignment, Why};
 pub use self::plans::{ActivePlan, PlanId};
@@ -110,6 +112,8 @@ struct State {
     topics: BTreeMap<TopicId, Arc<Topic>>,
     names: BTreeMap<String, TopicId>,
     plan: Option<ActivePlan>,
+    /// The last one that there was, so that a copy of its first part does not begin it again.
+    last_plan: Option<PlanId>,
 }
 
 impl Default for Metadata {
@@ -120,6 +124,7 @@ impl Default for Metadata {
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
             plan: None,
+            last_plan: None,
         };
         Metadata {
             state,
@@ -146,11 +151,21 @@ impl Metadata {
     fn execute(&mut self, index: LogIndex, command: &Command) -> Result<Outcome, Refusal> {
         match command {
             Command::RegisterNode(registration) => self.register(index, registration),
-            Command::FenceNode { node, epoch, reason } => self.fence(*node, *epoch, *reason),
-            Command::UnfenceNode { node, epoch, applied } => self.unfence(*node, *epoch, *applied),
-            Command::BeginShutdown { node, epoch } => self.begin_shutdown(*node, *epoch),
-            Command::SetDraining { node, is_draining } => self.set_draining(*node, *is_draining),
-            Command::SetShare { node, weight, rack } => self.set_share(*node, *weight, rack.as_deref()),
+            Command::FenceNode { node, epoch, seen, reason } => {
+                self.fence(index, *node, (*epoch, *seen), *reason)
+            }
+            Command::UnfenceNode { node, epoch, seen, applied } => {
+                self.unfence(index, *node, (*epoch, *seen), *applied)
+            }
+            Command::BeginShutdown { node, epoch, seen } => {
+                self.begin_shutdown(index, *node, (*epoch, *seen))
+            }
+            Command::SetDraining { node, seen, is_draining } => {
+                self.set_draining(index, *node, *seen, *is_draining)
+            }
+            Command::SetShare { node, seen, weight, rack } => {
+                self.set_share(index, *node, *seen, (*weight, rack.as_deref()))
+            }
             Command::DeregisterNode { node, epoch } => self.deregister(*node, *epoch),
             Command::CreateTopic { spec, assignments } => self.create_topic(index, spec, assignments),
             Command::DeleteTopic { topic } => self.delete_topic(*topic),
@@ -167,8 +182,8 @@ impl Metadata {
                 self.start_reassignment(*partition, *epoch, target)
             }
             Command::CancelReassignment { partition, epoch } => self.cancel_reassignment(*partition, *epoch),
-            Command::SubmitPlan { plan, changes, is_last } => {
-                self.submit_plan(index, *plan, changes, *is_last)
+            Command::SubmitPlan { part, changes, is_last } => {
+                self.submit_plan(index, *part, changes, *is_last)
             }
             Command::CancelPlan { plan } => self.cancel_plan(*plan),
             Command::FinishPlan { plan } => self.finish_plan(*plan),
@@ -239,6 +254,12 @@ impl Metadata {
         self.state.plan.as_ref()
     }
 
+    /// The last plan that there was, be it done or not.
+    #[must_use]
+    pub fn last_plan(&self) -> Option<PlanId> {
+        self.state.last_plan
+    }
+
     /// Whether a node may be in sync and lead.
     fn is_active(&self, node: NodeId) -> bool {
         self.node(node).is_some_and(|record| record.state == NodeState::Active)
@@ -251,6 +272,9 @@ impl Metadata {
         }
         if current != from || to < current {
             return Err(Refusal::FeatureLevel { current });
+        }
+        if self.state.nodes.is_empty() {
+            return Err(Refusal::NoNodes);
         }
         let lacks = self.nodes().find(|(_, record)| record.features < to);
         if let Some((node, record)) = lacks {

@@ -15,15 +15,21 @@ use serde::{Deserialize, Serialize};
 
 use super::command::Registration;
 use super::{Delta, FenceReason, Metadata, Outcome, Refusal, Why};
-use crate::id::{BootId, LogIndex, NodeEpoch, NodeId, PartitionId};
+use crate::id::{BootId, LogIndex, NodeEpoch, NodeId, PartitionId, Token};
 
 /// What is known of a node.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct NodeRecord {
-    /// Which process it is.
+    /// Which disk it has.
+    pub token: Token,
+    /// Which process on that disk it is.
     pub boot: BootId,
     /// Its session.
     pub epoch: NodeEpoch,
+    /// Where this record was changed last: a command names it, so that a late copy changes nothing.
+    pub changed: LogIndex,
+    /// Whether all that it says to have in this session is on its disk.
+    pub is_durable: bool,
     /// What it may do.
     pub state: NodeState,
     /// Why it is fenced, or was last.
@@ -36,6 +42,14 @@ pub struct NodeRecord {
     pub rack: Option<String>,
     /// The highest level of features that it understands.
     pub features: u16,
+}
+
+impl NodeRecord {
+    /// Whether this is the record that was seen.
+    fn expect(&self, node: NodeId, seen: LogIndex) -> Result<(), Refusal> {
+        let current = self.changed;
+        if current == seen { Ok(()) } else { Err(Refusal::NodeRecordStale { node, current }) }
+    }
 }
 
 /// What a node may do.
@@ -51,7 +65,7 @@ pub enum NodeState {
 
 impl Metadata {
     pub(super) fn register(&mut self, index: LogIndex, new: &Registration) -> Result<Outcome, Refusal> {
-        let Registration { node, boot, known, features, weight, .. } = *new;
+        let Registration { node, token, boot, known, features, weight, .. } = *new;
         let level = self.state.feature_level;
         if features < level {
             return Err(Refusal::NodeLacksFeatures { node, features, level });
@@ -60,7 +74,7 @@ impl Metadata {
             return Err(Refusal::Weightless);
         }
         let old = self.state.nodes.get(&node);
-        if let Some(old) = old.filter(|old| old.boot == boot) {
+        if let Some(old) = old.filter(|old| (old.token, old.boot) == (token, boot)) {
             return Ok(Outcome::Registered(old.epoch));
         }
         let current = old.map(|old| old.epoch);
@@ -70,11 +84,18 @@ impl Metadata {
         if let Some(old) = old.filter(|old| old.state != NodeState::Fenced) {
             return Err(Refusal::NodeIsHere { node, boot: old.boot });
         }
-        let keeps_everything = new.is_durable || current.is_some() && new.ended == current;
+        // It is the session before that loses something, or does not.
+        let keeps_everything = old.is_some_and(|old| {
+            let lost_nothing = old.is_durable || new.ended == current;
+            old.token == token && old.reason != FenceReason::Disk && lost_nothing
+        });
         let epoch = NodeEpoch::new(index.value());
         let record = NodeRecord {
+            token,
             boot,
             epoch,
+            changed: index,
+            is_durable: new.is_durable,
             state: NodeState::Fenced,
             reason: FenceReason::New,
             is_draining: old.is_some_and(|old| old.is_draining),
@@ -99,25 +120,31 @@ impl Metadata {
     /// It costs what the node's partitions cost, not what all do: it is one command, however many they are.
     pub(super) fn fence(
         &mut self,
+        index: LogIndex,
         node: NodeId,
-        epoch: NodeEpoch,
+        (epoch, seen): (NodeEpoch, LogIndex),
         reason: FenceReason,
     ) -> Result<Outcome, Refusal> {
         let record = self.session(node, epoch)?;
-        if record.state == NodeState::Fenced {
+        // Of a failed disk it is never too late to hear.
+        let is_news = reason == FenceReason::Disk && record.reason != FenceReason::Disk;
+        if record.state == NodeState::Fenced && !is_news {
             return Ok(Outcome::Same);
         }
+        record.expect(node, seen)?;
         record.state = NodeState::Fenced;
         record.reason = reason;
+        record.changed = index;
         self.deltas.push(Delta::Node(node));
-        self.put_out_of_sync(node, Why::Fenced(node));
+        self.put_out_of_sync(node, Why::Fenced(node), reason == FenceReason::Disk);
         Ok(Outcome::Changed)
     }
 
     pub(super) fn unfence(
         &mut self,
+        index: LogIndex,
         node: NodeId,
-        epoch: NodeEpoch,
+        (epoch, seen): (NodeEpoch, LogIndex),
         applied: LogIndex,
     ) -> Result<Outcome, Refusal> {
         let record = self.session(node, epoch)?;
@@ -129,7 +156,9 @@ impl Metadata {
         if applied.value() < epoch.value() {
             return Err(Refusal::NodeIsBehind { node, applied, registered: epoch });
         }
+        record.expect(node, seen)?;
         record.state = NodeState::Active;
+        record.changed = index;
         self.deltas.push(Delta::Node(node));
         for id in self.all_of(node) {
             if self.leaderless.contains(&id) {
@@ -139,33 +168,50 @@ impl Metadata {
         Ok(Outcome::Changed)
     }
 
-    pub(super) fn begin_shutdown(&mut self, node: NodeId, epoch: NodeEpoch) -> Result<Outcome, Refusal> {
+    pub(super) fn begin_shutdown(
+        &mut self,
+        index: LogIndex,
+        node: NodeId,
+        (epoch, seen): (NodeEpoch, LogIndex),
+    ) -> Result<Outcome, Refusal> {
         let record = self.session(node, epoch)?;
         match record.state {
             NodeState::ShuttingDown => return Ok(Outcome::Same),
             NodeState::Fenced => return Err(Refusal::NodeIsNotActive(node)),
-            NodeState::Active => record.state = NodeState::ShuttingDown,
+            NodeState::Active => {}
         }
+        record.expect(node, seen)?;
+        record.state = NodeState::ShuttingDown;
+        record.changed = index;
         self.deltas.push(Delta::Node(node));
-        self.put_out_of_sync(node, Why::ShuttingDown(node));
+        self.put_out_of_sync(node, Why::ShuttingDown(node), false);
         Ok(Outcome::Changed)
     }
 
-    pub(super) fn set_draining(&mut self, node: NodeId, is_draining: bool) -> Result<Outcome, Refusal> {
+    pub(super) fn set_draining(
+        &mut self,
+        index: LogIndex,
+        node: NodeId,
+        seen: LogIndex,
+        is_draining: bool,
+    ) -> Result<Outcome, Refusal> {
         let record = self.state.nodes.get_mut(&node).ok_or(Refusal::NodeUnknown(node))?;
         if record.is_draining == is_draining {
             return Ok(Outcome::Same);
         }
+        record.expect(node, seen)?;
         record.is_draining = is_draining;
+        record.changed = index;
         self.deltas.push(Delta::Node(node));
         Ok(Outcome::Changed)
     }
 
     pub(super) fn set_share(
         &mut self,
+        index: LogIndex,
         node: NodeId,
-        weight: u32,
-        rack: Option<&str>,
+        seen: LogIndex,
+        (weight, rack): (u32, Option<&str>),
     ) -> Result<Outcome, Refusal> {
         let record = self.state.nodes.get_mut(&node).ok_or(Refusal::NodeUnknown(node))?;
         if weight == 0 {
@@ -174,7 +220,9 @@ impl Metadata {
         if record.weight == weight && record.rack.as_deref() == rack {
             return Ok(Outcome::Same);
         }
+        record.expect(node, seen)?;
         record.weight = weight;
+        record.changed = index;
         record.rack = rack.map(str::to_owned);
         self.deltas.push(Delta::Node(node));
         Ok(Outcome::Changed)
@@ -207,10 +255,14 @@ impl Metadata {
         self.partitions_of(node).collect()
     }
 
-    fn put_out_of_sync(&mut self, node: NodeId, why: Why) {
+    /// Takes a node out of all sets, and out of those of who is eligible, too, if it may have lost what it had.
+    fn put_out_of_sync(&mut self, node: NodeId, why: Why, is_doubted: bool) {
         for id in self.all_of(node) {
-            let is_in_sync = self.partition(id).is_some_and(|partition| partition.in_sync.contains(&node));
-            if is_in_sync {
+            let Some(partition) = self.partition(id) else { continue };
+            let is_in_sync = partition.in_sync.contains(&node);
+            if is_doubted && (is_in_sync || partition.eligible.contains(&node)) {
+                self.change(id, why, |partition| partition.doubt(node));
+            } else if is_in_sync {
                 self.change(id, why, |partition| partition.in_sync.retain(|other| *other != node));
             }
         }

@@ -8,6 +8,8 @@
 //! 3. Who leads: the leader if it still can, else the first replica in sync, else who is eligible, else nobody.
 //! 4. The epochs: one for the record, and one for the leader if it is another one or a replica was removed.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Recovery;
@@ -120,8 +122,15 @@ impl Partition {
         usize::from(of_topic).min(self.replicas.len())
     }
 
+    /// Whether somebody among `replicas` has all that was acknowledged, or nobody has it anyway.
+    pub(super) fn keeps_everything(&self, replicas: &[NodeId]) -> bool {
+        let complete = if self.in_sync.is_empty() { &self.eligible } else { &self.in_sync };
+        complete.is_empty() || complete.iter().any(|node| replicas.contains(node))
+    }
+
     /// `node` may have lost what it had.
     pub(super) fn doubt(&mut self, node: NodeId) {
+        self.in_sync.retain(|other| *other != node);
         self.eligible.retain(|other| *other != node);
         insert(&mut self.doubted, node);
     }
@@ -186,7 +195,12 @@ impl Partition {
         if rules.recovery != Recovery::Unclean || !self.eligible.is_empty() {
             return false;
         }
-        let Some(node) = self.replicas.iter().find(|node| can_lead(node)).copied() else { return false };
+        // Who was eligible once probably has most, and who is only being given a replica least.
+        let adding: Vec<NodeId> = self.adding().collect();
+        let last = |node: &&NodeId| (!self.doubted.contains(*node), adding.contains(*node));
+        let Some(node) = self.replicas.iter().filter(|node| can_lead(node)).min_by_key(last).copied() else {
+            return false;
+        };
         self.lead_alone(node);
         self.is_recovering = true;
         true
@@ -227,6 +241,12 @@ impl Partition {
         if self.leader.is_some_and(|leader| !self.in_sync.contains(&leader)) {
             return Err("the leader is in sync");
         }
+        if self.leader.is_none() && !self.in_sync.is_empty() {
+            return Err("who is in sync leads");
+        }
+        if self.leader.is_none() && self.eligible.iter().any(|node| is_active(*node)) {
+            return Err("who is eligible and active leads");
+        }
         if self.in_sync.iter().any(|node| !is_active(*node)) {
             return Err("who is in sync is active");
         }
@@ -237,9 +257,14 @@ impl Partition {
             return Err("its epochs have not run out");
         }
         if let Some(moves) = self.reassignment.as_deref() {
-            let both = moves.target.iter().chain(&moves.original);
-            if both.clone().any(|node| !self.replicas.contains(node)) || moves.target.is_empty() {
+            let both: BTreeSet<&NodeId> = moves.target.iter().chain(&moves.original).collect();
+            if both != self.replicas.iter().collect() {
                 return Err("the replicas are those before and after the reassignment");
+            }
+            let different = |nodes: &[NodeId]| nodes.iter().collect::<BTreeSet<_>>().len() == nodes.len();
+            let is_some = !moves.target.is_empty() && !moves.original.is_empty();
+            if !is_some || !different(&moves.target) || !different(&moves.original) {
+                return Err("a reassignment goes from different replicas to different ones");
             }
         }
         Ok(())

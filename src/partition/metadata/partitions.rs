@@ -130,7 +130,7 @@ impl Metadata {
         self.change(id, Why::Unclean, |partition| {
             partition.lead_alone(node);
             // Whoever was eligible has more than the leader, and is not any more.
-            partition.eligible.clear();
+            partition.eligible.clone().into_iter().for_each(|node| partition.doubt(node));
             partition.is_recovering = true;
         });
         self.deltas.push(Delta::MayHaveLost(id));
@@ -166,10 +166,14 @@ impl Metadata {
         if partition.reassignment.is_none() && partition.replicas == target {
             return Ok(Outcome::Same);
         }
+        let stays = original.iter().filter(|node| !target.contains(node));
+        let replicas: Vec<NodeId> = target.iter().chain(stays).copied().collect();
+        if !partition.keeps_everything(&replicas) {
+            return Err(Refusal::NoneInSync);
+        }
         let target = target.to_vec();
         self.change(id, Why::Reassigned, |partition| {
-            let stays = original.iter().filter(|node| !target.contains(node));
-            partition.replicas = target.iter().chain(stays).copied().collect();
+            partition.replicas = replicas;
             let is_same_set =
                 target.len() == original.len() && target.iter().all(|node| original.contains(node));
             partition.reassignment = (!is_same_set).then(|| Box::new(Reassignment { original, target }));
@@ -184,10 +188,7 @@ impl Metadata {
     ) -> Result<Outcome, Refusal> {
         let partition = self.record(id, epoch)?;
         let moves = partition.reassignment.as_deref().ok_or(Refusal::NotReassigning)?;
-        // Without one of them in sync, somebody would have to lead who is not eligible.
-        let has_any = |nodes: &[NodeId]| nodes.iter().any(|node| moves.original.contains(node));
-        let can_wait = partition.in_sync.is_empty() && has_any(&partition.eligible);
-        if !has_any(&partition.in_sync) && !can_wait {
+        if !partition.keeps_everything(&moves.original) {
             return Err(Refusal::NoneInSync);
         }
         self.change(id, Why::Reassigned, |partition| {

@@ -3,10 +3,12 @@
 //! A plan may be large, so it comes in parts; it begins when it is complete. It holds no progress: what is done and what
 //! is next is read from the partitions (see [`steps`](crate::partition::planner::steps)), which no crash can contradict.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Delta, Metadata, Outcome, PARTITIONS_MAX, Refusal};
-use crate::id::LogIndex;
+use super::{Delta, Metadata, Outcome, PARTITIONS_MAX, PlanPart, Refusal};
+use crate::id::{LogIndex, NodeId};
 use crate::partition::planner::Change;
 
 /// A plan: the index of the entry that began it.
@@ -29,30 +31,43 @@ impl Metadata {
     pub(super) fn submit_plan(
         &mut self,
         index: LogIndex,
-        plan: Option<PlanId>,
+        part: PlanPart,
         changes: &[Change],
         is_last: bool,
     ) -> Result<Outcome, Refusal> {
-        let active = match (plan, &mut self.state.plan) {
-            (None, Some(active)) => return Err(Refusal::PlanIsActive(active.id)),
-            (None, none) => none.insert(ActivePlan {
-                id: index,
-                changes: Vec::new(),
-                is_complete: false,
-                is_cancelled: false,
-            }),
-            (Some(id), Some(active)) if active.id == id && !active.is_complete => active,
-            (Some(id), _) => return Err(Refusal::PlanUnknown(id)),
-        };
-        if active.changes.len().saturating_add(changes.len()) > PARTITIONS_MAX {
-            if plan.is_none() {
-                self.state.plan = None;
+        let begun = match part {
+            PlanPart::First { last } => {
+                if let Some(active) = &self.state.plan {
+                    return Err(Refusal::PlanIsActive(active.id));
+                }
+                if last != self.state.last_plan {
+                    return Err(Refusal::PlanStale(self.state.last_plan));
+                }
+                None
             }
+            PlanPart::Further { plan, from } => {
+                let active = self.active(plan)?;
+                if active.is_complete {
+                    return Err(Refusal::PlanUnknown(plan));
+                }
+                let current = u32::try_from(active.changes.len()).expect("changes are bounded");
+                if current != from {
+                    return Err(Refusal::PlanPartStale(current));
+                }
+                Some(active)
+            }
+        };
+        let before = begun.as_deref().map_or(&[][..], |active| &active.changes);
+        if before.len().saturating_add(changes.len()) > PARTITIONS_MAX {
             return Err(Refusal::PlanTooLarge);
         }
+        check_changes(before.last(), changes)?;
+        let id = begun.as_deref().map_or(index, |active| active.id);
+        let new = || ActivePlan { id, changes: Vec::new(), is_complete: false, is_cancelled: false };
+        let active = self.state.plan.get_or_insert_with(new);
         active.changes.extend_from_slice(changes);
         active.is_complete = is_last;
-        let id = active.id;
+        self.state.last_plan = Some(id);
         self.deltas.push(Delta::Plan);
         Ok(Outcome::Planned(id))
     }
@@ -77,4 +92,18 @@ impl Metadata {
     fn active(&mut self, id: PlanId) -> Result<&mut ActivePlan, Refusal> {
         self.state.plan.as_mut().filter(|plan| plan.id == id).ok_or(Refusal::PlanUnknown(id))
     }
+}
+
+/// Whether each partition is named once, and has different replicas. Two changes of one partition could contradict each
+/// other for ever.
+fn check_changes<'a>(mut before: Option<&'a Change>, changes: &'a [Change]) -> Result<(), Refusal> {
+    for change in changes {
+        let is_ordered = before.is_none_or(|before| before.partition < change.partition);
+        let different: BTreeSet<&NodeId> = change.to.iter().collect();
+        if !is_ordered || change.to.is_empty() || different.len() != change.to.len() {
+            return Err(Refusal::PlanChange(change.partition));
+        }
+        before = Some(change);
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::command::Registration;
 use super::*;
-use crate::id::{BootId, LeaderEpoch, NodeEpoch, PartitionEpoch};
+use crate::id::{BootId, LeaderEpoch, NodeEpoch, PartitionEpoch, Token};
 use crate::partition::planner::Change;
 
 mod laws;
@@ -23,6 +23,7 @@ fn values(nodes: &[NodeId]) -> Vec<u64> {
 fn registration(node: u64, boot: u64) -> Registration {
     Registration {
         node: id(node),
+        token: Token::new(0),
         boot: BootId::new(boot),
         known: None,
         ended: None,
@@ -69,6 +70,11 @@ impl World {
         self.metadata.node(id(node)).map_or(NodeEpoch::new(0), |record| record.epoch)
     }
 
+    /// Where the record of a node was changed last.
+    fn seen(&self, node: u64) -> LogIndex {
+        self.metadata.node(id(node)).map_or(LogIndex::new(0), |record| record.changed)
+    }
+
     fn arrive(&mut self, node: u64, boot: u64) {
         let known = self.metadata.node(id(node)).map(|record| record.epoch);
         self.run(Command::RegisterNode(Registration { known, ..registration(node, boot) })).unwrap();
@@ -76,12 +82,17 @@ impl World {
     }
 
     fn unfence(&mut self, node: u64) -> Result<Outcome, Refusal> {
-        let epoch = self.epoch(node);
-        self.run(Command::UnfenceNode { node: id(node), epoch, applied: LogIndex::new(epoch.value()) })
+        let (epoch, seen) = (self.epoch(node), self.seen(node));
+        self.run(Command::UnfenceNode { node: id(node), epoch, seen, applied: LogIndex::new(epoch.value()) })
     }
 
     fn fence(&mut self, node: u64) -> Result<Outcome, Refusal> {
-        self.run(Command::FenceNode { node: id(node), epoch: self.epoch(node), reason: FenceReason::Dead })
+        self.fence_for(node, FenceReason::Dead)
+    }
+
+    fn fence_for(&mut self, node: u64, reason: FenceReason) -> Result<Outcome, Refusal> {
+        let (epoch, seen) = (self.epoch(node), self.seen(node));
+        self.run(Command::FenceNode { node: id(node), epoch, seen, reason })
     }
 
     /// The partition that most tests are about.
@@ -172,13 +183,27 @@ fn the_last_one_in_sync_stays_eligible_and_nobody_else_is_elected() {
 
 #[test]
 fn who_comes_back_from_an_unclean_stop_is_not_eligible_any_more() {
-    for (is_durable, ends, eligible) in [(false, false, false), (true, false, true), (false, true, true)] {
-        let mut world = World::new(3);
+    for (was_durable, ends, other_disk, eligible) in [
+        (false, false, false, false),
+        (true, false, false, true),
+        (false, true, false, true),
+        (true, true, true, false),
+    ] {
+        let mut world = World::default();
+        for node in 1..=3 {
+            let first = Registration { is_durable: was_durable, ..registration(node, 1) };
+            world.run(Command::RegisterNode(first)).unwrap();
+            world.unfence(node).unwrap();
+        }
+        world.run(create("t", 3, 2, &[&[1, 2, 3]])).unwrap();
         (1..=3).for_each(|node| drop(world.fence(node)));
         assert_eq!(world.looks(), (None, vec![], vec![2, 3]), "1 was out when enough were in sync");
         let known = Some(world.epoch(3));
         let ended = known.filter(|_| ends);
-        let again = Registration { known, ended, is_durable, ..registration(3, 2) };
+        // What the new session promises says nothing of the one before. Another disk counts its starts anew.
+        let token = Token::new(u64::from(other_disk));
+        let boot = BootId::new(if other_disk { 1 } else { 2 });
+        let again = Registration { token, boot, known, ended, is_durable: true, ..registration(3, 2) };
         world.run(Command::RegisterNode(again)).unwrap();
         assert_eq!(world.partition().eligible.contains(&id(3)), eligible);
         assert_eq!(world.partition().doubted.contains(&id(3)), !eligible);
@@ -187,6 +212,84 @@ fn who_comes_back_from_an_unclean_stop_is_not_eligible_any_more() {
         world.unfence(2).unwrap();
         assert!(world.partition().leader.is_some());
     }
+}
+
+#[test]
+fn another_disk_is_no_process_that_is_here() {
+    let mut world = World::new(3);
+    let known = Some(world.epoch(3));
+    let clone = Registration { token: Token::new(9), known, ..registration(3, 1) };
+    assert_eq!(
+        world.run(Command::RegisterNode(clone)),
+        Err(Refusal::NodeIsHere { node: id(3), boot: BootId::new(1) })
+    );
+}
+
+#[test]
+fn whose_disk_failed_is_not_eligible_even_if_that_is_heard_late() {
+    for is_late in [false, true] {
+        let mut world = World::new(3);
+        world.fence(1).unwrap();
+        world.fence(2).unwrap();
+        if is_late {
+            world.fence(3).unwrap();
+        }
+        assert_eq!(world.fence_for(3, FenceReason::Disk), Ok(Outcome::Changed));
+        assert_eq!(world.fence_for(3, FenceReason::Disk), Ok(Outcome::Same));
+        assert_eq!(world.looks(), (None, vec![], vec![2]));
+        world.unfence(3).unwrap();
+        assert_eq!(world.looks(), (None, vec![], vec![2]));
+    }
+}
+
+#[test]
+fn a_late_copy_does_not_bring_a_node_back_or_take_it_away() {
+    let mut world = World::new(3);
+    world.fence(3).unwrap();
+    let (epoch, seen) = (world.epoch(3), world.seen(3));
+    let unfence = Command::UnfenceNode { node: id(3), epoch, seen, applied: LogIndex::new(epoch.value()) };
+    world.run(unfence.clone()).unwrap();
+    let seen = world.seen(3);
+    let fence = Command::FenceNode { node: id(3), epoch, seen, reason: FenceReason::Dead };
+    let stop = Command::BeginShutdown { node: id(3), epoch, seen };
+    world.run(fence.clone()).unwrap();
+    let stale = |world: &World| Err(Refusal::NodeRecordStale { node: id(3), current: world.seen(3) });
+    assert_eq!(world.run(unfence), stale(&world));
+    world.unfence(3).unwrap();
+    assert_eq!(world.run(fence), stale(&world));
+    assert_eq!(world.run(stop), stale(&world));
+}
+
+#[test]
+fn a_move_is_not_replaced_when_that_would_drop_all_who_have_everything() {
+    let mut world = World::new(6);
+    world.reassign(&[4, 5, 6]).unwrap();
+    world.alter(&[1, 2, 3, 4, 5]).unwrap();
+    (1..=3).for_each(|node| drop(world.fence(node)));
+    assert_eq!(world.looks(), (Some(4), vec![4, 5], vec![]));
+    world.unfence(1).unwrap();
+    assert_eq!(world.reassign(&[1, 2, 3]), Err(Refusal::NoneInSync));
+    world.fence(4).unwrap();
+    world.fence(5).unwrap();
+    assert_eq!(world.looks(), (None, vec![], vec![4, 5]));
+    assert_eq!(world.reassign(&[1, 2, 3]), Err(Refusal::NoneInSync));
+    world.unfence(5).unwrap();
+    world.reassign(&[5, 2, 3]).unwrap();
+    assert_eq!(world.looks(), (Some(5), vec![5], vec![]));
+}
+
+#[test]
+fn if_something_has_to_be_lost_it_is_as_little_as_is_known() {
+    let mut world = World::new(4);
+    let (topic, recovery) = (world.place().topic, Some(Recovery::Unclean));
+    world.run(Command::ConfigureTopic { topic, version: 1, min_in_sync: Some(1), recovery }).unwrap();
+    world.alter(&[1]).unwrap();
+    world.reassign(&[4, 1, 2]).unwrap();
+    world.fence(1).unwrap();
+    let again = Registration { known: Some(world.epoch(1)), ..registration(1, 2) };
+    world.run(Command::RegisterNode(again)).unwrap();
+    // Node 4 comes first, and has been given nothing yet.
+    assert_eq!(world.looks(), (Some(2), vec![2], vec![]));
 }
 
 #[test]
@@ -202,7 +305,8 @@ fn a_session_is_one_process_and_a_second_one_waits_until_it_is_fenced() {
     let Ok(Outcome::Registered(epoch)) = world.run(second()) else { panic!("it is fenced") };
     assert_eq!(epoch.value(), u64::try_from(world.log.len()).unwrap());
     // What was meant for the one before does not touch it.
-    let late = Command::FenceNode { node: id(1), epoch: known, reason: FenceReason::Dead };
+    let late =
+        Command::FenceNode { node: id(1), epoch: known, seen: LogIndex::new(1), reason: FenceReason::Dead };
     assert_eq!(world.run(late), Err(Refusal::NodeEpochStale { node: id(1), current: Some(epoch) }));
     world.unfence(1).unwrap();
 }
@@ -356,7 +460,7 @@ fn another_number_that_must_be_in_sync_makes_nobody_eligible() {
 #[test]
 fn who_shuts_down_leads_nothing_and_leaves_all_sets() {
     let mut world = World::new(3);
-    let stop = Command::BeginShutdown { node: id(1), epoch: world.epoch(1) };
+    let stop = Command::BeginShutdown { node: id(1), epoch: world.epoch(1), seen: world.seen(1) };
     assert_eq!(world.run(stop.clone()), Ok(Outcome::Changed));
     assert_eq!(world.looks(), (Some(2), vec![2, 3], vec![]));
     assert_eq!(world.run(stop.clone()), Ok(Outcome::Same));
@@ -384,10 +488,17 @@ fn a_node_is_forgotten_when_it_holds_nothing() {
 #[test]
 fn what_an_operator_says_of_a_node_is_kept_over_sessions() {
     let mut world = World::new(3);
-    let drain = |is_draining| Command::SetDraining { node: id(1), is_draining };
-    assert_eq!(world.run(drain(true)), Ok(Outcome::Changed));
-    assert_eq!(world.run(drain(true)), Ok(Outcome::Same));
-    let share = Command::SetShare { node: id(1), weight: 3, rack: Some("r1".to_owned()) };
+    let drain = |seen, is_draining| Command::SetDraining { node: id(1), seen, is_draining };
+    let first = drain(world.seen(1), true);
+    assert_eq!(world.run(first.clone()), Ok(Outcome::Changed));
+    assert_eq!(world.run(first.clone()), Ok(Outcome::Same));
+    let undrain = drain(world.seen(1), false);
+    world.run(undrain).unwrap();
+    let current = world.seen(1);
+    assert_eq!(world.run(first), Err(Refusal::NodeRecordStale { node: id(1), current }), "a late copy");
+    world.run(drain(current, true)).unwrap();
+    let share =
+        Command::SetShare { node: id(1), seen: world.seen(1), weight: 3, rack: Some("r1".to_owned()) };
     assert_eq!(world.run(share.clone()), Ok(Outcome::Changed));
     assert_eq!(world.run(share), Ok(Outcome::Same));
     world.fence(1).unwrap();
@@ -399,18 +510,40 @@ fn what_an_operator_says_of_a_node_is_kept_over_sessions() {
 #[test]
 fn one_plan_at_a_time_in_parts() {
     let mut world = World::new(3);
-    let change = Change { partition: world.place(), from: ids(&[1, 2, 3]), to: ids(&[3, 2, 1]) };
-    let submit = |plan, is_last| Command::SubmitPlan { plan, changes: vec![change.clone()], is_last };
-    let Ok(Outcome::Planned(plan)) = world.run(submit(None, false)) else { panic!("there is none yet") };
-    assert_eq!(world.run(submit(None, true)), Err(Refusal::PlanIsActive(plan)));
-    assert_eq!(world.run(submit(Some(plan.next()), true)), Err(Refusal::PlanUnknown(plan.next())));
-    assert_eq!(world.run(submit(Some(plan), true)), Ok(Outcome::Planned(plan)));
-    assert_eq!(world.run(submit(Some(plan), true)), Err(Refusal::PlanUnknown(plan)), "it is complete");
-    assert_eq!(world.metadata.plan().map(|plan| plan.changes.len()), Some(2));
+    let place = world.place();
+    let change = |number| Change {
+        partition: PartitionId { number, ..place },
+        from: ids(&[1, 2, 3]),
+        to: ids(&[3, 2, 1]),
+    };
+    let submit = |part, numbers: &[u32], is_last| Command::SubmitPlan {
+        part,
+        changes: numbers.iter().map(|number| change(*number)).collect(),
+        is_last,
+    };
+    let first = submit(PlanPart::First { last: None }, &[0], false);
+    let Ok(Outcome::Planned(plan)) = world.run(first.clone()) else { panic!("there is none yet") };
+    assert_eq!(world.run(first.clone()), Err(Refusal::PlanIsActive(plan)));
+    let further = |plan, from| PlanPart::Further { plan, from };
+    let unknown = plan.next();
+    assert_eq!(world.run(submit(further(unknown, 1), &[1], true)), Err(Refusal::PlanUnknown(unknown)));
+    assert_eq!(world.run(submit(further(plan, 2), &[2], true)), Err(Refusal::PlanPartStale(1)));
+    assert_eq!(world.run(submit(further(plan, 1), &[0], true)), Err(Refusal::PlanChange(place)));
+    let last = submit(further(plan, 1), &[1, 2], true);
+    assert_eq!(world.run(last.clone()), Ok(Outcome::Planned(plan)));
+    assert_eq!(world.run(last), Err(Refusal::PlanUnknown(plan)), "it is complete");
+    assert_eq!(world.metadata.plan().map(|plan| plan.changes.len()), Some(3));
     assert_eq!(world.run(Command::CancelPlan { plan }), Ok(Outcome::Changed));
     assert_eq!(world.run(Command::CancelPlan { plan }), Ok(Outcome::Same));
     assert_eq!(world.run(Command::FinishPlan { plan }), Ok(Outcome::Changed));
     assert_eq!(world.run(Command::FinishPlan { plan }), Err(Refusal::PlanUnknown(plan)));
+    assert_eq!(world.run(first), Err(Refusal::PlanStale(Some(plan))), "a late copy");
+    for to in [&[][..], &[3, 3]] {
+        let changes = vec![Change { to: ids(to), ..change(0) }];
+        let part = PlanPart::First { last: Some(plan) };
+        let submitted = world.run(Command::SubmitPlan { part, changes, is_last: true });
+        assert_eq!(submitted, Err(Refusal::PlanChange(place)));
+    }
 }
 
 #[test]

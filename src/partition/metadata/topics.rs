@@ -151,7 +151,7 @@ impl Metadata {
             if is_min_new || self.leaderless.contains(&place) {
                 self.change(place, Why::Configured, |partition| {
                     if is_min_new {
-                        partition.eligible.clear();
+                        partition.eligible.clone().into_iter().for_each(|node| partition.doubt(node));
                     }
                 });
             }

@@ -11,11 +11,9 @@ use super::super::size;
 use super::board::{Board, NOBODY};
 use super::quota::Levels;
 
-/// The most pairs of a row and a node that are looked at.
-const PAIRS_MAX: usize = 10_000;
-/// The most circles that are taken. Each makes the plan better by at least one move, so that this ends anyway; it is
-/// here for plans that are far from their bound.
-const CIRCLES_MAX: usize = 1000;
+/// The most times that an arc is looked at, in all circles together: a few seconds at worst. Each circle makes the plan
+/// better by at least one move, so that it ends anyway; this is for plans that are large, or far from their bound.
+const LOOKS_MAX: usize = 1_000_000_000;
 
 /// One arc of the residual graph.
 #[derive(Clone, Copy)]
@@ -29,16 +27,19 @@ struct Arc {
 
 /// Takes moves back as long as that leaves the plan as good. Tells whether no plan has fewer moves.
 pub(super) fn improve(board: &mut Board<'_>, levels: &mut Levels) -> bool {
-    if board.rows.len() * board.seats.len() > PAIRS_MAX {
-        return false;
-    }
-    for _ in 0..CIRCLES_MAX {
+    let vertices = board.seats.len() + 1 + board.rows.len() * (1 + board.racks.len());
+    let mut looks = 0_usize;
+    loop {
+        // At most one from each node to each row's rack, and two between any other two.
+        let most = 2 * vertices + board.rows.len().saturating_mul(board.seats.len());
+        looks = looks.saturating_add(vertices.saturating_mul(most));
+        if looks > LOOKS_MAX {
+            return false;
+        }
         let arcs = arcs(board, levels);
-        let vertices = board.seats.len() + 1 + board.rows.len() * (1 + board.racks.len());
         let Some(circle) = negative_circle(vertices, &arcs) else { return true };
         take(board, levels, &circle);
     }
-    false
 }
 
 /// Vertices: the nodes, where all flows end, the rows, and each row's racks.

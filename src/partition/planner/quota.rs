@@ -146,11 +146,15 @@ impl Bounds {
             bounds.total += u64::from(wanted);
             bounds.rows += u64::from(wanted > 0);
             *shapes.entry((wanted, row.rack_cap)).or_insert(0) += 1;
+            // Each one kept leaves its rack one less that it may take, unless that has no bearing.
+            let mut used = BTreeMap::new();
             for node in kept {
-                let rack = board.seats[size(*node)].rack;
+                let rack = board.rack_of(*node);
                 let most = wanted.min(takers[rack]);
-                let lost =
-                    most.min(board.cap_in(row, rack)) - most.min(board.cap_in(row, rack).saturating_sub(1));
+                let used = used.entry(rack).or_insert(0_u32);
+                let room = board.cap_in(row, rack).saturating_sub(*used);
+                let lost = most.min(room) - most.min(room.saturating_sub(1));
+                *used += 1;
                 bounds.rack[rack] = bounds.rack[rack].wrapping_sub(u64::from(lost));
             }
         }

@@ -178,6 +178,22 @@ fn a_node_that_is_away_keeps_what_it_has_and_gets_nothing() {
 }
 
 #[test]
+fn what_is_kept_twice_in_a_rack_takes_nothing_from_other_partitions() {
+    // Nodes 1 and 2 are away, in a rack with node 3; nodes 4 and 5 have racks of their own.
+    let racks = ["a", "a", "a", "b", "c"];
+    let nodes = nodes(5, |number, node| {
+        node.rack = Some(racks[usize::try_from(number - 1).unwrap()].to_owned());
+        node.standing = if number < 3 { Standing::Keeps } else { Standing::Takes };
+    });
+    let mut placements = fresh(1, 2, 3);
+    placements[0].replicas = vec![id(1), id(2)];
+    placements[1].factor = 1;
+    placements[1].replicas = vec![id(3)];
+    let certificate = settle(&nodes, &mut placements).certificate;
+    assert_eq!((certificate.moves, certificate.moves_bound), (1, 1));
+}
+
+#[test]
 fn a_topic_that_is_planned_alone_goes_over_all_nodes_and_where_there_is_least_first() {
     let burdened = nodes(11, |number, node| node.burden = if number == 11 { 0 } else { 300 });
     let mut topic = fresh(2, 110, 1);

@@ -26,6 +26,8 @@ impl Random {
 fn command(world: &World, random: &mut Random) -> Command {
     let node = random.node();
     let epoch = if random.below(8) == 0 { NodeEpoch::new(random.below(9)) } else { world.epoch(node) };
+    let seen = if random.below(8) == 0 { LogIndex::new(random.below(9)) } else { world.seen(node) };
+    let reason = if random.below(6) == 0 { FenceReason::Disk } else { FenceReason::Dead };
     let node = id(node);
     let known = world.metadata.node(node).map(|record| record.epoch);
     let all: Vec<PartitionId> = world
@@ -40,13 +42,14 @@ fn command(world: &World, random: &mut Random) -> Command {
     match (random.below(16), record) {
         (0, _) => Command::RegisterNode(Registration {
             known,
+            token: Token::new(random.below(2)),
             ended: known.filter(|_| random.below(2) == 0),
             is_durable: random.below(3) == 0,
             ..registration(node.value(), random.below(4))
         }),
-        (1 | 2, _) => Command::FenceNode { node, epoch, reason: FenceReason::Dead },
-        (3 | 4, _) => Command::UnfenceNode { node, epoch, applied: LogIndex::new(epoch.value()) },
-        (5, _) => Command::BeginShutdown { node, epoch },
+        (1 | 2, _) => Command::FenceNode { node, epoch, seen, reason },
+        (3 | 4, _) => Command::UnfenceNode { node, epoch, seen, applied: LogIndex::new(epoch.value()) },
+        (5, _) => Command::BeginShutdown { node, epoch, seen },
         (6, _) => {
             let name = format!("t{}", random.below(3));
             let replicas = u16::try_from(1 + random.below(3)).unwrap();
@@ -86,7 +89,7 @@ fn command(world: &World, random: &mut Random) -> Command {
             is_recovered: random.below(2) == 0,
             voids_earlier: random.below(4) == 0,
         }),
-        (_, None) => Command::SetDraining { node, is_draining: random.below(2) == 0 },
+        (_, None) => Command::SetDraining { node, seen, is_draining: random.below(2) == 0 },
     }
 }
 
@@ -108,10 +111,17 @@ fn rules_hold_after_every_command_and_epochs_only_grow() {
     for seed in 0..200 {
         let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
         let mut world = World::default();
+        let mut done = Vec::new();
         for _ in 0..200 {
+            if let Some(late) = done.get(usize::try_from(random.below(400)).unwrap()).cloned() {
+                assert_ne!(world.run(late), Ok(Outcome::Changed), "seed {seed}: a late copy had an effect");
+            }
             let next = command(&world, &mut random);
             let before = epochs(&world.metadata);
-            changed += u32::from(world.run(next.clone()) == Ok(Outcome::Changed));
+            if world.run(next.clone()) == Ok(Outcome::Changed) {
+                done.push(next.clone());
+                changed += 1;
+            }
             for (place, (leader_epoch, epoch, leader)) in epochs(&world.metadata) {
                 let Some(before) = before.get(&place) else { continue };
                 assert!(leader_epoch >= before.0 && epoch >= before.1, "seed {seed}: {next:?}");

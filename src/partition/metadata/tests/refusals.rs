@@ -37,16 +37,41 @@ fn every_refusal_about_nodes_says_why() {
         (Command::RegisterNode(Registration { weight: 0, ..registration(9, 1) }), Refusal::Weightless),
         (Command::RegisterNode(Registration { known: Some(epoch), ..registration(9, 1) }), unregistered),
         (Command::RegisterNode(registration(1, 2)), stale.clone()),
-        (Command::FenceNode { node, epoch, reason: FenceReason::Left }, Refusal::NodeUnknown(node)),
         (
-            Command::UnfenceNode { node: id(4), epoch: world.epoch(4), applied: LogIndex::new(1) },
+            Command::FenceNode { node, epoch, seen: LogIndex::new(0), reason: FenceReason::Left },
+            Refusal::NodeUnknown(node),
+        ),
+        (
+            Command::UnfenceNode {
+                node: id(4),
+                epoch: world.epoch(4),
+                seen: world.seen(4),
+                applied: LogIndex::new(1),
+            },
             Refusal::NodeIsBehind { node: id(4), applied: LogIndex::new(1), registered: world.epoch(4) },
         ),
-        (Command::UnfenceNode { node: id(1), epoch: NodeEpoch::new(77), applied: LogIndex::new(99) }, stale),
-        (Command::BeginShutdown { node, epoch }, Refusal::NodeUnknown(node)),
-        (Command::SetDraining { node, is_draining: true }, Refusal::NodeUnknown(node)),
-        (Command::SetShare { node, weight: 1, rack: None }, Refusal::NodeUnknown(node)),
-        (Command::SetShare { node: id(1), weight: 0, rack: None }, Refusal::Weightless),
+        (
+            Command::UnfenceNode {
+                node: id(1),
+                epoch: NodeEpoch::new(77),
+                seen: LogIndex::new(0),
+                applied: LogIndex::new(99),
+            },
+            stale,
+        ),
+        (Command::BeginShutdown { node, epoch, seen: LogIndex::new(0) }, Refusal::NodeUnknown(node)),
+        (
+            Command::SetDraining { node, seen: LogIndex::new(0), is_draining: true },
+            Refusal::NodeUnknown(node),
+        ),
+        (
+            Command::SetShare { node, seen: LogIndex::new(0), weight: 1, rack: None },
+            Refusal::NodeUnknown(node),
+        ),
+        (
+            Command::SetShare { node: id(1), seen: LogIndex::new(0), weight: 0, rack: None },
+            Refusal::Weightless,
+        ),
         (Command::DeregisterNode { node, epoch }, Refusal::NodeUnknown(node)),
     ];
     refuse(&mut world, table);
