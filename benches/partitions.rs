@@ -80,6 +80,7 @@ fn metadata() -> Metadata {
             node: id(node),
             token: Token::new(0),
             boot: BootId::new(1),
+            address: format!("node{node}:9093").parse().expect("a sound name"),
             known: None,
             ended: None,
             is_durable: true,

@@ -26,13 +26,23 @@
 //!     known_peers: ["node2:7946"]   # default: the hosts of raft.peers, at bind_port
 //!     protocol_period_ms: 1000      # default; from 10
 //!     suspect_timeout_ms: 5000      # default: 0, which lets it follow from the number of members
-//!   partitioning:                   # checked, not used by this version
-//!     virtual_nodes: 128
-//!     replication_factor: 3
+//!   partitioning:                   # without this section the node holds no partitions; all nodes have it, or none
+//!     virtual_nodes: 128            # default; points of a node on the ring
+//!     replication_factor: 3         # default; replicas of each partition of a new topic
+//!     min_in_sync: 2                # default: a majority of them
+//!     weight: 1                     # default; the node's share of the replicas, when it comes first
+//!     fence_delay_ms: 3000          # default; so long a node is silent that the members hold dead until others lead
+//!     silence_max_ms: 10000         # default; the same if the members know nothing of it
+//!     unfence_hold_ms: 2000         # default; so long a node that is back speaks first; doubled each time
+//!     replace_after_s: 900          # default; after so long away a node's replicas go elsewhere; 0: never
+//!     moves_per_node: 2             # default; replicas that are copied to, or from, one node at a time
+//!     moves_total: 64               # default; in the whole cluster
 //! ```
 //!
 //! Relative paths are relative to the folder of the file. Whatever is wrong is said with the path of
 //! the key, its line and what would be right; nothing is started on half a configuration.
+
+mod partitioning;
 
 use core::fmt;
 use core::time::Duration;
@@ -47,6 +57,8 @@ use crate::id::{ClusterName, NodeId, PeerName};
 use crate::node::Limits;
 use crate::raft::Timing;
 use crate::swim;
+
+pub use self::partitioning::PartitioningSettings;
 
 /// A file that was read and found to make sense as far as it goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +87,8 @@ pub struct Settings {
     pub votes: bool,
     /// How it gossips, if it does.
     pub gossip: Option<GossipSettings>,
+    /// What it takes upon itself of partitions, if it does.
+    pub partitioning: Option<PartitioningSettings>,
 }
 
 /// What a file says of gossip.
@@ -152,7 +166,7 @@ struct Cluster {
     #[serde(default)]
     raft: Raft,
     gossip: Option<Gossip>,
-    partitioning: Option<Partitioning>,
+    partitioning: Option<partitioning::Given>,
 }
 
 #[derive(Default, Deserialize)]
@@ -180,13 +194,6 @@ struct Gossip {
     suspect_timeout_ms: Option<Spanned<u64>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Partitioning {
-    virtual_nodes: Option<Spanned<u64>>,
-    replication_factor: Option<Spanned<u64>>,
-}
-
 impl Settings {
     /// Reads the text of a file; relative paths in it are relative to `folder`.
     ///
@@ -197,9 +204,9 @@ impl Settings {
         let cluster = read(text)?.cluster;
         let timing = timing(&cluster.raft)?;
         let limits = limits(&cluster.raft)?;
-        if let Some(partitioning) = &cluster.partitioning {
-            check_partitioning(partitioning)?;
-        }
+        let partitioning = cluster.partitioning.as_ref();
+        let partitioning =
+            partitioning.map(|given| partitioning::read(given, cluster.rack.as_deref())).transpose()?;
         let node_id = NodeId::new(cluster.node_id.value)
             .ok_or_else(|| wrong("cluster.node_id", &cluster.node_id, "0 is no node id: ids count from 1"))?;
         let name = cluster.name.as_ref().map(|name| parsed("cluster.name", name)).transpose()?;
@@ -227,6 +234,7 @@ impl Settings {
             limits,
             votes: !cluster.raft.learner,
             gossip,
+            partitioning,
         })
     }
 
@@ -384,11 +392,6 @@ fn gossip_timing(gossip: &Gossip) -> Result<swim::Timing, ConfigError> {
 fn zone_of(rack: &str) -> u16 {
     let hash = xxhash_rust::xxh3::xxh3_64(rack.as_bytes());
     u16::try_from(hash % 65_535 + 1).expect("at most 65535")
-}
-
-fn check_partitioning(partitioning: &Partitioning) -> Result<(), ConfigError> {
-    positive("cluster.partitioning.virtual_nodes", partitioning.virtual_nodes.as_ref())?;
-    positive("cluster.partitioning.replication_factor", partitioning.replication_factor.as_ref())
 }
 
 fn positive(key: &str, value: Option<&Spanned<u64>>) -> Result<(), ConfigError> {

@@ -1,15 +1,16 @@
-//! What the log changes beside the state machine: the time in it, the sessions, the directory.
+//! What the log changes beside the state machine: the time in it, the sessions, the directory, the metadata.
 //!
 //! Every node keeps one and feeds it the committed entries in log order, like the state machine, in front of
 //! whose state it stands in every snapshot.
 //!
 //! ```text
-//!   snapshot:   length 8 │ sessions, directory │ state of the state machine
+//!   snapshot:   length 8 │ sessions, directory, metadata │ state of the state machine
 //! ```
 
 use bytes::Bytes;
 
 use crate::directory::Directory;
+use crate::partition::metadata::Metadata;
 use crate::raft::{Change, Position};
 use crate::session::{Applied, ClusterTime, Sessions};
 use crate::state_machine::RestoreError;
@@ -20,6 +21,7 @@ use crate::wire::codec;
 pub struct Ledger {
     sessions: Sessions,
     directory: Directory,
+    metadata: Metadata,
 }
 
 impl Ledger {
@@ -35,9 +37,23 @@ impl Ledger {
         &self.directory
     }
 
+    /// Topics, partitions, and the nodes that hold them.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Writes the metadata down.
+    #[must_use]
+    pub fn metadata_snapshot(&self) -> Bytes {
+        Bytes::from(codec::encode(&self.metadata))
+    }
+
     /// Applies the command at `at`; `execute` is called at most once, with what the client wants.
     pub fn apply(&mut self, at: Position, entry: &[u8], execute: impl FnOnce(&[u8]) -> Bytes) -> Applied {
-        let applied = self.sessions.apply(at, entry, execute);
+        let metadata = &mut self.metadata;
+        let order = |command: &_| metadata.apply(at.index, command);
+        let applied = self.sessions.apply(at, entry, execute, order);
         if let Applied::Listed(node, listing) = &applied {
             self.directory.list(*node, listing.clone());
         }
@@ -54,7 +70,7 @@ impl Ledger {
     /// Writes all of it down, in front of the state of the state machine.
     #[must_use]
     pub fn snapshot(&self, state: &[u8]) -> Bytes {
-        let ledger = codec::encode(&(self.sessions.table(), &self.directory));
+        let ledger = codec::encode(&(self.sessions.table(), &self.directory, &self.metadata));
         let length = u64::try_from(ledger.len()).unwrap_or(u64::MAX);
         Bytes::from([&length.to_le_bytes()[..], &ledger, state].concat())
     }
@@ -69,9 +85,9 @@ impl Ledger {
         let (length, rest) = snapshot.split_first_chunk::<8>().ok_or_else(torn)?;
         let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
         let (ledger, state) = rest.split_at_checked(length).ok_or_else(torn)?;
-        let (table, directory) =
+        let (table, directory, metadata) =
             codec::decode_state(ledger).map_err(|error| RestoreError(error.to_string()))?;
-        Ok((Ledger { sessions: Sessions::of_table(table), directory }, state))
+        Ok((Ledger { sessions: Sessions::of_table(table), directory, metadata }, state))
     }
 }
 

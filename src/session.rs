@@ -25,6 +25,7 @@
 //! of the same command may have been.
 
 use core::time::Duration;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::directory::Listing;
 use crate::id::{LogIndex, NodeId};
+use crate::partition::metadata::{self, Delta, Outcome, Refusal};
 use crate::raft::Position;
 use crate::wire::codec;
 
@@ -86,6 +88,8 @@ pub enum Proposal {
         /// See [`LIFETIMES`].
         lifetime: Duration,
     },
+    /// A change of the metadata. It may be sent again: it names what it has seen, so a copy changes nothing.
+    Metadata(Box<metadata::Command>),
 }
 
 /// What stands in an entry: a proposal, stamped by the leader that appended it.
@@ -95,6 +99,7 @@ enum Record<'a> {
     Once(ClusterTime, Ticket, &'a [u8]),
     Open(ClusterTime, u64),
     List(ClusterTime, NodeId, Listing),
+    Metadata(ClusterTime, Cow<'a, metadata::Command>),
 }
 
 impl Proposal {
@@ -103,7 +108,17 @@ impl Proposal {
     pub fn command(&self) -> Option<&Bytes> {
         match self {
             Proposal::Command(command) | Proposal::Once { command, .. } => Some(command),
-            Proposal::Open { .. } => None,
+            Proposal::Open { .. } | Proposal::Metadata(_) => None,
+        }
+    }
+
+    /// How many bytes it costs the log, roughly.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        match self {
+            Proposal::Command(command) | Proposal::Once { command, .. } => command.len(),
+            Proposal::Open { .. } => 0,
+            Proposal::Metadata(command) => codec::encode(command).len(),
         }
     }
 
@@ -118,6 +133,7 @@ impl Proposal {
                 let millis = (*lifetime).clamp(shortest, longest).as_millis();
                 Record::Open(time, u64::try_from(millis).unwrap_or(u64::MAX))
             }
+            Proposal::Metadata(command) => Record::Metadata(time, Cow::Borrowed(command)),
         };
         Bytes::from(codec::encode(&record))
     }
@@ -135,7 +151,7 @@ pub fn command_in(entry: &[u8]) -> Option<(Option<Ticket>, &[u8])> {
     match codec::decode_borrowed(entry).ok()? {
         Record::Command(_, command) => Some((None, command)),
         Record::Once(_, ticket, command) => Some((Some(ticket), command)),
-        Record::Open(..) | Record::List(..) => None,
+        Record::Open(..) | Record::List(..) | Record::Metadata(..) => None,
     }
 }
 
@@ -155,10 +171,25 @@ pub enum Applied {
     Opened(LogIndex),
     /// This is known of a member from now on.
     Listed(NodeId, Listing),
+    /// The metadata was asked for this.
+    Metadata(Box<Ordered>),
     /// The session has ended, or the number is below what its client has answers to. Nothing was executed.
     Expired,
     /// No leader of this version writes such an entry. Nothing was executed.
     Malformed,
+}
+
+/// What a command to the metadata led to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ordered {
+    /// Where it stands.
+    pub at: Position,
+    /// The command.
+    pub command: metadata::Command,
+    /// The answer.
+    pub answer: Result<Outcome, Refusal>,
+    /// What it changed.
+    pub deltas: Vec<Delta>,
 }
 
 /// The sessions of a cluster. It is part of the replicated state.
@@ -196,8 +227,15 @@ impl Sessions {
         self.open.len()
     }
 
-    /// Applies the entry at `at`; `execute` is called at most once, with the command.
-    pub fn apply(&mut self, at: Position, entry: &[u8], execute: impl FnOnce(&[u8]) -> Bytes) -> Applied {
+    /// Applies the entry at `at`; one of `execute` and `order` is called at most once, with the command to the state
+    /// machine or to the metadata.
+    pub fn apply(
+        &mut self,
+        at: Position,
+        entry: &[u8],
+        execute: impl FnOnce(&[u8]) -> Bytes,
+        order: impl FnOnce(&metadata::Command) -> (Result<Outcome, Refusal>, Vec<Delta>),
+    ) -> Applied {
         let Ok(record) = codec::decode_borrowed(entry) else { return Applied::Malformed };
         match record {
             Record::Command(time, command) => {
@@ -216,6 +254,12 @@ impl Sessions {
             Record::List(time, node, listing) => {
                 self.pass(time);
                 Applied::Listed(node, listing)
+            }
+            Record::Metadata(time, command) => {
+                self.pass(time);
+                let command = command.into_owned();
+                let (answer, deltas) = order(&command);
+                Applied::Metadata(Box::new(Ordered { at, command, answer, deltas }))
             }
         }
     }

@@ -6,100 +6,16 @@
     reason = "a test of the command line starts processes, binds ports and writes files"
 )]
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(40);
+#[path = "support/processes.rs"]
+mod processes;
 
-struct Nodes {
-    folder: tempfile::TempDir,
-    ports: BTreeMap<u64, u16>,
-    gossip: BTreeMap<u64, u16>,
-    processes: BTreeMap<u64, Child>,
-}
-
-impl Drop for Nodes {
-    fn drop(&mut self) {
-        for process in self.processes.values_mut() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
-
-fn rivven(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rivven-cluster")).args(arguments).output().expect("the program runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use self::processes::{Nodes, PATIENCE, rivven, text};
 
 impl Nodes {
-    fn start() -> Nodes {
-        let folder = tempfile::tempdir().expect("a folder");
-        let out = folder.path().display().to_string();
-        let made = rivven(&["certs", "--cluster", "prod", "--out", &out, "--nodes", "1,2,3,4"]);
-        assert!(made.status.success(), "{}", text(&made.stderr));
-        let port = |_| {
-            let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
-            socket.local_addr().expect("bound").port()
-        };
-        let ports = (1..=4).map(|node| (node, port(node))).collect();
-        let gossip = (1..=4).map(|node| (node, port(node))).collect();
-        let mut nodes = Nodes { folder, ports, gossip, processes: BTreeMap::new() };
-        for node in 1..=3 {
-            nodes.configure(node, &(1..=3).filter(|peer| *peer != node).collect::<Vec<u64>>());
-            nodes.run(node);
-        }
-        nodes
-    }
-
-    fn config(&self, node: u64) -> String {
-        self.folder.path().join(format!("{node}.yaml")).display().to_string()
-    }
-
-    fn configure(&self, node: u64, peers: &[u64]) {
-        let names = |ports: &BTreeMap<u64, u16>| {
-            let names = peers.iter().map(|peer| format!("\"127.0.0.1:{}\"", ports[peer]));
-            names.collect::<Vec<String>>().join(", ")
-        };
-        let text = format!(
-            "cluster:\n  node_id: {node}\n  name: prod\n  bind_address: \"127.0.0.1:{}\"\n  data_dir: data-{node}\n  \
-             tls: {{ca: ca.pem, cert: node-{node}.pem, key: node-{node}.key}}\n  raft: {{peers: [{}]}}\n  \
-             gossip: {{bind_port: {}, known_peers: [{}], protocol_period_ms: 200, suspect_timeout_ms: 400}}\n",
-            self.ports[&node],
-            names(&self.ports),
-            self.gossip[&node],
-            names(&self.gossip),
-        );
-        std::fs::write(self.config(node), text).expect("a writable folder");
-    }
-
-    fn run(&mut self, node: u64) {
-        let process = Command::new(env!("CARGO_BIN_EXE_rivven-cluster"))
-            .args(["run", "--config", &self.config(node)])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the program runs");
-        self.processes.insert(node, process);
-    }
-
-    fn kill(&mut self, node: u64) {
-        let mut process = self.processes.remove(&node).expect("it runs");
-        process.kill().expect("it is ours");
-        process.wait().expect("it ends");
-    }
-
-    /// Runs a command of the operator's with the file of a node.
-    fn operate(&self, arguments: &[&str], node: u64) -> Output {
-        let operator = self.folder.path().join("operator").display().to_string();
-        rivven(&[arguments, &["--config", &self.config(node), "--operator", &operator]].concat())
-    }
-
     /// The members as JSON, once they are like this.
     fn until(&self, node: u64, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         let began = Instant::now();
@@ -152,7 +68,7 @@ fn voters(members: &serde_json::Value) -> Vec<u64> {
 
 #[test]
 fn members_come_hand_over_leave_and_the_last_one_recovers() {
-    let mut nodes = Nodes::start();
+    let mut nodes = Nodes::start("");
     nodes.until(1, |members| voters(members) == [1, 2, 3] && members["leader"].is_u64());
 
     // A fourth node, that knows one address.
@@ -209,7 +125,7 @@ fn members_come_hand_over_leave_and_the_last_one_recovers() {
 
 #[test]
 fn status_tells_who_is_there_who_died_and_who_said_goodbye() {
-    let mut nodes = Nodes::start();
+    let mut nodes = Nodes::start("");
     for by in 1..=3 {
         (1..=3).for_each(|of| nodes.until_held(by, of, "Alive"));
     }

@@ -70,6 +70,7 @@ impl Cluster {
             flow: Flow::default(),
             votes,
             gossip: None,
+            partitioning: None,
         };
         let bind = self.names[&node].as_str().parse().expect("an IP address");
         let data_dir = self.folder.path().join(node.to_string());

@@ -66,6 +66,7 @@ impl Cluster {
             flow: Flow::default(),
             votes: true,
             gossip: None,
+            partitioning: None,
         };
         let bind = self.names[&node].as_str().parse().expect("an IP address");
         let data_dir = self.data(node);

@@ -52,6 +52,7 @@ impl Cluster {
             flow: Flow::default(),
             votes: true,
             gossip: None,
+            partitioning: None,
         };
         let bind = self.names[&id].as_str().parse().expect("an IP address");
         let data_dir = self.folder.path().join(id.to_string());

@@ -25,8 +25,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("kv", &["id", "state_machine", "wire"]),
     ("description", &["id", "wire"]),
     ("directory", &["id"]),
-    ("session", &["directory", "id", "raft", "wire"]),
-    ("ledger", &["directory", "id", "raft", "session", "state_machine", "wire"]),
+    ("session", &["directory", "id", "partition", "raft", "wire"]),
+    ("ledger", &["directory", "id", "partition", "raft", "session", "state_machine", "wire"]),
     (
         "node",
         &[
@@ -37,6 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "kv",
             "ledger",
             "machine",
+            "partition",
             "raft",
             "rng",
             "session",
@@ -46,7 +47,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("driver", &["formation", "id", "machine", "node", "raft", "state_machine", "swim", "time", "wire"]),
-    ("config", &["id", "node", "raft", "swim"]),
+    ("config", &["id", "node", "partition", "raft", "swim"]),
     (
         "quic",
         &[
@@ -55,6 +56,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "kv",
             "machine",
             "node",
+            "partition",
             "raft",
             "rng",
             "session",
@@ -249,7 +251,7 @@ fn each_checker_names_its_source_on_its_first_line() {
         let text = fs::read_to_string(path).expect("readable");
         let first = text.lines().next().unwrap_or_default();
         assert!(
-            ["Raft", "SWIM", "Herlihy", "(Ours"].iter().any(|source| first.contains(source)),
+            ["Raft", "SWIM", "KIP", "Herlihy", "(Ours"].iter().any(|source| first.contains(source)),
             "{}: name the source of the rule on line one: {first}",
             path.display()
         );

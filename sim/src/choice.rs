@@ -22,6 +22,8 @@ pub enum Draw {
     Snapshot,
     /// What of an unfinished write survives.
     PowerLoss,
+    /// What a steward wants next, and when.
+    Steward,
     /// How long a host, a link or a client waits before its next try.
     Pause,
 }
@@ -34,6 +36,7 @@ impl Draw {
             Draw::Disk => "disk",
             Draw::Snapshot => "snapshot",
             Draw::PowerLoss => "power loss",
+            Draw::Steward => "steward",
             Draw::Pause => "pause",
         }
     }

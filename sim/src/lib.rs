@@ -41,6 +41,7 @@ pub mod scenario;
 pub mod shape;
 pub mod shrink;
 mod skew;
+pub mod steward;
 pub mod storage_suite;
 pub mod sweep;
 pub mod swim;

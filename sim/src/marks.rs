@@ -9,6 +9,7 @@ use std::fmt;
 use rivven_cluster::formation;
 use rivven_cluster::id::LogIndex;
 use rivven_cluster::node::{Event, Halt, Message, Output, Rejection, Reply, Transfer, WriteBatch};
+use rivven_cluster::partition::metadata::{FenceReason, Metadata, NodeState, Why};
 use rivven_cluster::raft::{BIRTH, Body, Membership, Role};
 use rivven_cluster::swim;
 
@@ -71,6 +72,17 @@ marks! {
     HeldDead "a node was held dead by gossip",
     BackByGossip "a node that was held dead was seen alive again",
     SentAgain "a command was sent again in its session",
+    NodeFenced "a node that seemed gone was fenced",
+    NodeRestarted "a node was fenced since it was started again",
+    NodeBack "a node that was fenced was unfenced",
+    LedByAnother "another replica led since the leader was fenced",
+    LeaderReturned "a replica led again that is preferred to",
+    Leaderless "a partition had no leader",
+    EligibleKept "a replica was eligible, and not in sync",
+    Moving "a partition was being reassigned",
+    PlanBegun "a plan was executed",
+    PlanTakenBack "a plan was cancelled",
+    ManySeemedGone "so many nodes seemed gone that they were fenced one at a time",
 }
 
 impl Mark {
@@ -167,6 +179,8 @@ impl Marks {
                     | Message::ReadIndexAt { .. }
                     | Message::Announce { .. }
                     | Message::Notice { .. }
+                    | Message::Beat(_)
+                    | Message::Alterations(_)
                     | Message::Transfer(Transfer::Received { .. }),
                 ..
             } => {}
@@ -207,6 +221,10 @@ impl Marks {
             | Reply::Status(_)
             | Reply::Members(_)
             | Reply::HandedOver { .. }
+            | Reply::Ordered { .. }
+            | Reply::Metadata { .. }
+            | Reply::Followed { .. }
+            | Reply::Explained(_)
             | Reply::Entries(_) => {}
         }
     }
@@ -224,12 +242,44 @@ impl Marks {
         }
     }
 
+    /// Reads what the metadata of a node shows, after it has changed.
+    pub fn observe_metadata(&mut self, metadata: &Metadata) {
+        for (_, record) in metadata.nodes() {
+            match (record.state, record.reason) {
+                (NodeState::Fenced, FenceReason::Dead | FenceReason::Silent) => reachable!(self, NodeFenced),
+                (NodeState::Fenced, FenceReason::Restarted) => reachable!(self, NodeRestarted),
+                (NodeState::Active, FenceReason::Dead | FenceReason::Silent) => reachable!(self, NodeBack),
+                _ => {}
+            }
+        }
+        for partition in metadata.topics().flat_map(|(_, topic)| &topic.partitions) {
+            match partition.why {
+                _ if partition.leader.is_none() => reachable!(self, Leaderless),
+                Why::Fenced(_) => reachable!(self, LedByAnother),
+                Why::Elected => reachable!(self, LeaderReturned),
+                _ => {}
+            }
+            if !partition.eligible.is_empty() {
+                reachable!(self, EligibleKept);
+            }
+            if partition.reassignment.is_some() {
+                reachable!(self, Moving);
+            }
+        }
+        match metadata.plan() {
+            Some(plan) if plan.is_cancelled => reachable!(self, PlanTakenBack),
+            Some(_) => reachable!(self, PlanBegun),
+            None => {}
+        }
+    }
+
     #[expect(clippy::wildcard_enum_match_arm, reason = "few events mark a place")]
     fn observe_event(&mut self, node: u64, event: &Event) {
         match event {
             Event::Halted { reason: Halt::WriteFailed { .. } } => reachable!(self, WriteFailed),
             Event::FormationRefused(formation::Refusal::DiskWiped { .. }) => reachable!(self, WipedRefused),
             Event::TakenIn => reachable!(self, TakenIn),
+            Event::ManySeemGone => reachable!(self, ManySeemedGone),
             Event::Halted { reason: Halt::Removed } => reachable!(self, PutOut),
             Event::Membership(members) => self.observe_members(node, members),
             Event::Standing(standing) if standing.role == Role::Leader => {

@@ -6,7 +6,9 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use rivven_cluster::node::{Gossip, Limits};
+use rivven_cluster::node::{Gossip, Limits, Partitioning};
+use rivven_cluster::partition::controller::Settings;
+use rivven_cluster::partition::planner::steps;
 use rivven_cluster::raft::{Flow, Timing};
 use rivven_cluster::rng::Stream;
 use rivven_cluster::swim;
@@ -38,6 +40,12 @@ pub struct Shape {
     /// How often a node probes another one; 0 if the nodes do not gossip.
     #[serde(default)]
     pub gossip_period: u64,
+    /// How often a node speaks to the leader for its part in partitions; 0 if they have none.
+    #[serde(default)]
+    pub beat_interval: u64,
+    /// After how long away the replicas of a node go elsewhere; 0 is never.
+    #[serde(default)]
+    pub relieve_after: u64,
     /// How many clients.
     pub clients: u64,
     /// The shortest election timeout.
@@ -110,6 +118,8 @@ impl Shape {
             newcomers: nodes - founders,
             replace_after: *pick(stream, &[0, 0, 4000]),
             gossip_period: 0,
+            beat_interval: 0,
+            relieve_after: 0,
             clients: stream.between(2, 6),
             election_min,
             election_max: election_min + stream.between(50, 300),
@@ -147,6 +157,8 @@ impl Shape {
         shape.work_until = shape.quorum_until + shape.service_bound() + judged;
         shape.ends = shape.work_until + 15_000;
         shape.gossip_period = *pick(stream, &[0, 200, 1000]);
+        shape.beat_interval = *pick(stream, &[0, 100, 300]);
+        shape.relieve_after = *pick(stream, &[0, 3000]);
         shape
     }
 
@@ -158,6 +170,8 @@ impl Shape {
             newcomers: 0,
             replace_after: 0,
             gossip_period: 0,
+            beat_interval: 0,
+            relieve_after: 0,
             clients: 1,
             election_min: 150,
             election_max: 300,
@@ -250,6 +264,24 @@ impl Shape {
             timing,
             datagram_max: 1100,
         })
+    }
+
+    /// A node's part in partitions, if it has one.
+    pub fn partitioning(&self, node: u64) -> Option<Partitioning> {
+        let beat_interval = Duration::from_millis(self.beat_interval);
+        let settings = Settings {
+            beat_interval,
+            fence_delay: beat_interval * 3,
+            silence_max: beat_interval * 8,
+            unfence_hold: beat_interval * 2,
+            unfence_hold_max: beat_interval * 10,
+            calm: beat_interval * 30,
+            replace_after: Duration::from_millis(self.relieve_after),
+            plan_patience: beat_interval * 15,
+            limits: steps::Limits { per_node: 1, total: 3 },
+        };
+        let rack = Some(format!("rack{}", node % 3));
+        (self.beat_interval > 0).then_some(Partitioning { weight: 1, rack, settings })
     }
 
     /// What its leaders send at a time.

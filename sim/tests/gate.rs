@@ -111,6 +111,7 @@ impl World {
             flow: Flow::default(),
             votes: true,
             gossip: None,
+            partitioning: None,
         };
         let seed = Seed::new(self.seed).child("boot", node * 1000 + durable.boot.value());
         let state_machine = Recorded::new(KeyValue::default(), true);

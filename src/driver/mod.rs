@@ -358,6 +358,9 @@ fn log_event(event: &Event) {
             tracing::error!(%from, ?refusal, "a peer broke a promise; its message was dropped");
         }
         Event::FormationRefused(refusal) => tracing::warn!("{refusal}"),
+        Event::ManySeemGone => {
+            tracing::warn!("many nodes seem gone at once: they are fenced one at a time");
+        }
         Event::SnapshotUnreadable { reason } => {
             tracing::error!(
                 "the leader's snapshot cannot be read: {reason}; do all nodes run the same program?"
@@ -371,6 +374,7 @@ fn log_event(event: &Event) {
         | Event::Standing(_)
         | Event::Membership(_)
         | Event::TakenIn
+        | Event::Metadata { .. }
         | Event::Gossip(_) => tracing::debug!(?event),
     }
 }

@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use crate::id::{ClusterName, NodeId, PeerName};
+use crate::partition::controller;
 use crate::raft::{Flow, Timing};
 use crate::swim;
 
@@ -28,6 +29,25 @@ pub struct Config {
     pub votes: bool,
     /// How it gossips, if it does.
     pub gossip: Option<Gossip>,
+    /// What it takes upon itself of partitions, if it does: all nodes of a cluster, or none.
+    pub partitioning: Option<Partitioning>,
+}
+
+/// A node's part in partitioning.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Partitioning {
+    /// Its share of the replicas, relative to the others', when it comes first; from 1.
+    pub weight: u32,
+    /// Its failure domain.
+    pub rack: Option<String>,
+    /// How patient it is while it leads.
+    pub settings: controller::Settings,
+}
+
+impl Default for Partitioning {
+    fn default() -> Partitioning {
+        Partitioning { weight: 1, rack: None, settings: controller::Settings::default() }
+    }
 }
 
 /// How a node gossips: see [`swim`].

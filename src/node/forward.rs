@@ -134,10 +134,14 @@ impl<S: StateMachine> Node<S> {
         let reply = match reply {
             reply @ (Reply::Done { .. }
             | Reply::Opened { .. }
+            | Reply::Ordered { .. }
             | Reply::Expired
             | Reply::Rejected(_)
             | Reply::Unknown) => reply,
             Reply::Answer { .. }
+            | Reply::Metadata { .. }
+            | Reply::Followed { .. }
+            | Reply::Explained(_)
             | Reply::Status(_)
             | Reply::Entries(_)
             | Reply::Members(_)

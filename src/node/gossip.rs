@@ -192,7 +192,7 @@ impl<S: StateMachine> Node<S> {
     #[must_use]
     pub fn has_left(&self) -> bool {
         let is_done = |swim: &Swim| matches!(swim.lifecycle(), Lifecycle::Gone | Lifecycle::Fenced);
-        self.company.is_leaving && self.company.swim().is_none_or(is_done)
+        self.company.is_leaving && self.is_relieved() && self.company.swim().is_none_or(is_done)
     }
 
     /// Its part in gossip, once that has begun.

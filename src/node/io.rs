@@ -14,6 +14,8 @@ use super::transfer::Transfer;
 use crate::directory::Listing;
 use crate::formation;
 use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term, Token, WriteId};
+use crate::partition::controller::{Beat, Explanation};
+use crate::partition::metadata::{self, Alteration, Command, Delta, Outcome};
 use crate::raft::{self, ChangeError, Entry, HardState, Position, Recovered, Refusal, Snapshot, Step};
 use crate::session::Proposal;
 use crate::swim::{self, WallSeconds};
@@ -161,6 +163,10 @@ pub enum Message {
         /// What becomes of it.
         notice: Notice,
     },
+    /// A node speaks for itself, to the leader.
+    Beat(Box<Beat>),
+    /// Who leads partitions says who is in sync there, to the leader.
+    Alterations(Vec<Alteration>),
     /// "I gossip there": said over a link to who is not held live.
     Meet {
         /// Where.
@@ -235,13 +241,16 @@ impl Message {
     pub fn lane(&self) -> Lane {
         let message = match self {
             Message::Raft(message) => message,
-            Message::Forward { .. } | Message::Forwarded { .. } => return Lane::Log,
+            Message::Forward { .. } | Message::Forwarded { .. } | Message::Alterations(_) => {
+                return Lane::Log;
+            }
             Message::Transfer(_) => return Lane::Snapshot,
             Message::Formation(_)
             | Message::ReadIndex(_)
             | Message::ReadIndexAt { .. }
             | Message::Announce { .. }
             | Message::Notice { .. }
+            | Message::Beat(_)
             | Message::Meet { .. }
             | Message::Dismissed { .. } => return Lane::Control,
         };
@@ -298,8 +307,9 @@ pub enum Caller {
 /// What can be asked of a node.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Request {
-    /// Put this into the log, and answer when it has been applied. A follower passes it on if it comes
-    /// in a session or opens one, and else names the leader.
+    /// Put this into the log, and answer when it has been applied. A follower passes it on if it may be sent again (it
+    /// comes in a session, opens one, or is for the metadata), and else names the leader. What of the metadata a client
+    /// may change is topics; an operator may also change nodes and plans.
     Propose(Proposal),
     /// Ask the state machine, after everything that was acknowledged before (Herlihy and Wing 1990).
     /// Any node answers.
@@ -311,6 +321,19 @@ pub enum Request {
     QueryStale {
         /// The query.
         query: Bytes,
+    },
+    /// All of the metadata, with everything that was acknowledged before. Any node answers.
+    Metadata,
+    /// The commands to the metadata after this index: at once if there are any, else as soon as there are, or in vain
+    /// after five seconds. Any node answers.
+    FollowMetadata {
+        /// What the caller has.
+        after: LogIndex,
+    },
+    /// What does the controller make of a node, and why? The leader answers.
+    Explain {
+        /// Which one.
+        node: NodeId,
     },
     /// How is this node?
     Status,
@@ -372,6 +395,29 @@ pub enum Reply {
         /// The answer.
         answer: Bytes,
     },
+    /// The command to the metadata was committed and executed, or refused.
+    Ordered {
+        /// Where it stands.
+        at: Position,
+        /// What it led to.
+        answer: Box<Result<Outcome, metadata::Refusal>>,
+    },
+    /// The metadata.
+    Metadata {
+        /// Up to where.
+        applied: LogIndex,
+        /// Its state; [`Metadata`](crate::partition::metadata::Metadata) is read from it.
+        state: Bytes,
+    },
+    /// Commands to the metadata, in order; those that were refused are left out.
+    Followed {
+        /// There are no others up to this index.
+        applied: LogIndex,
+        /// Each, and where it stands.
+        commands: Vec<(LogIndex, Command)>,
+    },
+    /// What the controller makes of a node.
+    Explained(Box<Explanation>),
     /// How this node is.
     Status(Box<Status>),
     /// Committed entries, without a gap; fewer than asked for if there are no more yet.
@@ -423,6 +469,12 @@ pub enum Rejection {
     /// Ask with an operator's certificate.
     #[error("this certificate does not allow that; use an operator's")]
     Forbidden,
+    /// Fetch the metadata anew.
+    #[error("so old commands are not kept: fetch the metadata anew")]
+    Forgotten,
+    /// Configure partitioning.
+    #[error("this node takes no part in partitioning: its file has no section for it")]
+    NoPartitions,
     /// The membership cannot be changed like this.
     #[error("{0}")]
     Change(#[from] ChangeError),
@@ -521,6 +573,15 @@ pub enum Event {
     TakenIn,
     /// What gossip says. It is a hint: nothing is decided by it.
     Gossip(swim::Event),
+    /// The metadata changed.
+    Metadata {
+        /// By the command at this index.
+        at: LogIndex,
+        /// What of it; empty if all of it was replaced, by a snapshot up to that index.
+        deltas: Vec<Delta>,
+    },
+    /// So many nodes seem gone that it may be this leader which is cut off: they are fenced one at a time.
+    ManySeemGone,
     /// A peer said what no correct peer can say: a promise has been broken somewhere.
     Alarm {
         /// Who said it.

@@ -98,7 +98,7 @@ impl<S: StateMachine> Node<S> {
         !is_member || !is_listed || (raft.standing().leader.is_none() && !is_alone)
     }
 
-    fn listing(&self) -> Listing {
+    pub(super) fn listing(&self) -> Listing {
         let token = match self.formation.standing() {
             Standing::Joining { token, .. } | Standing::Joined { token, .. } => *token,
             Standing::Fresh

@@ -22,6 +22,8 @@
 //! side), `join` (for a cluster), `members` (for learners to catch up), `gossip` (for the first write). `links` says who is dialled, `requests` what callers may ask. Requests are collected and proposed together when the driver drains, so a burst of commands is one append.
 
 mod config;
+mod control;
+mod follow;
 mod forward;
 mod gate;
 mod gossip;
@@ -29,6 +31,7 @@ mod io;
 mod join;
 mod links;
 mod members;
+mod partitions;
 mod reads;
 mod requests;
 mod route;
@@ -41,12 +44,15 @@ mod transfer;
 use core::fmt;
 use std::collections::{BTreeMap, VecDeque};
 
+use self::control::Control;
+use self::follow::Followers;
 use self::forward::Forwards;
 use self::gate::Gate;
 use self::gossip::Company;
 use self::join::Presence;
 use self::links::Links;
 use self::members::Care;
+use self::partitions::Partitions;
 use self::reads::Reads;
 use self::snapshots::Work;
 use self::transfer::Transfers;
@@ -54,13 +60,14 @@ use crate::formation::{self, Formation};
 use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term};
 use crate::ledger::Ledger;
 use crate::machine::Machine;
+use crate::partition::metadata::Metadata;
 use crate::raft::{self, Raft, Recovered, RecoveryError, Snapshot, TimingError};
 use crate::rng::Seed;
 use crate::session::{ClusterTime, Proposal};
 use crate::state_machine::{Frozen, RestoreError, StateMachine};
 use crate::time::Instant;
 
-pub use self::config::{Config, Gossip, Limits};
+pub use self::config::{Config, Gossip, Limits, Partitioning};
 pub use self::io::{
     CallId, Caller, Durable, Event, Halt, Input, Lane, Life, LinkState, Message, Notice, Output, Peer,
     Rejection, Reply, Request, WriteBatch,
@@ -82,6 +89,9 @@ pub enum StartError {
     /// Change how the node gossips.
     #[error(transparent)]
     Gossip(#[from] crate::swim::ConfigError),
+    /// Change how patient the controller is.
+    #[error(transparent)]
+    Partitioning(#[from] crate::partition::controller::SettingsError),
     /// The durable state contradicts itself: the disk has lost or changed what was synced to it.
     /// Starting on it could lose acknowledged writes; restore the data folder.
     #[error(
@@ -124,6 +134,9 @@ pub struct Node<S> {
     presence: Presence,
     care: Care,
     company: Company,
+    partitions: Partitions,
+    control: Control,
+    followers: Followers,
     /// Proposals that wait for the next drain.
     queued: Vec<(RequestId, Proposal)>,
     /// Appended proposals by index, with the term they were appended in.
@@ -170,6 +183,9 @@ impl<S: StateMachine> Node<S> {
         if let Some(gossip) = &config.gossip {
             gossip.plan(config.id, durable.boot, Vec::new()).validate()?;
         }
+        if let Some(partitioning) = &config.partitioning {
+            partitioning.settings.validate()?;
+        }
         let is_damaged = durable.standing == formation::Standing::Damaged;
         let has_forgotten = is_damaged && durable.boot == BootId::default();
         let boot = if has_forgotten { boot_after_damage(seed) } else { durable.boot.next() };
@@ -197,6 +213,9 @@ impl<S: StateMachine> Node<S> {
             presence: Presence::default(),
             care: Care::default(),
             company: Company::default(),
+            partitions: Partitions::default(),
+            control: Control::default(),
+            followers: Followers::default(),
             queued: Vec::new(),
             appended: BTreeMap::new(),
             reads: Reads::default(),
@@ -280,6 +299,12 @@ impl<S: StateMachine> Node<S> {
         self.raft.as_ref().map(Raft::first_entry)
     }
 
+    /// Topics, partitions, and the nodes that hold them, as far as this node has applied the log.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        self.ledger.metadata()
+    }
+
     /// Checks what must hold after every step.
     ///
     /// # Panics
@@ -308,6 +333,7 @@ impl<S: StateMachine> Node<S> {
             self.now,
         )?;
         self.raft = Some(raft);
+        self.begin_partitions();
         Ok(())
     }
 
@@ -315,6 +341,7 @@ impl<S: StateMachine> Node<S> {
     fn halt(&mut self, reason: Halt) {
         self.give_up_requests();
         self.abandon_reads();
+        self.abandon_followers();
         self.end_hand_over();
         self.outputs.push_back(Output::Event(Event::Halted { reason: reason.clone() }));
         self.halted = Some(reason);
@@ -348,7 +375,10 @@ impl<S: StateMachine> Machine for Node<S> {
             }
             Input::WallClock(wall) => self.note_wall_clock(wall),
             Input::Gossip(input) => self.handle_gossip(input),
-            Input::Leave => self.leave_gossip(),
+            Input::Leave => {
+                self.leave_partitions();
+                self.leave_gossip();
+            }
             Input::Written(id) => self.handle_written(id),
             Input::SnapshotBuilt(state) => self.snapshot_built(state),
             Input::SnapshotSaved => self.snapshot_saved(),
@@ -374,6 +404,9 @@ impl<S: StateMachine> Machine for Node<S> {
         self.announce_if_due();
         self.care_if_due();
         self.gossip_if_due();
+        self.beat_if_due();
+        self.review_if_due();
+        self.expire_followers();
     }
 
     fn poll(&mut self) -> Option<Output> {
@@ -396,6 +429,9 @@ impl<S: StateMachine> Machine for Node<S> {
             self.presence.deadline(),
             self.care.deadline(),
             self.company.deadline(),
+            self.partitions.deadline(),
+            self.control.deadline(),
+            self.followers.deadline(),
         ];
         [self.formation.deadline(), raft].into_iter().chain(waiting).flatten().min()
     }

@@ -24,11 +24,20 @@ use crate::time::Instant;
 /// a leader without a majority knows it by then, and a lost question is better asked again.
 const APPLY_PATIENCE_FACTOR: u32 = 4;
 
+/// What a caller wants to know.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// Of the state machine.
+    State(Bytes),
+    /// All of the metadata.
+    Metadata,
+}
+
 /// Who waits for an index.
 #[derive(Debug)]
 enum Reader {
     /// A caller of this node.
-    Caller(RequestId, Bytes),
+    Caller(RequestId, Question),
     /// Another node.
     Node(NodeId, CallId),
 }
@@ -45,7 +54,7 @@ struct Round {
 #[derive(Debug)]
 struct Confirmed {
     index: LogIndex,
-    reads: Vec<(RequestId, Bytes)>,
+    reads: Vec<(RequestId, Question)>,
     until: Instant,
 }
 
@@ -75,7 +84,7 @@ impl Reads {
 
 impl<S: StateMachine> Node<S> {
     /// A caller's read waits for the next round.
-    pub(super) fn queue_read(&mut self, id: RequestId, query: Bytes) {
+    pub(super) fn queue_read(&mut self, id: RequestId, query: Question) {
         self.reads.waiting += 1;
         self.reads.queued.push(Reader::Caller(id, query));
     }
@@ -172,7 +181,12 @@ impl<S: StateMachine> Node<S> {
             self.reads.waiting -= confirmed.reads.len();
             for (id, query) in confirmed.reads {
                 self.stats.reads += 1;
-                let reply = Reply::Answer { applied, answer: self.state_machine.query(&query) };
+                let reply = match query {
+                    Question::State(query) => {
+                        Reply::Answer { applied, answer: self.state_machine.query(&query) }
+                    }
+                    Question::Metadata => Reply::Metadata { applied, state: self.ledger.metadata_snapshot() },
+                };
                 self.outputs.push_back(Output::Reply { id, reply });
             }
         }

@@ -4,7 +4,9 @@ use bytes::Bytes;
 
 use super::Node;
 use super::io::{Caller, Output, Rejection, Reply, Request};
+use super::reads::Question;
 use crate::id::{LogIndex, NodeId, PeerName, RequestId};
+use crate::partition::metadata::{Command, FenceReason};
 use crate::raft::Role;
 use crate::session::Proposal;
 use crate::state_machine::StateMachine;
@@ -12,8 +14,12 @@ use crate::state_machine::StateMachine;
 impl<S: StateMachine> Node<S> {
     pub(super) fn handle_request(&mut self, id: RequestId, from: Caller, request: Request) {
         let reply = match request {
+            Request::Propose(proposal) if !may_propose(from, &proposal) => self.reject(Rejection::Forbidden),
             Request::Propose(proposal) => return self.handle_proposal(id, proposal),
-            Request::Query { query } => return self.handle_query(id, query),
+            Request::Query { query } => return self.handle_query(id, Question::State(query)),
+            Request::Metadata => return self.handle_query(id, Question::Metadata),
+            Request::FollowMetadata { after } => return self.answer_follower(id, after),
+            Request::Explain { node } => return self.explain(id, node),
             Request::QueryStale { query } => self.query_stale(&query),
             Request::Members => match self.members() {
                 Some(members) => Reply::Members(Box::new(members)),
@@ -51,15 +57,16 @@ impl<S: StateMachine> Node<S> {
     pub(super) fn admit(&self, proposal: &Proposal) -> Result<(), Rejection> {
         let limits = self.config.limits;
         let Some(standing) = self.standing() else { return Err(Rejection::NotFormed) };
-        if let Some(command) = proposal.command() {
-            if command.is_empty() {
-                return Err(Rejection::Empty);
-            }
-            if command.len() > limits.command_bytes_max {
-                let in_bytes = |length| u64::try_from(length).unwrap_or(u64::MAX);
-                let (length, limit) = (in_bytes(command.len()), in_bytes(limits.command_bytes_max));
-                return Err(Rejection::TooLarge { length, limit });
-            }
+        if proposal.command().is_some_and(Bytes::is_empty) {
+            return Err(Rejection::Empty);
+        }
+        let length = proposal.length();
+        if length > limits.command_bytes_max {
+            let in_bytes = |length| u64::try_from(length).unwrap_or(u64::MAX);
+            return Err(Rejection::TooLarge {
+                length: in_bytes(length),
+                limit: in_bytes(limits.command_bytes_max),
+            });
         }
         if standing.role != Role::Leader {
             return Err(self.not_leader());
@@ -74,7 +81,7 @@ impl<S: StateMachine> Node<S> {
         self.queued.len() + self.appended.len()
     }
 
-    fn handle_query(&mut self, id: RequestId, query: Bytes) {
+    fn handle_query(&mut self, id: RequestId, query: Question) {
         let rejection = if self.raft.is_none() {
             Rejection::NotFormed
         } else if self.reads.waiting() >= self.config.limits.reads_max {
@@ -130,5 +137,31 @@ impl<S: StateMachine> Node<S> {
         }
         let listed = self.ledger.directory().find(wanted).map(|listing| listing.address.clone());
         listed.or_else(|| self.links.address_of(wanted).cloned())
+    }
+}
+
+/// What a caller may propose. Of the metadata, an application may change topics, and an operator what is about nodes and
+/// plans; what nodes say of themselves, and what a controller decides, comes from nobody else.
+fn may_propose(from: Caller, proposal: &Proposal) -> bool {
+    let Proposal::Metadata(command) = proposal else { return true };
+    match **command {
+        Command::CreateTopic { .. } | Command::DeleteTopic { .. } | Command::AddPartitions { .. } => true,
+        Command::ConfigureTopic { recovery, .. } => recovery.is_none() || from == Caller::Operator,
+        Command::FenceNode { reason, .. } => from == Caller::Operator && reason == FenceReason::Operator,
+        Command::SetDraining { .. }
+        | Command::SetShare { .. }
+        | Command::DeregisterNode { .. }
+        | Command::ElectLeader { .. }
+        | Command::StartReassignment { .. }
+        | Command::CancelReassignment { .. }
+        | Command::SubmitPlan { .. }
+        | Command::CancelPlan { .. }
+        | Command::SetFeatureLevel { .. } => from == Caller::Operator,
+        Command::RegisterNode(_)
+        | Command::UnfenceNode { .. }
+        | Command::BeginShutdown { .. }
+        | Command::AlterPartition(_)
+        | Command::AlterPartitions(_)
+        | Command::FinishPlan { .. } => false,
     }
 }

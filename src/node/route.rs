@@ -31,6 +31,7 @@ impl<S: StateMachine> Node<S> {
             self.route_raft(output);
         }
         self.route_gossip();
+        self.tell_in_sync();
         if self.halted.is_some() {
             return;
         }
@@ -118,6 +119,8 @@ impl<S: StateMachine> Node<S> {
             Message::Notice { to, token, notice } if self.is_to_us(to, token) => {
                 self.handle_notice(from, notice);
             }
+            Message::Beat(beat) => self.hear_beat(from, *beat),
+            Message::Alterations(alterations) => self.take_alterations(from, alterations),
             Message::Meet { address } => self.handle_gossip(swim::Input::Met { id: from, address }),
             Message::Dismissed { node } if node == self.config.id => self.handle_dismissed(from),
             Message::Notice { .. } | Message::Dismissed { .. } => {}
@@ -324,6 +327,7 @@ impl<S: StateMachine> Node<S> {
             Applied::Answered { is_new: true, .. } => self.stats.applied += 1,
             Applied::Answered { is_new: false, .. } => self.stats.repeated += 1,
             Applied::Listed(..) => self.place_has_changed(),
+            Applied::Metadata(ordered) => self.note_ordered(ordered),
             Applied::Opened(_) | Applied::Expired | Applied::Malformed => {}
         }
         applied
@@ -334,6 +338,7 @@ impl<S: StateMachine> Node<S> {
             Applied::Answered { at, answer, .. } => Reply::Done { at, answer },
             Applied::Opened(session) => Reply::Opened { session },
             Applied::Expired => Reply::Expired,
+            Applied::Metadata(ordered) => Reply::Ordered { at: ordered.at, answer: Box::new(ordered.answer) },
             Applied::Listed(..) | Applied::Malformed => self.unknown(),
         }
     }
@@ -351,6 +356,7 @@ impl<S: StateMachine> Node<S> {
             self.give_up_requests();
         }
         self.begin_care();
+        self.begin_control();
         self.note_new_leader();
         self.consider_announcing();
         self.event(Event::Standing(standing));

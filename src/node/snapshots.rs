@@ -157,6 +157,12 @@ impl<S: StateMachine> Node<S> {
         self.state_machine.restore(state)?;
         self.ledger = ledger;
         self.applied = snapshot.at.index;
+        self.begin_partitions();
+        self.begin_following();
+        if self.config.partitioning.is_some() {
+            let (at, deltas) = (self.applied, Vec::new());
+            self.outputs.push_back(Output::Event(Event::Metadata { at, deltas }));
+        }
         Ok(())
     }
 

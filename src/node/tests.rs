@@ -44,6 +44,7 @@ pub(super) fn start(durable: Durable, now: Instant) -> Node<KeyValue> {
         flow: Flow::default(),
         votes: true,
         gossip: None,
+        partitioning: None,
     };
     Node::start(config, Seed::new(1), durable, KeyValue::default(), now).unwrap()
 }

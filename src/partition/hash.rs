@@ -6,6 +6,7 @@
 //!   point = fmix64(node ^ (j · 0x9E3779B97F4A7C15)), for j from 0
 //!   place = fmix64(key), which belongs to the first point at or after it, round the ring
 //!   score = fmix64(key ^ node), of which the highest wins
+//!   partition of a record's key = xxh3("K1" ‖ key) mod partitions
 //! ```
 //!
 //! XXH3-64 with seed 0 has been frozen since xxHash 0.8.0; `fmix64` is the finalizer of MurmurHash3. All sums wrap at
@@ -41,6 +42,13 @@ pub fn key(topic: &str, partition: u32) -> u64 {
 #[must_use]
 pub fn node(id: &str) -> u64 {
     tagged(*b"N1", id.as_bytes(), &[])
+}
+
+/// The partition of a topic of so many that a record with this key belongs to; 0 if there are none.
+#[must_use]
+pub fn partition_of(key: &[u8], partitions: u32) -> u32 {
+    let hash = xxh3_64(&[&b"K1"[..], key].concat());
+    u32::try_from(hash % u64::from(partitions.max(1))).expect("less than a number of 32 bits")
 }
 
 /// Where a key sits on the ring.
@@ -99,6 +107,15 @@ mod tests {
             bytes.extend(7_u32.to_le_bytes());
             assert_eq!(key(&topic, 7), xxh3_64(&bytes), "{length} bytes");
         }
+    }
+
+    #[test]
+    fn a_key_belongs_to_one_of_the_partitions_for_ever() {
+        assert_eq!([0, 1].map(|count| partition_of(b"colour", count)), [0, 0]);
+        assert_eq!(partition_of(b"colour", 64), 0);
+        let used: std::collections::BTreeSet<u32> =
+            (0..1000_u32).map(|key| partition_of(&key.to_le_bytes(), 64)).collect();
+        assert_eq!(used.len(), 64);
     }
 
     #[test]

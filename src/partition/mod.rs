@@ -32,12 +32,18 @@
 //!   nodes, placements ──► planner ──► plan, certificate ──► steps ──► metadata: a state that commands in the log change
 //! ```
 //!
-//! Metadata and planner are machines without a driver yet: nothing in a node proposes these commands so far.
+//! The [`controller`] on the Raft leader sees to it that the metadata says what is so, and that plans are executed.
+//!
+//! # What is not there yet
+//!
+//! Partitions hold no records. So a replica that is there has all that there is, and its leader says so.
 
+pub mod controller;
 pub mod hash;
 mod logarithm;
 pub mod metadata;
 pub mod planner;
+pub mod planning;
 mod rendezvous;
 mod ring;
 

@@ -401,6 +401,8 @@ impl Shared {
             | Rejection::Change(_)
             | Rejection::NoMajority
             | Rejection::NotCaughtUp(_)
+            | Rejection::Forgotten
+            | Rejection::NoPartitions
             | Rejection::NoSuccessor
             | Rejection::StillLeads => {
                 return Err(rejection.clone().into());

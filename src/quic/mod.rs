@@ -26,7 +26,9 @@ mod identity;
 mod launch;
 mod link;
 mod members;
+mod metadata;
 mod node_gossip;
+mod partitions;
 mod raft_node;
 mod server;
 mod session;
@@ -56,6 +58,10 @@ pub use self::connection::HangUp;
 pub use self::endpoint::{BoxFuture, EndpointError, Resolver, Seams, SystemResolver, system_entropy};
 pub use self::identity::{Identity, IdentityError};
 pub use self::launch::{Launch, LaunchError, Running, resolve};
+pub use self::metadata::{Followed, Ordered};
+pub use self::partitions::{
+    NewTopic, News, PartitionError, PartitionManager, PartitionSettings, Route, RouteBy,
+};
 pub use self::raft_node::{RaftConfig, RaftNode, RaftNodeError, development_authority};
 pub use self::session::ClientSession;
 pub use self::swim_node::{DATAGRAM_MAX, SwimConfig, SwimNode, SwimNodeError};

@@ -19,7 +19,7 @@ use super::{
 use crate::driver::DriverError;
 use crate::id::{ClusterName, NameError, NodeId, PeerName};
 use crate::kv::KeyValue;
-use crate::node::{Caller, Config, Limits, Reply, Request, Status};
+use crate::node::{Caller, Config, Limits, Partitioning, Reply, Request, Status};
 use crate::raft::{Flow, Timing, TimingError};
 use crate::state_machine::StateMachine;
 
@@ -55,6 +55,8 @@ pub struct RaftConfig {
     pub credentials: Option<Credentials>,
     /// Whether the node, if it joins a cluster, is to decide as soon as it has caught up.
     pub votes: bool,
+    /// What the node takes upon itself of partitions: for a [`PartitionManager`](super::PartitionManager), on all nodes.
+    pub partitioning: Option<Partitioning>,
 }
 
 impl Default for RaftConfig {
@@ -70,6 +72,7 @@ impl Default for RaftConfig {
             data_dir: None,
             credentials: None,
             votes: true,
+            partitioning: None,
         }
     }
 }
@@ -202,6 +205,10 @@ impl RaftNode {
             | Reply::Opened { .. }
             | Reply::Expired
             | Reply::Answer { .. }
+            | Reply::Ordered { .. }
+            | Reply::Metadata { .. }
+            | Reply::Followed { .. }
+            | Reply::Explained(_)
             | Reply::Members(_)
             | Reply::HandedOver { .. }
             | Reply::Entries(_) => None,
@@ -250,7 +257,9 @@ fn plan(config: &RaftConfig) -> Result<(Config, Credentials), RaftNodeError> {
     let peers = config.peers.iter().map(|peer| address(config, *peer)).collect::<Result<_, _>>()?;
     let address = address(config, config.node_id)?;
     let (limits, flow, votes) = (Limits::default(), Flow::default(), config.votes);
-    Ok((Config { id, address, peers, timing, limits, flow, votes, gossip: None }, credentials))
+    let partitioning = config.partitioning.clone();
+    let node = Config { id, address, peers, timing, limits, flow, votes, gossip: None, partitioning };
+    Ok((node, credentials))
 }
 
 fn address(config: &RaftConfig, node: u64) -> Result<PeerName, RaftNodeError> {

@@ -17,10 +17,11 @@ impl Counter {
         let at = Position { index: LogIndex::new(self.index), term: Term::new(1) };
         let executed = &mut self.executed;
         let entry = proposal.seal(ClusterTime(millis));
-        self.sessions.apply(at, &entry, |_| {
+        let execute = |_: &[u8]| {
             *executed += 1;
             Bytes::from(executed.to_string())
-        })
+        };
+        self.sessions.apply(at, &entry, execute, |_| unreachable!("nothing is asked of the metadata"))
     }
 
     fn open(&mut self, millis: u64, lifetime: u64) -> LogIndex {
@@ -28,6 +29,7 @@ impl Counter {
             Applied::Opened(session) => session,
             other @ (Applied::Answered { .. }
             | Applied::Listed(..)
+            | Applied::Metadata(_)
             | Applied::Expired
             | Applied::Malformed) => panic!("{other:?}"),
         }
@@ -129,6 +131,11 @@ fn a_snapshot_carries_sessions_with_their_answers() {
 fn garbage_is_answered_and_changes_nothing() {
     let mut sessions = Sessions::default();
     let at = Position { index: LogIndex::new(2), term: Term::new(1) };
-    let applied = sessions.apply(at, &[0xff; 4], |_| unreachable!("nothing is executed"));
+    let applied = sessions.apply(
+        at,
+        &[0xff; 4],
+        |_| unreachable!("nothing is executed"),
+        |_| unreachable!("nothing is asked of the metadata"),
+    );
     assert_eq!((applied, sessions), (Applied::Malformed, Sessions::default()));
 }

@@ -34,8 +34,18 @@ impl Cluster {
         let start = |me: u64| {
             let peers = (1..=3).filter(|peer| *peer != me).map(name).collect();
             let (timing, flow) = (Timing::default(), Flow::default());
-            let (votes, gossip) = (true, None);
-            let config = Config { id: id(me), address: name(me), peers, timing, limits, flow, votes, gossip };
+            let (votes, gossip, partitioning) = (true, None, None);
+            let config = Config {
+                id: id(me),
+                address: name(me),
+                peers,
+                timing,
+                limits,
+                flow,
+                votes,
+                gossip,
+                partitioning,
+            };
             Node::start(config, Seed::new(me), Durable::default(), KeyValue::default(), Instant::ORIGIN)
         };
         let nodes = (1..=3).map(|me| start(me).expect("an empty disk")).collect();

@@ -72,6 +72,7 @@ pub fn config(id: u64, nodes: u64) -> Config {
         flow: Flow::default(),
         votes: true,
         gossip: None,
+        partitioning: None,
     }
 }
 

@@ -20,6 +20,7 @@ mod leader_completeness;
 mod linearizability;
 mod liveness;
 mod log_matching;
+mod metadata;
 mod monotone;
 mod oracle;
 mod resources;
@@ -31,6 +32,7 @@ use std::collections::BTreeSet;
 
 use rivven_cluster::id::NodeId;
 use rivven_cluster::node::{Durable, Event, Halt, Input, Message, Output, Peer};
+use rivven_cluster::partition::metadata::Metadata;
 use rivven_cluster::raft::{Indexes, Role, Standing};
 use rivven_cluster::swim::Swim;
 
@@ -48,6 +50,7 @@ pub use self::leader_completeness::LeaderCompleteness;
 pub use self::linearizability::{Undecided, linearizable};
 pub use self::liveness::Liveness;
 pub use self::log_matching::LogMatching;
+pub use self::metadata::MetadataRules;
 pub use self::monotone::Monotone;
 pub use self::oracle::Oracle;
 pub use self::resources::Resources;
@@ -72,6 +75,7 @@ pub struct Checkers {
     stored: Stored,
     resources: Resources,
     gossip: Gossip,
+    metadata: MetadataRules,
     /// Nodes whose disks are not to be trusted.
     suspects: BTreeSet<u64>,
     /// Nodes whose disks were emptied at some time.
@@ -162,6 +166,7 @@ impl Checkers {
         self.monotone.started(node);
         self.append_only.started(node);
         self.gossip.started(node);
+        self.metadata.started(node);
         self.commands.started(node, durable.snapshot.as_ref().map(|snapshot| snapshot.at.index));
     }
 
@@ -208,6 +213,7 @@ impl Checkers {
                 self.note(verdict);
             }
             Output::Event(Event::Gossip(_)) => self.gossip.stirs(node),
+            Output::Event(Event::Metadata { at, .. }) => self.metadata.changed(node, *at),
             Output::Event(Event::Standing(standing)) => self.stands(node, *standing),
             Output::Event(Event::Halted { reason: Halt::Removed }) => {
                 if !self.removed().any(|removed| removed == node) {
@@ -248,6 +254,13 @@ impl Checkers {
             let verdict = self.gossip.settled(node, swim);
             self.note(verdict);
         }
+    }
+
+    /// A node has settled; this is its metadata. Tells whether there was anything new.
+    pub fn knows(&mut self, node: u64, metadata: &Metadata) -> bool {
+        let (verdict, is_new) = self.metadata.settled(node, metadata);
+        self.note(verdict);
+        is_new
     }
 
     fn stands(&mut self, node: u64, standing: Standing) {
@@ -312,8 +325,12 @@ impl Checkers {
         }
         match self.gossip.blind(&others) {
             Some((by, of)) if shape.gossip_period > 0 => {
-                Err(format!("node {by} does not hold node {of} live"))
+                return Err(format!("node {by} does not hold node {of} live"));
             }
+            Some(_) | None => {}
+        }
+        match self.metadata.unsettled(&others, self.removed()) {
+            Some(what) if shape.beat_interval > 0 => Err(what),
             Some(_) | None => Ok(()),
         }
     }

@@ -51,6 +51,8 @@ rules! {
     Liveness "liveness",
     /// No word about a member is taken back.
     Gossip "gossip",
+    /// Equal logs give equal metadata, a leader epoch has one leader, and who is in sync is there.
+    Metadata "metadata",
     /// Queues and batches stay within their bounds.
     Resources "resources",
     /// What contradicts itself, or what a node knows, is dropped at its door.

@@ -5,14 +5,18 @@
     reason = "the command line reads files, binds ports and starts processes"
 )]
 
+mod access;
 mod bench;
 mod certs;
 mod cluster;
 mod demo;
 mod members;
+mod nodes;
+mod plan;
 mod recover;
 mod run;
 mod status;
+mod topic;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -42,6 +46,14 @@ enum Command {
     Status(status::Options),
     /// List, add, promote, demote and remove members.
     Member(members::Options),
+    /// Create, list, describe, extend and delete topics.
+    Topic(topic::Options),
+    /// List the nodes that hold partitions; drain them.
+    Node(nodes::Options),
+    /// Show what would move between nodes, and have it moved.
+    Plan(plan::Options),
+    /// Say what the controller makes of something, and why.
+    Explain(nodes::ExplainOptions),
     /// Let another voter lead.
     Transfer(members::TransferOptions),
     /// Remove the node of a configuration file from its cluster, for good.
@@ -82,6 +94,10 @@ async fn main() -> ExitCode {
         Command::Run(options) => run::run(&options).await,
         Command::Status(options) => status::status(&options).await,
         Command::Member(options) => members::members(&options).await,
+        Command::Topic(options) => topic::topic(&options).await,
+        Command::Node(options) => nodes::nodes(&options).await,
+        Command::Plan(options) => plan::plan(&options).await,
+        Command::Explain(options) => nodes::explain(&options).await,
         Command::Transfer(options) => members::transfer(&options).await,
         Command::Leave(options) => members::leave(&options).await,
         Command::Recover(options) => recover::recover(&options),

@@ -1,30 +1,14 @@
 //! `member`, `transfer`, `leave`: who belongs to the cluster, and who leads it.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rivven_cluster::id::{NodeId, PeerName};
 use rivven_cluster::node::{MemberStatus, Members, Part};
-use rivven_cluster::quic::{Client, ClientConfig, Credentials, Seams};
 use rivven_cluster::raft::Step;
 
 use crate::Failure;
+use crate::access::{Access, id};
 use crate::run::load;
-
-/// How long the cluster may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How the cluster is found, and by what right.
-#[derive(clap::Args)]
-struct Access {
-    /// The YAML file of any node: it names the cluster's addresses and authority.
-    #[arg(long)]
-    config: PathBuf,
-    /// An operator's certificate and key, without their endings: `certs/operator` for `certs/operator.pem` and
-    /// `certs/operator.key`. By default the node's own, which may only list.
-    #[arg(long)]
-    operator: Option<PathBuf>,
-}
 
 /// Lists and changes the members of the cluster.
 #[derive(clap::Args)]
@@ -159,27 +143,6 @@ pub async fn leave(options: &LeaveOptions) -> Result<(), Failure> {
     println!("node {} has left; its id must not be used again", settings.node_id);
     print(&members);
     Ok(())
-}
-
-impl Access {
-    fn client(&self) -> Result<Client, Failure> {
-        let (settings, runnable, own) = load(&self.config)?;
-        let credentials = match &self.operator {
-            Some(path) => {
-                let with = |ending: &str| path.with_added_extension(ending);
-                Credentials::read(&runnable.tls.ca, &with("pem"), &with("key"))?
-            }
-            None => own,
-        };
-        let addresses = [runnable.advertise_address].into_iter().chain(settings.peers).collect();
-        let seams = Seams::system("0.0.0.0:0".parse()?)?;
-        let config = ClientConfig { addresses, timeout: TIMEOUT };
-        Ok(Client::open(&seams, &credentials, config)?)
-    }
-}
-
-fn id(node: u64) -> Result<NodeId, Failure> {
-    NodeId::new(node).ok_or_else(|| Failure("0 is no node id: ids count from 1".to_owned()))
 }
 
 fn steps(nodes: &[u64], step: impl Fn(NodeId) -> Step) -> Result<Vec<Step>, Failure> {

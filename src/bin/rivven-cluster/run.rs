@@ -40,6 +40,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         flow: Flow::default(),
         votes: settings.votes,
         gossip: gossip.transpose()?,
+        partitioning: settings.partitioning.map(|given| given.node),
     };
     let (id, bind) = (config.id, settings.bind_address);
     let launch = Launch { config, bind, data_dir: runnable.data_dir, credentials };
@@ -142,6 +143,10 @@ fn describe(event: &Event) -> String {
         Event::Halted { reason } => format!("halted: {reason}"),
         Event::SnapshotUnreadable { reason } => format!("the leader's snapshot cannot be read: {reason}"),
         Event::Gossip(event) => describe_gossip(*event),
+        Event::Metadata { at, deltas } => {
+            format!("the metadata changed at {at}, in {} places", deltas.len())
+        }
+        Event::ManySeemGone => "many nodes seem gone at once: they are fenced one at a time".to_owned(),
         other => format!("{other:?}"),
     }
 }

@@ -137,6 +137,7 @@ fn a_failed_write_halts_the_node_and_nothing_leaves_it() {
         flow: crate::raft::Flow::default(),
         votes: true,
         gossip: None,
+        partitioning: None,
     };
     let now = crate::time::Instant::ORIGIN;
     let map = crate::kv::KeyValue::default();

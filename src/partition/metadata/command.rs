@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PlanId, Recovery, TopicSpec};
 use crate::id::{
-    BootId, LeaderEpoch, LogIndex, NodeEpoch, NodeId, PartitionEpoch, PartitionId, Token, TopicId,
+    BootId, LeaderEpoch, LogIndex, NodeEpoch, NodeId, PartitionEpoch, PartitionId, PeerName, Token, TopicId,
 };
 use crate::partition::planner::Change;
 
@@ -169,6 +169,8 @@ pub struct Registration {
     pub token: Token,
     /// Which process on that disk.
     pub boot: BootId,
+    /// Where nodes and clients reach it.
+    pub address: PeerName,
     /// The session that the cluster knows, if it knows one.
     pub known: Option<NodeEpoch>,
     /// The session that it ended in order, if it did.
@@ -243,6 +245,9 @@ pub enum FenceReason {
     /// The members hold it dead, and it was not heard of directly.
     #[error("held dead by the members, and not heard of")]
     Dead,
+    /// It was not heard of, whatever the members hold of it.
+    #[error("not heard of for long")]
+    Silent,
     /// It said goodbye.
     #[error("it left")]
     Left,

@@ -232,6 +232,14 @@ impl Metadata {
         self.topic(partition.topic)?.partitions.get(usize::try_from(partition.number).ok()?)
     }
 
+    /// All partitions, by id.
+    pub fn all_partitions(&self) -> impl Iterator<Item = (PartitionId, &Partition)> {
+        self.state.topics.iter().flat_map(|(topic, record)| {
+            let numbered = (0..).zip(&record.partitions);
+            numbered.map(|(number, partition)| (PartitionId { topic: *topic, number }, partition))
+        })
+    }
+
     /// How many partitions there are.
     #[must_use]
     pub fn partitions(&self) -> usize {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::Registration;
 use super::{Delta, FenceReason, Metadata, Outcome, Refusal, Why};
-use crate::id::{BootId, LogIndex, NodeEpoch, NodeId, PartitionId, Token};
+use crate::id::{BootId, LogIndex, NodeEpoch, NodeId, PartitionId, PeerName, Token};
 
 /// What is known of a node.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -24,6 +24,8 @@ pub struct NodeRecord {
     pub token: Token,
     /// Which process on that disk it is.
     pub boot: BootId,
+    /// Where nodes and clients reach it.
+    pub address: PeerName,
     /// Its session.
     pub epoch: NodeEpoch,
     /// Where this record was changed last: a command names it, so that a late copy changes nothing.
@@ -93,6 +95,7 @@ impl Metadata {
         let record = NodeRecord {
             token,
             boot,
+            address: new.address.clone(),
             epoch,
             changed: index,
             is_durable: new.is_durable,

@@ -25,6 +25,7 @@ fn registration(node: u64, boot: u64) -> Registration {
         node: id(node),
         token: Token::new(0),
         boot: BootId::new(boot),
+        address: format!("node{node}:9093").parse().unwrap(),
         known: None,
         ended: None,
         is_durable: false,

@@ -174,7 +174,14 @@ impl<A: Application> World<A> {
                 self.conclude(place, outcome);
             }
             Answer::Reply(
-                other @ (Reply::Status(_) | Reply::Entries(_) | Reply::Members(_) | Reply::HandedOver { .. }),
+                other @ (Reply::Status(_)
+                | Reply::Entries(_)
+                | Reply::Members(_)
+                | Reply::Ordered { .. }
+                | Reply::Metadata { .. }
+                | Reply::Followed { .. }
+                | Reply::Explained(_)
+                | Reply::HandedOver { .. }),
             ) => {
                 unreachable!("a proposal is not answered with {other:?}")
             }

@@ -33,6 +33,7 @@ mod operator;
 mod play;
 mod process;
 mod queue;
+mod steward;
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -268,6 +269,9 @@ impl<A: Application> World<A> {
         for client in 1..=self.scenario.shape.clients {
             self.queue.push(client * MILLISECOND, Event::ClientWakes { client, operation: 0, attempt: 0 });
         }
+        if self.scenario.shape.beat_interval > 0 {
+            self.queue.push(MILLISECOND, Event::Steward);
+        }
         self.plan_switches();
         self.queue.push(self.scenario.shape.work_until * MILLISECOND, Event::Check);
     }
@@ -298,6 +302,7 @@ impl<A: Application> World<A> {
             Event::Cut { place } => self.cut_power(place),
             Event::Forge { place } => self.forge(place),
             Event::Operate { place } => self.operate(place),
+            Event::Steward => self.look_after_partitions(),
             Event::Check => self.check(),
         }
     }

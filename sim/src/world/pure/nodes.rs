@@ -375,6 +375,9 @@ impl<A: Application> World<A> {
         self.checkers.executed(node, &machine.state_machine().take_executed());
         self.checkers.settled(node, outputs, machine.standing(), machine.indexes());
         self.checkers.gossips(node, machine.gossip());
+        if self.checkers.knows(node, machine.metadata()) {
+            self.marks.observe_metadata(machine.metadata());
+        }
     }
 
     /// Sets the timer for a node's next deadline; a node that has halted is started again.

@@ -172,6 +172,7 @@ pub(super) fn configure(shape: &Shape, node: u64) -> Config {
         flow: shape.flow(),
         votes: shape.votes(node),
         gossip: shape.gossip(node, address(node)),
+        partitioning: shape.partitioning(node),
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) enum Event {
     Forge { place: usize },
     /// An operator, a fault by its place in the plan, asks for a change of the members.
     Operate { place: usize },
+    /// Whoever looks after partitions has another wish.
+    Steward,
     /// It is time to see whether the run is over.
     Check,
 }

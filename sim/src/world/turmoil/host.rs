@@ -29,6 +29,7 @@ use super::net::{SimResolver, SimSocket, Wires};
 use super::operator::operate;
 use super::pause::{PausableRuntime, Turnstile};
 use super::plan::Strikes;
+use super::steward::look_after_partitions;
 use super::worker::Worker;
 use crate::app::{Application, Recorded};
 use crate::checkers::{Checkers, Rule};
@@ -167,6 +168,7 @@ where
         flow: shared.shape.flow(),
         votes: shared.shape.votes(node),
         gossip: shared.shape.gossip(node, SocketAddr::new(turmoil::lookup(host_name(node)), GOSSIP_PORT)),
+        partitioning: shared.shape.partitioning(node),
     };
     let gossips = config.gossip.is_some();
     let now = hardware.clock.now();
@@ -277,18 +279,26 @@ where
         workers.spawn(Worker { number, app, client, history, trace, shape }.run(seed));
     }
     for (number, window) in (0..).zip(shared.operations.clone()) {
-        let seed = shared.seed.child("operator", number);
-        let seams = seams(shared.wires.clone(), Host::CLIENTS, 0, seed, Turnstile::default())?;
-        let credentials = credentials(Identity { caller: Caller::Operator, cluster: cluster()? })?;
-        let addresses = (1..=shared.shape.nodes).map(address).collect::<Result<_, _>>()?;
-        let client =
-            Client::open(&seams, &credentials, ClientConfig { addresses, timeout: OPERATOR_TIMEOUT })?;
+        let client = operator(&shared, shared.seed.child("operator", number))?;
         workers.spawn(operate(client, window, Arc::clone(&shared.strikes)));
+    }
+    if shared.shape.beat_interval > 0 {
+        let client = operator(&shared, shared.seed.child("steward", 0))?;
+        let choices = shared.seed.stream("steward", 1);
+        workers.spawn(look_after_partitions(client, choices, shared.shape.quorum_until));
     }
     while let Some(ended) = workers.join_next().await {
         ended?;
     }
     Ok(())
+}
+
+/// A client with an operator's certificate.
+fn operator<A>(shared: &Shared<A>, seed: Seed) -> Result<Client, Box<dyn Error>> {
+    let seams = seams(shared.wires.clone(), Host::CLIENTS, 0, seed, Turnstile::default())?;
+    let credentials = credentials(Identity { caller: Caller::Operator, cluster: cluster()? })?;
+    let addresses = (1..=shared.shape.nodes).map(address).collect::<Result<_, _>>()?;
+    Ok(Client::open(&seams, &credentials, ClientConfig { addresses, timeout: OPERATOR_TIMEOUT })?)
 }
 
 fn seams(
@@ -398,6 +408,9 @@ impl<A: Application> Observer<Recorded<A::Machine>> for Probe<A> {
         checkers.executed(self.node, &node.state_machine().take_executed());
         checkers.settled(self.node, outputs, node.standing(), node.indexes());
         checkers.gossips(self.node, node.gossip());
+        if checkers.knows(self.node, node.metadata()) {
+            lock(&self.shared.marks).observe_metadata(node.metadata());
+        }
         if let Some(indexes) =
             node.indexes().filter(|_| sim_nanos() / 1_000_000 >= self.shared.shape.work_until)
         {

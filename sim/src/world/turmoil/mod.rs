@@ -13,6 +13,7 @@ mod operator;
 mod pause;
 mod plan;
 mod run;
+mod steward;
 mod worker;
 
 pub use self::run::{run, run_with_tick};
