@@ -25,7 +25,7 @@ pub fn wish(metadata: &Metadata, choices: &mut Stream) -> Option<Command> {
     let count = u64::try_from(metadata.partitions()).unwrap_or(u64::MAX);
     let place = usize::try_from(choices.below(count.max(1))).unwrap_or_default();
     let found = metadata.all_partitions().nth(place);
-    match choices.below(14) {
+    match choices.below(15) {
         0..=2 => create(metadata, choices),
         3 if choices.below(3) == 0 => Some(Command::DeleteTopic { topic: found?.0.topic }),
         4 => extend(metadata, found?.0),
@@ -48,6 +48,13 @@ pub fn wish(metadata: &Metadata, choices: &mut Stream) -> Option<Command> {
             Some(Command::SetShare { node, seen: record.changed, weight, rack: record.rack.clone() })
         }
         13 => {
+            // Nobody else would: who leads now may lack what was acknowledged.
+            let partition = metadata.leaderless().next()?;
+            let record = metadata.partition(partition)?;
+            let election = Election::Unclean(one_of(&record.replicas, choices)?);
+            Some(Command::ElectLeader { partition, epoch: record.epoch, election })
+        }
+        14 => {
             let topic = found?.0.topic;
             let (version, min) = (metadata.topic(topic)?.version, choices.between(1, 3));
             let min_in_sync = u16::try_from(min).ok();

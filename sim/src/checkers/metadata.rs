@@ -103,21 +103,27 @@ impl MetadataRules {
             return Some(format!("node {node} is active, and was put out"));
         }
         if let Some(plan) = metadata.plan() {
-            return Some(format!("plan {} has not ended", plan.id));
+            let change = plan.changes.iter().find(|change| {
+                metadata.partition(change.partition).is_some_and(|found| found.replicas != change.to)
+            });
+            let now = change.and_then(|change| metadata.partition(change.partition));
+            let (is_complete, is_cancelled) = (plan.is_complete, plan.is_cancelled);
+            return Some(format!(
+                "plan {} has not ended, complete: {is_complete}, cancelled: {is_cancelled}; {change:?} is to become of {now:?}",
+                plan.id
+            ));
         }
         let is_there = |node: &NodeId| state(node.value()) == Some(NodeState::Active);
         for (topic, record) in metadata.topics() {
             for (number, partition) in (0..).zip(&record.partitions) {
                 let id = PartitionId { topic, number };
-                if partition.leader.is_none() && partition.replicas.iter().all(is_there) {
-                    return Some(format!("partition {id} has no leader, and all of its replicas are there"));
-                }
                 let lacks = |node: &&NodeId| is_there(node) && !partition.in_sync.contains(node);
                 if let (Some(_), Some(node)) = (partition.leader, partition.replicas.iter().find(lacks)) {
                     return Some(format!("node {node} is there, and not in sync in partition {id}"));
                 }
                 let moves = partition.reassignment.as_deref();
-                if moves.is_some_and(|moves| moves.target.iter().all(is_there)) {
+                let can_end = partition.leader.is_some();
+                if can_end && moves.is_some_and(|moves| moves.target.iter().all(is_there)) {
                     return Some(format!("partition {id} has not come where it should be"));
                 }
             }

@@ -151,7 +151,8 @@ impl Controller {
         let mut is_waiting = schedule.is_paused || is_stuck(plan, metadata);
         for start in &schedule.start {
             let Some(partition) = metadata.partition(start.partition) else { continue };
-            if self.moves.refused.contains_key(&start.partition) {
+            // Without a leader there is nobody to copy from: it is left alone.
+            if self.moves.refused.contains_key(&start.partition) || partition.leader.is_none() {
                 continue;
             }
             let is_away =
@@ -184,10 +185,14 @@ impl Controller {
     }
 }
 
-/// Whether a replica is being added on a node that is away.
+/// Whether a partition moves that cannot come to an end, since a node that it needs is away.
 fn is_stuck(plan: &ActivePlan, metadata: &Metadata) -> bool {
     let mut moving = plan.changes.iter().filter_map(|change| metadata.partition(change.partition));
-    moving.any(|partition| partition.adding().any(|node| !is_active(metadata, node)))
+    moving.any(|partition| {
+        let is_away = |node: &NodeId| !is_active(metadata, *node);
+        let moves = partition.reassignment.as_deref();
+        moves.is_some_and(|moves| partition.leader.is_none() || moves.target.iter().any(is_away))
+    })
 }
 
 /// What has to move so that nodes that are given up hold nothing; `None` if there is no such node, or nowhere to go.
@@ -196,9 +201,11 @@ fn relieve(given_up: &BTreeSet<NodeId>, metadata: &Metadata) -> Option<VecDeque<
         return None;
     }
     let nodes = planning::nodes(metadata, |node| given_up.contains(&node));
-    let plan = planning::rebalance(metadata, &nodes).ok()?;
+    let mut plan = planning::rebalance(metadata, &nodes).ok()?;
     let relieves =
         |change: &Change| change.from.iter().any(|node| given_up.contains(node) && !change.to.contains(node));
+    plan.changes
+        .retain(|change| metadata.partition(change.partition).is_some_and(|found| found.leader.is_some()));
     plan.changes.iter().any(relieves).then(|| plan.changes.into())
 }
 
@@ -236,7 +243,7 @@ pub fn schedule(plan: &ActivePlan, metadata: &Metadata, limits: steps::Limits) -
             replicas: &partition.replicas,
             adding,
             is_reassigning: partition.reassignment.is_some(),
-            in_sync: partition.in_sync.len(),
+            in_sync: &partition.in_sync,
             min_in_sync: *min_in_sync,
             leader: partition.leader,
         })

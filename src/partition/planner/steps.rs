@@ -11,10 +11,12 @@
 //! Nothing is remembered but the plan. What to start next is computed each time anew, from the plan and from what each
 //! partition looks like *now*: so it does not matter who executes the plan, how often that changes, or which of its
 //! commands got lost. Of each partition one replica is changed at a time; when it is in sync, the partition looks
-//! different, and the next one follows.
+//! different, and the next one follows. Replicas that are out of sync and have to go are replaced all at once: a step
+//! that kept one of them would wait for it for ever.
 //!
 //! ```text
 //!   plan: [1,2,3] → [4,5,3]     [1,2,3] ──start [4,2,3]──► [4,2,3] ──start [4,5,3]──► [4,5,3] done
+//!   the same, 1 and 2 are gone  [1,2,3] ──start [4,5,3]──► [4,5,3] done
 //! ```
 //!
 //! A partition that looks like neither end of its change nor anything on the way was changed by somebody else. It is
@@ -50,7 +52,7 @@ pub struct Now<'a> {
     /// Whether a reassignment is under way.
     pub is_reassigning: bool,
     /// Those in sync.
-    pub in_sync: usize,
+    pub in_sync: &'a [NodeId],
     /// How many must be in sync for writes to be accepted.
     pub min_in_sync: usize,
     /// Its leader, from whom a new replica is copied.
@@ -60,7 +62,7 @@ pub struct Now<'a> {
 impl Now<'_> {
     /// Whether one more loss would stop its writes, and it should have more replicas than it has.
     fn is_strained(&self) -> bool {
-        self.in_sync < self.replicas.len() && self.in_sync <= self.min_in_sync
+        self.in_sync.len() < self.replicas.len() && self.in_sync.len() <= self.min_in_sync
     }
 }
 
@@ -135,16 +137,15 @@ pub fn next<'a>(
     }
     ready.sort_by_key(|(is_at_ease, partition, _, _)| (*is_at_ease, *partition));
     for (is_at_ease, partition, looks, target) in ready {
-        let copied = target.iter().find(|node| !looks.replicas.contains(node)).copied();
-        let is_paused = is_strained && is_at_ease && copied.is_some();
+        let copied: Vec<NodeId> =
+            target.iter().copied().filter(|node| !looks.replicas.contains(node)).collect();
+        let is_paused = is_strained && is_at_ease && !copied.is_empty();
         schedule.is_paused |= is_paused;
-        if is_paused || copied.is_some_and(|node| !loads.has_room(node, looks.leader)) {
+        if is_paused || copied.iter().any(|node| !loads.has_room(*node, looks.leader)) {
             schedule.waiting += 1;
             continue;
         }
-        if let Some(node) = copied {
-            loads.add(node, looks.leader);
-        }
+        copied.iter().for_each(|node| loads.add(*node, looks.leader));
         schedule.start.push(Start { partition, target });
     }
     schedule
@@ -162,13 +163,18 @@ fn stand(change: &Change, now: &Now<'_>) -> Stand {
         return Stand::Done;
     }
     let mut target = now.replicas.to_vec();
-    let missing = change.to.iter().find(|node| !target.contains(node));
-    let surplus = target.iter().position(|node| !change.to.contains(node));
-    match (missing, surplus) {
-        // One for one, as long as there are both; the number of replicas changes last.
-        (Some(add), Some(place)) => target[place] = *add,
-        (Some(add), None) => target.push(*add),
-        (None, Some(_)) | (None, None) => target.clone_from(&change.to),
+    let is_gone = |node: &NodeId| !change.to.contains(node) && !now.in_sync.contains(node);
+    let at_once = now.replicas.iter().filter(|node| is_gone(node)).count().max(1);
+    for _ in 0..at_once {
+        let missing = change.to.iter().find(|node| !target.contains(node));
+        let surplus = target.iter().position(is_gone);
+        let surplus = surplus.or_else(|| target.iter().position(|node| !change.to.contains(node)));
+        match (missing, surplus) {
+            // One for one, as long as there are both; the number of replicas changes last.
+            (Some(add), Some(place)) => target[place] = *add,
+            (Some(add), None) => target.push(*add),
+            (None, Some(_)) | (None, None) => target.clone_from(&change.to),
+        }
     }
     // The last replica to come brings the order with it.
     if target.len() == change.to.len() && target.iter().all(|node| change.to.contains(node)) {
@@ -223,7 +229,7 @@ mod tests {
             replicas,
             adding: &[],
             is_reassigning: false,
-            in_sync: replicas.len(),
+            in_sync: replicas,
             min_in_sync: 2,
             leader: replicas.first().copied(),
         }
@@ -257,6 +263,18 @@ mod tests {
         let mut state = [ids(&[1, 2, 3])];
         let steps = execute(&changes, &mut state, Limits::default());
         assert_eq!(steps, [[(0, vec![4, 2, 3])], [(0, vec![4, 5, 3])]]);
+    }
+
+    #[test]
+    fn replicas_that_are_gone_are_replaced_all_at_once() {
+        let changes = [change(0, &[1, 2, 3], &[4, 5, 3]), change(1, &[1, 2, 3], &[4, 5, 3])];
+        let state = ids(&[1, 2, 3]);
+        let now = |partition: PartitionId| {
+            let in_sync = if partition.number == 0 { &state[2..] } else { &state[1..] };
+            Some(Now { in_sync, min_in_sync: 1, ..looks(&state) })
+        };
+        let schedule = next(&changes, now, false, Limits { per_node: 9, total: 9 });
+        assert_eq!(targets(&schedule), [(0, vec![4, 5, 3]), (1, vec![4, 2, 3])]);
     }
 
     #[test]
@@ -295,7 +313,7 @@ mod tests {
         let changes = [change(0, &[1, 2, 3], &[1, 2, 4]), change(1, &[1, 2, 3], &[1, 2, 4])];
         let state = ids(&[1, 2, 3]);
         let now = |partition: PartitionId| {
-            let in_sync = if partition.number == 1 { 2 } else { 3 };
+            let in_sync = if partition.number == 1 { &state[..2] } else { &state[..] };
             Some(Now { in_sync, ..looks(&state) })
         };
         let schedule = next(&changes, now, true, Limits::default());
