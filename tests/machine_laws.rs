@@ -8,6 +8,8 @@
     reason = "a test that cannot go on fails; it looks for single outputs"
 )]
 
+#[path = "laws/partitions.rs"]
+mod partitions;
 mod support;
 #[path = "laws/swim.rs"]
 mod swim_subject;
@@ -401,6 +403,7 @@ fn any_proposal() -> BoxedStrategy<session::Proposal> {
     prop_oneof![
         3 => command.clone().prop_map(session::Proposal::Command),
         2 => (ticket, command).prop_map(|(ticket, command)| session::Proposal::Once { ticket, command }),
+        2 => partitions::any_command().prop_map(|command| session::Proposal::Metadata(Box::new(command))),
         1 => any::<u32>().prop_map(|secs| session::Proposal::Open { lifetime: Duration::from_secs(secs.into()) }),
     ]
     .boxed()
@@ -459,9 +462,11 @@ fn any_node_input() -> BoxedStrategy<node::Input> {
             node::Message::Notice { to: node_id(1), token: Token::default(), notice }
         }),
         1 => Just(node::Message::Dismissed { node: node_id(1) }),
+        2 => partitions::any_message(),
     ];
     let request = prop_oneof![
         5 => any_proposal().prop_map(Request::Propose),
+        2 => partitions::any_question(),
         2 => Just(Request::Query { query: Bytes::from("k") }),
         1 => Just(Request::QueryStale { query: Bytes::from("k") }),
         1 => Just(Request::Status),

@@ -205,3 +205,6 @@ fn alteration(leader: NodeId, partition: PartitionId, metadata: &Metadata) -> Op
         voids_earlier: false,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,10 +32,15 @@ pub(super) fn formed() -> Durable {
 
 /// Node 1 of two.
 pub(super) fn start(durable: Durable, now: Instant) -> Node<KeyValue> {
+    Node::start(config(), Seed::new(1), durable, KeyValue::default(), now).unwrap()
+}
+
+/// The configuration of node 1 of two.
+pub(super) fn config() -> Config {
     let peers = BTreeSet::from(["node2:9093".parse().unwrap()]);
     let address = "node1:9093".parse().unwrap();
     let limits = Limits { proposals_max: 5, ..Limits::default() };
-    let config = Config {
+    Config {
         id: id(1),
         address,
         peers,
@@ -45,8 +50,7 @@ pub(super) fn start(durable: Durable, now: Instant) -> Node<KeyValue> {
         votes: true,
         gossip: None,
         partitioning: None,
-    };
-    Node::start(config, Seed::new(1), durable, KeyValue::default(), now).unwrap()
+    }
 }
 
 /// Drains, and finishes each write at once. Returns what is not about writes.
@@ -78,10 +82,16 @@ pub(super) fn hear(node: &mut Node<KeyValue>, term: u64, body: Body) {
 
 /// Node 1, which leads term 2.
 pub(super) fn leader() -> Node<KeyValue> {
-    let mut node = start(formed(), Instant::ORIGIN);
+    elected(start(formed(), Instant::ORIGIN))
+}
+
+/// Has node 2 vote for a node that has just started.
+pub(super) fn elected(mut node: Node<KeyValue>) -> Node<KeyValue> {
     settle(&mut node);
-    node.handle_timeout(node.deadline().unwrap());
-    settle(&mut node);
+    while node.standing().unwrap().role == Role::Follower {
+        node.handle_timeout(node.deadline().unwrap());
+        settle(&mut node);
+    }
     let granted = Verdict { granted: true, commit: raft::Position::default() };
     hear(&mut node, 2, Body::PreVoteResponse(granted));
     settle(&mut node);

@@ -8,7 +8,7 @@ use rivven_cluster::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::ledger::Ledger;
 use rivven_cluster::machine::Machine;
-use rivven_cluster::node::{Config, Durable, Gossip, Limits, Node};
+use rivven_cluster::node::{Config, Durable, Gossip, Limits, Node, Partitioning};
 use rivven_cluster::raft::{
     BIRTH, Body, Entry, Flow, HardState, Input, Membership, Message, Output, Position, Proposal, Raft,
     ReadyNumber, Recovered, Role, Snapshot, Timing,
@@ -89,7 +89,8 @@ fn gossip(id: u64, nodes: u64) -> Gossip {
 }
 
 pub fn start_node(id: u64, nodes: u64, seed: u64, durable: Durable, now: Instant) -> Node<KeyValue> {
-    let config = Config { gossip: Some(gossip(id, nodes)), ..config(id, nodes) };
+    let partitioning = Some(Partitioning::default());
+    let config = Config { gossip: Some(gossip(id, nodes)), partitioning, ..config(id, nodes) };
     Node::start(config, Seed::new(seed), durable, KeyValue::default(), now).expect("a sound disk")
 }
 

@@ -23,13 +23,15 @@ pub struct Audited {
     pub unknown_found: usize,
 }
 
-/// Waits until every node has applied what any of them had applied when this began.
-pub async fn caught_up(operator: &Client, cluster: &Cluster) -> Result<(), Failure> {
+/// Waits until every node has applied what any of them had applied when this began, and at least up to `least`. Returns
+/// up to where that is.
+pub async fn caught_up(operator: &Client, cluster: &Cluster, least: u64) -> Result<LogIndex, Failure> {
     let target = applied(operator, cluster).await.into_iter().flatten().max();
+    let target = target.map(|target| target.max(LogIndex::new(least)));
     loop {
         let reached = applied(operator, cluster).await.into_iter().all(|index| index >= target);
-        if target.is_some() && reached {
-            return Ok(());
+        if let Some(target) = target.filter(|_| reached) {
+            return Ok(target);
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -46,11 +48,19 @@ async fn applied(operator: &Client, cluster: &Cluster) -> Vec<Option<LogIndex>> 
 }
 
 /// Checks that every acknowledged command is on all nodes, once, at the place that its client was
-/// told, and that no command that failed is anywhere.
-pub async fn audit(operator: &Client, cluster: &Cluster, ledger: &Ledger) -> Result<Audited, Failure> {
+/// told, and that no command that failed is anywhere. Looks at the logs up to `until`, which all nodes have applied:
+/// beyond it one node may be ahead of another, after an election for example.
+pub async fn audit(
+    operator: &Client,
+    cluster: &Cluster,
+    ledger: &Ledger,
+    until: LogIndex,
+) -> Result<Audited, Failure> {
     let mut logs = Vec::new();
     for (node, name) in cluster.peer_names() {
-        logs.push((node, read_log(operator, &name).await?));
+        let mut log = read_log(operator, &name).await?;
+        log.retain(|entry| entry.at.index <= until);
+        logs.push((node, log));
     }
     let (_, log) = &logs[0];
     for (node, other) in &logs[1..] {

@@ -88,8 +88,9 @@ async fn play(cluster: &mut Cluster, options: &Options) -> Result<(), Failure> {
     }
     let ledger = within("the rest of the commands", workload.finish()).await??;
     bar.finish_and_clear();
-    within("all nodes to agree", audit::caught_up(&operator, cluster)).await??;
-    let audited = audit::audit(&operator, cluster, &ledger).await?;
+    let acknowledged = ledger.acknowledged.iter().map(|(_, index)| *index).max().unwrap_or(0);
+    let until = within("all nodes to agree", audit::caught_up(&operator, cluster, acknowledged)).await??;
+    let audited = audit::audit(&operator, cluster, &ledger, until).await?;
     report(&failover, catch_up, &ledger, &audited);
     Ok(())
 }
@@ -98,7 +99,7 @@ async fn play(cluster: &mut Cluster, options: &Options) -> Result<(), Failure> {
 async fn restart(cluster: &mut Cluster, operator: &Client, node: u64) -> Result<Duration, Failure> {
     let restarted = Instant::now();
     cluster.restart(node).await?;
-    within("a killed node to catch up", audit::caught_up(operator, cluster)).await??;
+    within("a killed node to catch up", audit::caught_up(operator, cluster, 0)).await??;
     Ok(restarted.elapsed())
 }
 
