@@ -24,7 +24,7 @@
 //! | [`machine`] | the one concept, and its laws |
 //! | [`raft`] | consensus, on TiKV's `raft`: deterministic, asynchronous towards the disk, guarded |
 //! | [`swim`] | membership: who is there, and who is alive, without anybody in charge |
-//! | [`partition`] | where data lives: ring and rendezvous hashing, the planner of replicas, the metadata they are stored in |
+//! | [`partition`] | where data lives: ring and rendezvous hashing, the planner of replicas, the metadata they are stored in, the controller |
 //! | [`formation`] | how strangers become a cluster, once |
 //! | [`node`] | the machines composed; the gate that keeps messages back until writes are durable |
 //! | [`session`] | commands that are executed once, however often they are sent |

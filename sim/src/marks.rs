@@ -243,6 +243,7 @@ impl Marks {
     }
 
     /// Reads what the metadata of a node shows, after it has changed.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few reasons mark a place")]
     pub fn observe_metadata(&mut self, metadata: &Metadata) {
         for (_, record) in metadata.nodes() {
             match (record.state, record.reason) {

@@ -13,7 +13,8 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Node;
-use super::io::{CallId, Message, Output, Reply};
+use super::io::{Output, Reply};
+use super::message::{CallId, Message};
 use crate::id::{BootId, NodeId, RequestId, Term};
 use crate::raft::{Role, Standing};
 use crate::session::Proposal;

@@ -24,7 +24,8 @@
 
 use std::collections::VecDeque;
 
-use super::io::{Message, Peer, WriteBatch};
+use super::io::{Peer, WriteBatch};
+use super::message::Message;
 use crate::formation;
 use crate::id::{BootId, WriteId};
 use crate::raft::{Persist, ReadyNumber, Snapshot};

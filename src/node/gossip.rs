@@ -13,7 +13,8 @@
 //! under one id apart, and what the wall clock says, by which others judge its epoch. Before that nothing is
 //! gossiped, so a node that cannot write is not seen alive.
 
-use super::io::{Event, Message, Output};
+use super::io::{Event, Output};
+use super::message::Message;
 use super::status::{GossipMember, GossipStatus};
 use super::{Gossip, Node, NodeId, PeerName};
 use crate::description::Description;

@@ -3,19 +3,16 @@
 //! The output enums are exhaustive on purpose: a new variant must break every driver, because a driver
 //! that ignores one is wrong. Events only inform, and may be ignored.
 
-use core::net::SocketAddr;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::StartError;
+use super::message::Message;
 use super::status::{Members, Status};
-use super::transfer::Transfer;
-use crate::directory::Listing;
 use crate::formation;
-use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, Term, Token, WriteId};
-use crate::partition::controller::{Beat, Explanation};
-use crate::partition::metadata::{self, Alteration, Command, Delta, Outcome};
+use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, WriteId};
+use crate::partition::controller::Explanation;
+use crate::partition::metadata::{self, Command, Delta, Outcome};
 use crate::raft::{self, ChangeError, Entry, HardState, Position, Recovered, Refusal, Snapshot, Step};
 use crate::session::Proposal;
 use crate::swim::{self, WallSeconds};
@@ -111,164 +108,6 @@ pub enum Output {
     Event(Event),
 }
 
-/// What nodes say to each other.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Message {
-    /// Before there is a cluster.
-    Formation(formation::Message),
-    /// Consensus.
-    Raft(raft::Message),
-    /// A follower passes on what its caller wants. May arrive more than once.
-    Forward {
-        /// Repeated in the answer.
-        call: CallId,
-        /// The term of the leader that it is for.
-        term: Term,
-        /// What the caller wants.
-        proposal: Proposal,
-    },
-    /// The answer to a `Forward`.
-    Forwarded {
-        /// Which one.
-        call: CallId,
-        /// What the caller is to be told.
-        reply: Box<Reply>,
-    },
-    /// A snapshot on its way from a leader.
-    Transfer(Transfer),
-    /// From which index on may a follower serve the reads that were asked until now?
-    ReadIndex(CallId),
-    /// The answer to a `ReadIndex`.
-    ReadIndexAt {
-        /// Which one.
-        call: CallId,
-        /// The index; `None` if the node that was asked cannot say.
-        index: Option<LogIndex>,
-    },
-    /// Somebody says where and what it is, and wants to be where it belongs.
-    Announce {
-        /// Where it is, and which disk it has.
-        listing: Listing,
-        /// What it has of the cluster.
-        life: Life,
-        /// The question that it answers.
-        proves: Option<CallId>,
-    },
-    /// The answer to an `Announce`.
-    Notice {
-        /// Whose announcement; to anybody else it says nothing.
-        to: NodeId,
-        /// And of which disk.
-        token: Token,
-        /// What becomes of it.
-        notice: Notice,
-    },
-    /// A node speaks for itself, to the leader.
-    Beat(Box<Beat>),
-    /// Who leads partitions says who is in sync there, to the leader.
-    Alterations(Vec<Alteration>),
-    /// "I gossip there": said over a link to who is not held live.
-    Meet {
-        /// Where.
-        address: SocketAddr,
-    },
-    /// "You were put out of the cluster."
-    Dismissed {
-        /// Who was.
-        node: NodeId,
-    },
-}
-
-/// What a node that announces itself has of its cluster.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Life {
-    /// Its part of the log.
-    Member,
-    /// Nothing yet.
-    New,
-    /// Nothing any more: its disk was damaged.
-    Damaged,
-}
-
-/// What becomes of an announcement.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Notice {
-    /// Ask the leader.
-    Ask {
-        /// Who leads.
-        leader: NodeId,
-        /// Where to reach it.
-        address: PeerName,
-    },
-    /// The leader sees to it.
-    Noted {
-        /// From which index on a snapshot may be begun with; none before the node is a member.
-        begins: Option<LogIndex>,
-    },
-    /// The leader would put a member out on your word: say it again, with this, so that it knows that you say it
-    /// now.
-    Prove(CallId),
-    /// The leader does not, and this is why.
-    Refused(formation::Refusal),
-}
-
-/// Names a question of one node to another, for ever.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-pub struct CallId {
-    /// Who asks: an answer that reaches somebody else is none.
-    pub node: NodeId,
-    /// Which start of the node asks.
-    pub boot: BootId,
-    /// Which of its questions.
-    pub number: u64,
-}
-
-/// Which stream a message travels in. Messages in one lane keep their order; a large one in one lane
-/// never delays another lane.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Lane {
-    /// Small and urgent: votes, heartbeats, greetings.
-    Control,
-    /// Entries and their acknowledgements.
-    Log,
-    /// Snapshots, of which a part may take long.
-    Snapshot,
-}
-
-impl Message {
-    /// Tells which lane the message travels in.
-    #[must_use]
-    pub fn lane(&self) -> Lane {
-        let message = match self {
-            Message::Raft(message) => message,
-            Message::Forward { .. } | Message::Forwarded { .. } | Message::Alterations(_) => {
-                return Lane::Log;
-            }
-            Message::Transfer(_) => return Lane::Snapshot,
-            Message::Formation(_)
-            | Message::ReadIndex(_)
-            | Message::ReadIndexAt { .. }
-            | Message::Announce { .. }
-            | Message::Notice { .. }
-            | Message::Beat(_)
-            | Message::Meet { .. }
-            | Message::Dismissed { .. } => return Lane::Control,
-        };
-        match &message.body {
-            raft::Body::Append { .. }
-            | raft::Body::AppendAccepted { .. }
-            | raft::Body::AppendRejected { .. } => Lane::Log,
-            raft::Body::Vote(_)
-            | raft::Body::VoteResponse(_)
-            | raft::Body::PreVote(_)
-            | raft::Body::PreVoteResponse(_)
-            | raft::Body::Heartbeat { .. }
-            | raft::Body::HeartbeatResponse { .. }
-            | raft::Body::TimeoutNow => Lane::Control,
-        }
-    }
-}
-
 /// Whom a message is for.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Peer {
@@ -322,19 +161,6 @@ pub enum Request {
         /// The query.
         query: Bytes,
     },
-    /// All of the metadata, with everything that was acknowledged before. Any node answers.
-    Metadata,
-    /// The commands to the metadata after this index: at once if there are any, else as soon as there are, or in vain
-    /// after five seconds. Any node answers.
-    FollowMetadata {
-        /// What the caller has.
-        after: LogIndex,
-    },
-    /// What does the controller make of a node, and why? The leader answers.
-    Explain {
-        /// Which one.
-        node: NodeId,
-    },
     /// How is this node?
     Status,
     /// Which committed entries does this node have? Not for clients.
@@ -362,6 +188,19 @@ pub enum Request {
     HandOver {
         /// Who is to lead.
         to: Option<NodeId>,
+    },
+    /// All of the metadata, with everything that was acknowledged before. Any node answers.
+    Metadata,
+    /// The commands to the metadata after this index: at once if there are any, else as soon as there are, or in vain
+    /// after five seconds. Any node answers.
+    FollowMetadata {
+        /// What the caller has.
+        after: LogIndex,
+    },
+    /// What does the controller make of a node, and why? The leader answers.
+    Explain {
+        /// Which one.
+        node: NodeId,
     },
 }
 
@@ -395,6 +234,17 @@ pub enum Reply {
         /// The answer.
         answer: Bytes,
     },
+    /// How this node is.
+    Status(Box<Status>),
+    /// Committed entries, without a gap; fewer than asked for if there are no more yet.
+    Entries(Vec<Entry>),
+    /// The members.
+    Members(Box<Members>),
+    /// This node does not lead any more.
+    HandedOver {
+        /// Who does, if known already.
+        leader: Option<NodeId>,
+    },
     /// The command to the metadata was committed and executed, or refused.
     Ordered {
         /// Where it stands.
@@ -418,17 +268,6 @@ pub enum Reply {
     },
     /// What the controller makes of a node.
     Explained(Box<Explanation>),
-    /// How this node is.
-    Status(Box<Status>),
-    /// Committed entries, without a gap; fewer than asked for if there are no more yet.
-    Entries(Vec<Entry>),
-    /// The members.
-    Members(Box<Members>),
-    /// This node does not lead any more.
-    HandedOver {
-        /// Who does, if known already.
-        leader: Option<NodeId>,
-    },
 }
 
 /// Why a request was not carried out. Nothing was changed.
@@ -469,12 +308,6 @@ pub enum Rejection {
     /// Ask with an operator's certificate.
     #[error("this certificate does not allow that; use an operator's")]
     Forbidden,
-    /// Fetch the metadata anew.
-    #[error("so old commands are not kept: fetch the metadata anew")]
-    Forgotten,
-    /// Configure partitioning.
-    #[error("this node takes no part in partitioning: its file has no section for it")]
-    NoPartitions,
     /// The membership cannot be changed like this.
     #[error("{0}")]
     Change(#[from] ChangeError),
@@ -493,6 +326,12 @@ pub enum Rejection {
     /// The other voter did not take over in time; this node leads on.
     #[error("the other voter did not take over in time")]
     StillLeads,
+    /// Fetch the metadata anew.
+    #[error("so old commands are not kept: fetch the metadata anew")]
+    Forgotten,
+    /// Configure partitioning.
+    #[error("this node takes no part in partitioning: its file has no section for it")]
+    NoPartitions,
 }
 
 fn leader_hint(leader: &Option<NodeId>, address: &Option<PeerName>) -> String {
@@ -573,15 +412,6 @@ pub enum Event {
     TakenIn,
     /// What gossip says. It is a hint: nothing is decided by it.
     Gossip(swim::Event),
-    /// The metadata changed.
-    Metadata {
-        /// By the command at this index.
-        at: LogIndex,
-        /// What of it; empty if all of it was replaced, by a snapshot up to that index.
-        deltas: Vec<Delta>,
-    },
-    /// So many nodes seem gone that it may be this leader which is cut off: they are fenced one at a time.
-    ManySeemGone,
     /// A peer said what no correct peer can say: a promise has been broken somewhere.
     Alarm {
         /// Who said it.
@@ -599,6 +429,15 @@ pub enum Event {
         /// Why.
         reason: Halt,
     },
+    /// The metadata changed.
+    Metadata {
+        /// By the command at this index.
+        at: LogIndex,
+        /// What of it; empty if all of it was replaced, by a snapshot up to that index.
+        deltas: Vec<Delta>,
+    },
+    /// So many nodes seem gone that it may be this leader which is cut off: they are fenced one at a time.
+    ManySeemGone,
 }
 
 /// Why a node stopped. What was durable is untouched.

@@ -23,7 +23,8 @@ use std::collections::BTreeSet;
 
 use super::Node;
 use super::gate::Departure;
-use super::io::{CallId, Life, Message, Notice, Peer};
+use super::io::Peer;
+use super::message::{CallId, Life, Message, Notice};
 use crate::directory::Listing;
 use crate::formation::{self, Refusal, Standing};
 use crate::id::{LogIndex, NodeId, PeerName, Token};

@@ -14,8 +14,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Node;
-use super::io::{CallId, Caller, Message, Notice, Output, Rejection, Reply};
+use super::io::{Caller, Output, Rejection, Reply};
 use super::join::UNCLAIMED;
+use super::message::{CallId, Message, Notice};
 use super::status::{MemberStatus, Members, Part};
 use crate::directory::Listing;
 use crate::id::{LogIndex, NodeId, PeerName, RequestId};

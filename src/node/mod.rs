@@ -11,6 +11,7 @@
 //!  Request ───────┼─► queue ─► raft ──Send─► gate ──(when durable)──────── Send ─┼──► peers
 //!                 │     └──► reads ◄──ReadAt───┘                                 │
 //!  Gossip ────────┼─► swim ──hints─► raft, links ──────────────────────── Gossip ─┼──► members
+//!  Beat ──────────┼─► controller ──commands─► raft                               │
 //!  Written ───────┼─► gate ─► raft, swim                                         │
 //!                 │            └─Commit─► state machine ────────────────── Reply ─┼──► callers
 //!                 └──────────────────────────────────────────────────────────────┘
@@ -19,7 +20,10 @@
 //! `route` is the switchboard: every output of a machine, and every message, passes through it. An edge
 //! that has to wait for something has a file of its own beside it, with what waits: `reads` (for a
 //! majority), `forward` (for the leader), `snapshots` (for building and saving), `transfer` (for the other
-//! side), `join` (for a cluster), `members` (for learners to catch up), `gossip` (for the first write). `links` says who is dialled, `requests` what callers may ask. Requests are collected and proposed together when the driver drains, so a burst of commands is one append.
+//! side), `join` (for a cluster), `members` (for learners to catch up), `gossip` (for the first write), `control`
+//! (for nodes to speak), `follow` (for news); `partitions` is the node's own word on what it holds. `links` says who is
+//! dialled, `requests` what callers may ask. Requests are collected and proposed together when the driver drains, so a
+//! burst of commands is one append.
 
 mod config;
 mod control;
@@ -31,6 +35,7 @@ mod io;
 mod join;
 mod links;
 mod members;
+mod message;
 mod partitions;
 mod reads;
 mod requests;
@@ -69,9 +74,9 @@ use crate::time::Instant;
 
 pub use self::config::{Config, Gossip, Limits, Partitioning};
 pub use self::io::{
-    CallId, Caller, Durable, Event, Halt, Input, Lane, Life, LinkState, Message, Notice, Output, Peer,
-    Rejection, Reply, Request, WriteBatch,
+    Caller, Durable, Event, Halt, Input, LinkState, Output, Peer, Rejection, Reply, Request, WriteBatch,
 };
+pub use self::message::{CallId, Lane, Life, Message, Notice};
 pub use self::stats::Stats;
 pub use self::status::{
     GossipMember, GossipStatus, MemberStatus, Members, Part, PeerStatus, RaftStatus, Status,

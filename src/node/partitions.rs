@@ -12,7 +12,8 @@
 
 use std::collections::BTreeSet;
 
-use super::io::{Event, Message, Output};
+use super::io::{Event, Output};
+use super::message::Message;
 use super::{Node, NodeId};
 use crate::id::PartitionId;
 use crate::partition::controller::Beat;
@@ -30,6 +31,8 @@ const TOLD_AT_ONCE: usize = 1000;
 pub(super) struct Partitions {
     /// When the node speaks next.
     beats_at: Option<Instant>,
+    /// Whether it has a reason to speak at once.
+    is_urgent: bool,
     /// The partitions that it leads and of which somebody may be there who is not in sync.
     incomplete: BTreeSet<PartitionId>,
     /// When it says again who is in sync, if it has said something that has not come about yet.
@@ -46,18 +49,15 @@ impl Partitions {
 impl<S: StateMachine> Node<S> {
     /// Begins, or begins anew after the whole state was replaced.
     pub(super) fn begin_partitions(&mut self) {
-        if self.config.partitioning.is_none() {
-            return;
-        }
-        self.partitions.beats_at = Some(self.now);
+        let Some(partitioning) = &self.config.partitioning else { return };
+        self.partitions.beats_at = Some(self.now + partitioning.settings.beat_interval);
+        self.partitions.is_urgent = true;
         self.partitions.incomplete = self.ledger.metadata().partitions_of(self.config.id).collect();
     }
 
     /// The leader is another one, or this node's own record is: it is better heard soon.
     pub(super) fn beat_soon(&mut self) {
-        if let Some(at) = &mut self.partitions.beats_at {
-            *at = (*at).min(self.now);
-        }
+        self.partitions.is_urgent = self.partitions.beats_at.is_some();
     }
 
     pub(super) fn beat_if_due(&mut self) {
@@ -65,14 +65,18 @@ impl<S: StateMachine> Node<S> {
         let interval = partitioning.settings.beat_interval;
         if self.partitions.beats_at.is_some_and(|at| at <= self.now) {
             self.partitions.beats_at = Some(self.now + interval);
-            self.beat();
+            self.partitions.is_urgent = true;
         }
         if self.partitions.tells_at.is_some_and(|at| at <= self.now) {
             self.partitions.tells_at = None;
         }
     }
 
-    fn beat(&mut self) {
+    /// Metadata -> leader: who this node is, if there is a reason to say it.
+    pub(super) fn beat_if_urgent(&mut self) {
+        if !core::mem::take(&mut self.partitions.is_urgent) {
+            return;
+        }
         let leader = self.standing().and_then(|standing| standing.leader);
         let (Some(leader), Some(registration)) = (leader, self.registration()) else { return };
         let beat = Beat { registration, applied: self.applied, is_leaving: self.partitions.is_leaving };
@@ -134,7 +138,13 @@ impl<S: StateMachine> Node<S> {
                 {
                     self.partitions.incomplete.extend(metadata.partitions_of(*node).filter(leads));
                 }
-                _ => {}
+                Delta::Partition(_)
+                | Delta::Node(_)
+                | Delta::NodeGone(_)
+                | Delta::Topic(_)
+                | Delta::TopicGone(_)
+                | Delta::MayHaveLost(_)
+                | Delta::Plan => {}
             }
         }
     }

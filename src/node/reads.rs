@@ -14,7 +14,8 @@ use bytes::Bytes;
 
 use super::Node;
 use super::gate::Departure;
-use super::io::{CallId, Message, Output, Peer, Rejection, Reply};
+use super::io::{Output, Peer, Rejection, Reply};
+use super::message::{CallId, Message};
 use crate::id::{LogIndex, NodeId, RequestId};
 use crate::raft::{self, Role};
 use crate::state_machine::StateMachine;

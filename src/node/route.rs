@@ -4,7 +4,8 @@
 //! go on in the file that keeps what waits: `reads`, `forward`, `snapshots`, `transfer`, `gossip`.
 
 use super::gate::{self, Departure};
-use super::io::{Event, Halt, LinkState, Message, Output, Peer, Rejection, Reply};
+use super::io::{Event, Halt, LinkState, Output, Peer, Rejection, Reply};
+use super::message::Message;
 use super::{Node, NodeId, PeerName};
 use crate::formation::{self, Addressee};
 use crate::id::{RequestId, WriteId};
@@ -31,6 +32,7 @@ impl<S: StateMachine> Node<S> {
             self.route_raft(output);
         }
         self.route_gossip();
+        self.beat_if_urgent();
         self.tell_in_sync();
         if self.halted.is_some() {
             return;

@@ -22,7 +22,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Node;
 use super::gate::Departure;
-use super::io::{Message, Peer};
+use super::io::Peer;
+use super::message::Message;
 use super::snapshots::Work;
 use crate::formation::Standing;
 use crate::id::{LogIndex, NodeId, Term};

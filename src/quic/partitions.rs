@@ -250,7 +250,11 @@ impl PartitionManager {
         };
         match self.order_planned(plan).await? {
             Outcome::Created(id) => Ok(id),
-            other => Err(ClientError::Answer(format!("{other:?}")).into()),
+            other @ (Outcome::Changed
+            | Outcome::Same
+            | Outcome::Registered(_)
+            | Outcome::Planned(_)
+            | Outcome::Each(_)) => Err(ClientError::Answer(format!("{other:?}")).into()),
         }
     }
 

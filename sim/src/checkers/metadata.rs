@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rivven_cluster::id::{LeaderEpoch, LogIndex, NodeId, PartitionEpoch, PartitionId};
-use rivven_cluster::partition::metadata::{Metadata, NodeState, Partition};
+use rivven_cluster::partition::metadata::{Metadata, NodeRecord, NodeState, Partition};
 use rivven_cluster::wire::codec;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -99,7 +99,8 @@ impl MetadataRules {
         if let Some(node) = members.iter().find(|node| state(**node) != Some(NodeState::Active)) {
             return Some(format!("node {node} is {:?}, and there", state(*node)));
         }
-        if let Some(node) = gone.into_iter().find(|node| state(*node) == Some(NodeState::Active)) {
+        let gone: BTreeSet<u64> = gone.into_iter().collect();
+        if let Some(node) = gone.iter().find(|node| state(**node) == Some(NodeState::Active)) {
             return Some(format!("node {node} is active, and was put out"));
         }
         if let Some(plan) = metadata.plan() {
@@ -112,6 +113,9 @@ impl MetadataRules {
                 "plan {} has not ended, complete: {is_complete}, cancelled: {is_cancelled}; {change:?} is to become of {now:?}",
                 plan.id
             ));
+        }
+        if let Some(what) = kept(metadata, &gone) {
+            return Some(what);
         }
         let is_there = |node: &NodeId| state(node.value()) == Some(NodeState::Active);
         for (topic, record) in metadata.topics() {
@@ -130,6 +134,30 @@ impl MetadataRules {
         }
         None
     }
+}
+
+/// What a node still holds that drains, or was put out, though others could.
+fn kept(metadata: &Metadata, gone: &BTreeSet<u64>) -> Option<String> {
+    let is_whole = |partition: &Partition| {
+        let is_out = |node: &NodeId| gone.contains(&node.value()) || partition.in_sync.contains(node);
+        partition.leader.is_some() && partition.replicas.iter().all(is_out)
+    };
+    // As long as anything has no copy to spare, the rest waits.
+    if !metadata.all_partitions().all(|(_, partition)| is_whole(partition)) {
+        return None;
+    }
+    let takes =
+        |(_, record): &(NodeId, &NodeRecord)| record.state == NodeState::Active && !record.is_draining;
+    let takers = metadata.nodes().filter(takes).count();
+    let leaves = |(node, record): &(NodeId, &NodeRecord)| record.is_draining || gone.contains(&node.value());
+    for (node, _) in metadata.nodes().filter(leaves) {
+        let could_move =
+            |id: &PartitionId| metadata.partition(*id).is_some_and(|found| found.replicas.len() <= takers);
+        if let Some(id) = metadata.partitions_of(node).find(could_move) {
+            return Some(format!("node {node} drains, or was put out, and still holds partition {id}"));
+        }
+    }
+    None
 }
 
 /// KIP-966, and what in sync means.

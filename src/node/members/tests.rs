@@ -1,7 +1,8 @@
 //! What a leader does for members and newcomers, on one node of two that is fed by hand.
 #![expect(clippy::wildcard_enum_match_arm, reason = "few outputs matter here")]
 
-use super::super::io::{CallId, Input, Life};
+use super::super::io::Input;
+use super::super::message::{CallId, Life};
 use super::super::tests::{hear, id, leader, messages, settle, told_by_2};
 use super::*;
 use crate::formation::Refusal;

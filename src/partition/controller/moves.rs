@@ -219,9 +219,9 @@ fn take_back(plan: &ActivePlan, metadata: &Metadata) -> Vec<Command> {
         let partition = metadata.partition(change.partition)?;
         let moves = partition.reassignment.as_deref()?;
         // What cannot be taken back without losing something goes on.
-        let may = moves.original.iter().any(|node| partition.in_sync.contains(node))
-            || partition.in_sync.is_empty();
-        may.then(|| Command::CancelReassignment { partition: change.partition, epoch: partition.epoch })
+        let may = partition.keeps_everything(&moves.original);
+        let (partition, epoch) = (change.partition, partition.epoch);
+        may.then_some(Command::CancelReassignment { partition, epoch })
     });
     let commands: Vec<Command> = under_way.take(AT_ONCE).collect();
     if commands.is_empty() { vec![Command::FinishPlan { plan: plan.id }] } else { commands }

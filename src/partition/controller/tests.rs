@@ -216,9 +216,9 @@ impl World {
 
     /// When a node was fenced, and why.
     fn fences(&self, of: u64) -> Vec<(Instant, FenceReason)> {
-        let fence = |(at, command): &(Instant, Command)| match command {
-            Command::FenceNode { node, reason, .. } if node.value() == of => Some((*at, *reason)),
-            _ => None,
+        let fence = |(at, command): &(Instant, Command)| {
+            let Command::FenceNode { node, reason, .. } = command else { return None };
+            (node.value() == of).then_some((*at, *reason))
         };
         self.log.iter().filter_map(fence).collect()
     }

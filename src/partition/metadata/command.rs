@@ -245,9 +245,6 @@ pub enum FenceReason {
     /// The members hold it dead, and it was not heard of directly.
     #[error("held dead by the members, and not heard of")]
     Dead,
-    /// It was not heard of, whatever the members hold of it.
-    #[error("not heard of for long")]
-    Silent,
     /// It said goodbye.
     #[error("it left")]
     Left,
@@ -260,6 +257,9 @@ pub enum FenceReason {
     /// An operator wanted it.
     #[error("an operator wanted it")]
     Operator,
+    /// It was not heard of, whatever the members hold of it.
+    #[error("not heard of for long")]
+    Silent,
 }
 
 /// What a command led to.

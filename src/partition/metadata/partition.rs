@@ -123,7 +123,8 @@ impl Partition {
     }
 
     /// Whether somebody among `replicas` has all that was acknowledged, or nobody has it anyway.
-    pub(super) fn keeps_everything(&self, replicas: &[NodeId]) -> bool {
+    #[must_use]
+    pub fn keeps_everything(&self, replicas: &[NodeId]) -> bool {
         let complete = if self.in_sync.is_empty() { &self.eligible } else { &self.in_sync };
         complete.is_empty() || complete.iter().any(|node| replicas.contains(node))
     }

@@ -173,18 +173,7 @@ impl<A: Application> World<A> {
                     if client.may_have_happened() { Outcome::Unknown } else { Outcome::Failed { reason } };
                 self.conclude(place, outcome);
             }
-            Answer::Reply(
-                other @ (Reply::Status(_)
-                | Reply::Entries(_)
-                | Reply::Members(_)
-                | Reply::Ordered { .. }
-                | Reply::Metadata { .. }
-                | Reply::Followed { .. }
-                | Reply::Explained(_)
-                | Reply::HandedOver { .. }),
-            ) => {
-                unreachable!("a proposal is not answered with {other:?}")
-            }
+            Answer::Reply(other) => unreachable!("a proposal is not answered with {other:?}"),
         }
     }
 

@@ -70,14 +70,11 @@ fn a_node_that_comes_gets_its_share_and_no_partition_moves_twice() {
     }
     assert_eq!(world.metadata.plan(), None, "the plan is done");
     assert!((29..=30).contains(&world.holds(41)));
-    let mut moved: Vec<PartitionId> = world
-        .log
-        .iter()
-        .filter_map(|(_, command)| match command {
-            Command::StartReassignment { partition, .. } => Some(*partition),
-            _ => None,
-        })
-        .collect();
+    let start = |(_, command): &(Instant, Command)| {
+        let Command::StartReassignment { partition, .. } = command else { return None };
+        Some(*partition)
+    };
+    let mut moved: Vec<PartitionId> = world.log.iter().filter_map(start).collect();
     let all = moved.len();
     moved.sort();
     moved.dedup();
