@@ -2,16 +2,23 @@
 //!
 //! `cargo bench --bench partitions`. A plan from nothing, without a change, without one node, and with it again, on 10,
 //! 100 and 1000 nodes in racks; then a node of 1000 is fenced and unfenced that has about 3000 replicas (on 100 nodes),
-//! and the state is written down and read. The size of what is written is printed first.
+//! and the state is written down and read. The size of what is written is printed first. Last, the controller looks at it
+//! all: when nothing is to be done, and while a plan is executed that relieves a node of 3000 replicas.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use rivven_cluster::id::{BootId, LogIndex, NodeId, PartitionId, Token, TopicId};
+use rivven_cluster::partition::controller::{Beat, Controller, Settings, Sight};
 use rivven_cluster::partition::hash;
 use rivven_cluster::partition::metadata::command::Registration;
-use rivven_cluster::partition::metadata::{Command, FenceReason, Metadata, Outcome, Recovery, TopicSpec};
+use rivven_cluster::partition::metadata::{
+    Command, FenceReason, Metadata, Outcome, PlanPart, Recovery, TopicSpec,
+};
 use rivven_cluster::partition::planner::{Placement, Plan, PlanNode, Standing, plan};
+use rivven_cluster::partition::planning;
+use rivven_cluster::time::Instant;
 use rivven_cluster::wire::codec;
 
 const TOPICS: u64 = 1000;
@@ -134,9 +141,62 @@ fn commands(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A controller that has heard of all nodes, a second ago or less.
+fn controller(metadata: &Metadata, now: Instant) -> Controller {
+    let mut controller = Controller::start(Settings::default(), Instant::ORIGIN);
+    for (node, record) in metadata.nodes() {
+        let registration = Registration {
+            node,
+            token: record.token,
+            boot: record.boot,
+            address: record.address.clone(),
+            known: Some(record.epoch),
+            ended: None,
+            is_durable: true,
+            weight: 1,
+            rack: record.rack.clone(),
+            features: 1,
+        };
+        let applied = LogIndex::new(1 << 40);
+        controller.hear(now, Beat { registration, applied, is_leaving: false }, metadata);
+    }
+    controller
+}
+
+fn reviews(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("a review of 100 nodes and 100,000 partitions");
+    let mut metadata = metadata();
+    let now = Instant::from_nanos(60_000_000_000);
+    let sight = |_| Sight { is_member: true, hint: None };
+    let mut run = |name: &str, metadata: &Metadata| {
+        let ready = || {
+            let mut ready = controller(metadata, now);
+            ready.review(now, metadata, &sight);
+            ready
+        };
+        // A second later, so that the plan is looked at again.
+        let later = now + Duration::from_secs(1);
+        let review = |controller: &mut Controller| black_box(controller.review(later, metadata, &sight));
+        group
+            .bench_function(name, |bencher| bencher.iter_batched_ref(ready, review, BatchSize::PerIteration));
+    };
+    run("nothing to do", &metadata);
+    let seen = metadata.node(id(7)).expect("it is there").changed;
+    let drain = Command::SetDraining { node: id(7), seen, is_draining: true };
+    metadata.apply(LogIndex::new(1 << 40), &drain).0.expect("it makes sense");
+    run("a node has to be relieved: a plan is made", &metadata);
+    let changes = planning::rebalance(&metadata, &planning::nodes(&metadata, |_| false))
+        .expect("no contradiction")
+        .changes;
+    let submit = Command::SubmitPlan { part: PlanPart::First { last: None }, changes, is_last: true };
+    metadata.apply(LogIndex::new((1 << 40) + 1), &submit).0.expect("it makes sense");
+    run("a plan is executed", &metadata);
+    group.finish();
+}
+
 fn copy(bytes: &[u8]) -> Metadata {
     codec::decode_state(bytes).expect("it was written so")
 }
 
-criterion_group!(benches, plans, commands);
+criterion_group!(benches, plans, commands, reviews);
 criterion_main!(benches);
