@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use crate::id::{ClusterName, NodeId, PeerName};
-use crate::partition::controller;
+use crate::partition::controller::{self, SettingsError};
 use crate::raft::{Flow, Timing};
 use crate::swim;
 
@@ -42,6 +42,16 @@ pub struct Partitioning {
     pub rack: Option<String>,
     /// How patient it is while it leads.
     pub settings: controller::Settings,
+}
+
+impl Partitioning {
+    /// Whether it makes sense.
+    pub(super) fn validate(&self) -> Result<(), SettingsError> {
+        if self.weight == 0 {
+            return Err(SettingsError::Weightless);
+        }
+        self.settings.validate()
+    }
 }
 
 impl Default for Partitioning {

@@ -189,7 +189,7 @@ impl<S: StateMachine> Node<S> {
             gossip.plan(config.id, durable.boot, Vec::new()).validate()?;
         }
         if let Some(partitioning) = &config.partitioning {
-            partitioning.settings.validate()?;
+            partitioning.validate()?;
         }
         let is_damaged = durable.standing == formation::Standing::Damaged;
         let has_forgotten = is_damaged && durable.boot == BootId::default();

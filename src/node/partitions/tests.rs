@@ -5,13 +5,16 @@ use core::time::Duration;
 use super::super::tests::{config, elected, formed, hear, id, replies, settle};
 use super::super::{Caller, Config, Input, Partitioning, Rejection, Reply, Request};
 use super::*;
-use crate::id::{LogIndex, RequestId};
+use crate::id::{LogIndex, RequestId, Term};
 use crate::kv::KeyValue;
+use crate::ledger::Ledger;
 use crate::machine::Machine;
+use crate::node::Durable;
 use crate::partition::metadata::{Command, FenceReason, Outcome, Recovery, TopicSpec};
-use crate::raft::Body;
+use crate::raft::{Body, Position};
 use crate::rng::Seed;
-use crate::session::Proposal;
+use crate::session::{Applied, ClusterTime, Proposal};
+use crate::state_machine::StateMachine;
 
 /// Node 1 of two, which leads, and has a part in partitions.
 fn leader() -> Node<KeyValue> {
@@ -127,6 +130,63 @@ fn who_leads_a_partition_says_who_is_in_sync_and_nobody_says_it_for_another() {
         pass(&mut node, Duration::from_secs(1));
     }
     assert_eq!(in_sync(&node), [id(1), id(2)]);
+}
+
+/// The disk of node 1, whose snapshot says that it leads a partition, and that node 2 is there and not in sync.
+fn formed_with_a_topic() -> Durable {
+    let mut ledger = Ledger::default();
+    let mut index = LogIndex::new(1);
+    let mut run = |ledger: &mut Ledger, command: Command| {
+        index = index.next();
+        let at = Position { index, term: Term::new(1) };
+        let entry = Proposal::Metadata(Box::new(command)).seal(ClusterTime::default());
+        let Applied::Metadata(ordered) = ledger.apply(at, &entry, |_| unreachable!()) else { unreachable!() };
+        ordered.answer.unwrap()
+    };
+    let blank = leader();
+    for node in [1, 2] {
+        let registration = Registration { node: id(node), known: None, ..blank.registration().unwrap() };
+        let Outcome::Registered(epoch) = run(&mut ledger, Command::RegisterNode(registration)) else {
+            panic!()
+        };
+        let seen = LogIndex::new(epoch.value());
+        run(&mut ledger, Command::UnfenceNode { node: id(node), epoch, seen, applied: seen });
+    }
+    run(&mut ledger, topic(&[id(1), id(2)]));
+    let record = ledger.metadata().node(id(2)).unwrap().clone();
+    let (epoch, seen, reason) = (record.epoch, record.changed, FenceReason::Dead);
+    run(&mut ledger, Command::FenceNode { node: id(2), epoch, seen, reason });
+    let seen = ledger.metadata().node(id(2)).unwrap().changed;
+    let unfence = Command::UnfenceNode { node: id(2), epoch, seen, applied: seen };
+    run(&mut ledger, unfence);
+    let mut durable = formed();
+    if let Some(snapshot) = &mut durable.snapshot {
+        snapshot.state = ledger.snapshot(&KeyValue::default().snapshot());
+    }
+    durable
+}
+
+#[test]
+fn what_is_not_heard_is_said_again_and_after_a_restart() {
+    let config = Config { partitioning: Some(Partitioning::default()), ..config() };
+    let disk = formed_with_a_topic();
+    let mut node = Node::start(config, Seed::new(1), disk, KeyValue::default(), Instant::ORIGIN).unwrap();
+    settle(&mut node);
+    let told = |outputs: Vec<Output>| {
+        let is_told = |output: &&Output| matches!(output, Output::Send { message: Message::Alterations(all), .. } if all.len() == 1);
+        outputs.iter().filter(is_told).count()
+    };
+    let mut heartbeats = 0;
+    let mut count = 0;
+    while heartbeats < 70 {
+        // Node 2 leads, and never hears what it is told.
+        hear(&mut node, 2, Body::Heartbeat { commit: LogIndex::new(1), context: bytes::Bytes::new() });
+        count += told(settle(&mut node));
+        node.handle_timeout(node.now + Duration::from_millis(50));
+        count += told(settle(&mut node));
+        heartbeats += 1;
+    }
+    assert!((3..=4).contains(&count), "{count} times in three and a half seconds");
 }
 
 #[test]

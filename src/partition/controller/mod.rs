@@ -125,6 +125,9 @@ pub enum SettingsError {
         /// The interval.
         beat_interval: Duration,
     },
+    /// Give the node a share of at least 1.
+    #[error("a weight of 0 is no share: drain the node instead")]
+    Weightless,
     /// Allow at least one move at a time.
     #[error("a plan of which nothing may be under way never ends")]
     NoMoves,

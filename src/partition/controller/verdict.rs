@@ -40,6 +40,9 @@ pub enum Verdict {
     /// Another disk speaks under its id, while the one that is known still does.
     #[error("two disks have its id: stop one of them")]
     Doubled,
+    /// It is not registered: it does not understand all that the cluster's nodes have to.
+    #[error("too old: it does not understand all that the cluster needs")]
+    Outdated,
     /// It is to begin a session.
     #[error("to be registered")]
     Register,
@@ -73,7 +76,9 @@ impl Controller {
         let claim = watch.claim.as_ref().filter(is_fresh).filter(|claim| !claim.beat.is_leaving);
         let Some(record) = metadata.node(node) else {
             // Who is no member any more is not taken in again because it has not noticed.
-            return if claim.is_some() && sight.is_member { Verdict::Register } else { Verdict::Unknown };
+            return claim
+                .filter(|_| sight.is_member)
+                .map_or(Verdict::Unknown, |claim| register(claim, metadata));
         };
         if let Some(claim) = claim {
             // Its disk is locked by one process at a time: the one before is gone.
@@ -81,7 +86,7 @@ impl Controller {
             let is_doubled = !is_successor && watch.voice.as_ref().is_some_and(|voice| is_fresh(&voice));
             match record.state {
                 NodeState::Fenced | NodeState::Active if is_doubled => return Verdict::Doubled,
-                NodeState::Fenced if sight.is_member => return Verdict::Register,
+                NodeState::Fenced if sight.is_member => return register(claim, metadata),
                 NodeState::Active | NodeState::ShuttingDown if is_successor => {
                     return Verdict::Fence(FenceReason::Restarted);
                 }
@@ -197,9 +202,16 @@ impl Controller {
             | Verdict::Held(_)
             | Verdict::Stopping
             | Verdict::Doubled
+            | Verdict::Outdated
             | Verdict::Register => None,
         }
     }
+}
+
+/// Who would be refused is not proposed.
+fn register(claim: &Voice, metadata: &Metadata) -> Verdict {
+    let is_fit = claim.beat.registration.features >= metadata.feature_level();
+    if is_fit { Verdict::Register } else { Verdict::Outdated }
 }
 
 fn low_half(record: &NodeRecord) -> u64 {

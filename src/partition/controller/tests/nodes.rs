@@ -214,6 +214,21 @@ fn a_clone_is_not_taken_in_while_the_original_is_there() {
     assert!(world.active().contains(&3));
 }
 
+#[test]
+fn who_does_not_understand_what_the_cluster_needs_is_not_registered_and_not_proposed_for_ever() {
+    let mut world = World::new(3, 0);
+    world.arrive(4);
+    world.process(4).speaks = false;
+    let mut beat = world.beat(4, 0, 1);
+    beat.registration.features = 0;
+    for _ in 0..10 {
+        world.controller.hear(world.now, beat.clone(), &world.metadata);
+        world.pass(SECOND);
+    }
+    assert_eq!((world.verdict(4), world.metadata.node(id(4))), (Verdict::Outdated, None));
+    assert_eq!(world.count(|command| matches!(command, Command::RegisterNode(_))), 3);
+}
+
 /// Scenario 21, as far as metadata goes.
 #[test]
 fn a_node_that_says_goodbye_is_relieved_before_it_goes() {
