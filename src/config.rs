@@ -32,7 +32,7 @@
 //!     min_in_sync: 2                # default: a majority of them
 //!     weight: 1                     # default; the node's share of the replicas, when it comes first
 //!     fence_delay_ms: 3000          # default; so long a node is silent that the members hold dead until others lead
-//!     silence_max_ms: 10000         # default; the same if the members know nothing of it
+//!     silence_max_ms: 10000         # default; so long a node is silent, whatever the members hold of it, until then
 //!     unfence_hold_ms: 2000         # default; so long a node that is back speaks first; doubled each time
 //!     replace_after_s: 900          # default; after so long away a node's replicas go elsewhere; 0: never
 //!     moves_per_node: 2             # default; replicas that are copied to, or from, one node at a time

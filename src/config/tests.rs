@@ -108,6 +108,36 @@ fn an_impossible_combination_is_named_with_its_line() {
 }
 
 #[test]
+fn partitioning_says_how_patient_the_controller_is() {
+    let without = PUBLISHED.split("  partitioning:").next().unwrap();
+    assert_eq!(parse(without).unwrap().partitioning, None);
+    let plain = parse(PUBLISHED).unwrap().partitioning.unwrap();
+    assert_eq!((plain.virtual_nodes, plain.replication_factor, plain.min_in_sync), (128, 3, None));
+    assert_eq!(plain.node, crate::node::Partitioning::default());
+    let more = "    replication_factor: 5\n    min_in_sync: 4\n    weight: 7\n    fence_delay_ms: 4000\n    \
+                silence_max_ms: 20000\n    unfence_hold_ms: 100\n    replace_after_s: 0\n    moves_per_node: 3\n    \
+                moves_total: 9";
+    let text = PUBLISHED.replace("    replication_factor: 3", more).replace("  raft:", "  rack: r1\n  raft:");
+    let given = parse(&text).unwrap().partitioning.unwrap();
+    let (settings, default) = (given.node.settings, crate::partition::controller::Settings::default());
+    assert_eq!((given.min_in_sync, given.node.weight, given.node.rack.as_deref()), (Some(4), 7, Some("r1")));
+    assert_eq!(settings.fence_delay, Duration::from_secs(4));
+    assert_eq!(settings.silence_max, Duration::from_secs(20));
+    assert_eq!(settings.unfence_hold, Duration::from_millis(100));
+    assert_eq!((settings.replace_after, settings.beat_interval), (Duration::ZERO, default.beat_interval));
+    assert_eq!((settings.limits.per_node, settings.limits.total), (3, 9));
+
+    let error = error_of("    replication_factor: 3", "    replication_factor: 3\n    min_in_sync: 4");
+    assert_says(&error, "cluster.partitioning.min_in_sync", 15, &["never be in sync"]);
+    let error = error_of("    replication_factor: 3", "    fence_delay_ms: 1500");
+    assert_says(&error, "cluster.partitioning.fence_delay_ms", 14, &["one lost beat"]);
+    let error = error_of("    replication_factor: 3", "    replication_factor: 70000");
+    assert_says(&error, "cluster.partitioning.replication_factor", 14, &["too much"]);
+    let error = error_of("    replication_factor: 3", "    weight: 0");
+    assert_says(&error, "cluster.partitioning.weight", 14, &["1 or more"]);
+}
+
+#[test]
 fn a_missing_key_and_broken_yaml_are_named() {
     let error = error_of("  node_id: 1\n", "");
     assert!(error.to_string().contains("node_id"), "{error}");

@@ -179,6 +179,8 @@ impl Controller {
         let waited = |since: Instant| now.saturating_since(since);
         let since = is_waiting.then(|| *self.moves.waits_since.get_or_insert(now));
         if since.map_or(Duration::ZERO, waited) >= self.settings.plan_patience && is_waiting {
+            // What has not come about now will not at once.
+            self.moves.plans_at = now + self.settings.plan_patience;
             return vec![Command::CancelPlan { plan: plan.id }];
         }
         commands
@@ -251,13 +253,16 @@ pub fn schedule(plan: &ActivePlan, metadata: &Metadata, limits: steps::Limits) -
     steps::next(&plan.changes, now, is_strained(metadata), limits)
 }
 
-/// Whether any partition has lost so many copies that it has none to spare.
+/// Whether any partition has lost so many copies that it has none to spare. One without a leader does not count: it waits
+/// for an operator, and nothing is copied.
 fn is_strained(metadata: &Metadata) -> bool {
     metadata.topics().any(|(_, topic)| {
         topic.partitions.iter().any(|partition| {
             let in_sync = partition.in_sync.len();
             let wanted = partition.replicas.len() - partition.adding().count();
-            in_sync < wanted && in_sync <= partition.min_in_sync(topic.spec.min_in_sync)
+            partition.leader.is_some()
+                && in_sync < wanted
+                && in_sync <= partition.min_in_sync(topic.spec.min_in_sync)
         })
     })
 }

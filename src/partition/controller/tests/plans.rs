@@ -176,3 +176,22 @@ fn a_large_plan_goes_in_parts_and_what_a_lost_leader_left_unfinished_is_cancelle
         world.count(|command| matches!(command, Command::SubmitPlan { part: PlanPart::First { .. }, .. }));
     assert_eq!(begun, 1);
 }
+
+/// Seed 2744 of the pure world.
+#[test]
+fn a_partition_that_has_lost_everything_does_not_keep_others_from_moving() {
+    let mut world = World::new(6, 20);
+    let spec = TopicSpec { name: "lost".to_owned(), replicas: 3, min_in_sync: 2, recovery: Recovery::Manual };
+    world.execute(Command::CreateTopic { spec, assignments: vec![vec![id(1), id(2), id(3)]] }).unwrap();
+    for node in 1..=3 {
+        let record = world.metadata.node(id(node)).unwrap();
+        let (epoch, seen, reason) = (record.epoch, record.changed, FenceReason::Disk);
+        world.execute(Command::FenceNode { node: id(node), epoch, seen, reason }).unwrap();
+    }
+    world.pass(SECOND * 10);
+    assert_eq!(world.active().len(), 6);
+    assert!(world.metadata.leaderless().next().is_some(), "nobody who has everything is left");
+    drain(&mut world, 6, true);
+    world.pass(SECOND * 60);
+    assert_eq!((world.holds(6), world.metadata.plan()), (0, None));
+}
