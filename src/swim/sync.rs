@@ -154,9 +154,12 @@ impl Swim {
 
     /// Begins to compare our table with somebody's, unless we did just now.
     pub(super) fn compare_tables(&mut self, with: Target) {
-        let is_member =
-            matches!(self.lifecycle, Lifecycle::Active | Lifecycle::Isolated | Lifecycle::Joining);
-        if !is_member || self.now < self.syncing.not_before || self.syncing.under_way.len() >= UNDER_WAY_MAX {
+        // Who has no seeds depends on being spoken to: it asks like everybody else.
+        let is_here = matches!(
+            self.lifecycle,
+            Lifecycle::Idle | Lifecycle::Active | Lifecycle::Isolated | Lifecycle::Joining
+        );
+        if !is_here || self.now < self.syncing.not_before || self.syncing.under_way.len() >= UNDER_WAY_MAX {
             return;
         }
         let buckets = self.table.buckets().to_vec();

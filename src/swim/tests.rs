@@ -410,6 +410,16 @@ fn a_suspicion_of_a_stranger_makes_us_compare_tables() {
     assert!(asks && state(&swim, 9).is_none());
 }
 
+/// Seed 4649 of the pure world: a founder without seeds started again, and never learned who spoke to it.
+#[test]
+fn who_has_no_seeds_asks_the_stranger_that_speaks_to_it() {
+    let mut swim = member(1);
+    assert_eq!(swim.lifecycle(), Lifecycle::Idle);
+    let outputs = hears_bytes(&mut swim, 10, 2, packed(&header(2, Kind::Ping), &[]));
+    let is_question = |output: &Output| matches!(output, Output::Ask { question: Question::Digest(_), .. });
+    assert!(outputs.iter().any(is_question), "{outputs:?}");
+}
+
 #[test]
 fn an_obituary_of_a_stranger_is_kept_so_that_old_words_do_not_revive_it() {
     let mut swim = member(3);
