@@ -380,7 +380,7 @@ impl PartitionManager {
     pub fn progress(&self) -> Option<(ActivePlan, Schedule)> {
         self.look(|metadata| {
             let plan = metadata.plan()?;
-            Some((plan.clone(), schedule(plan, metadata, steps::Limits::default())))
+            Some((plan.clone(), schedule(plan, metadata, steps::Limits::default(), |_| false)))
         })
     }
 

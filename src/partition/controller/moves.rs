@@ -143,18 +143,16 @@ impl Controller {
 
     /// Starts what may be started, and ends the plan when nothing is left.
     fn execute(&mut self, now: Instant, plan: &ActivePlan, metadata: &Metadata) -> Vec<Command> {
-        let schedule = schedule(plan, metadata, self.settings.limits);
-        self.moves
-            .refused
-            .retain(|id, epoch| metadata.partition(*id).is_some_and(|partition| partition.epoch == *epoch));
+        let is_as_it_was = |id: &PartitionId, epoch: &mut PartitionEpoch| {
+            metadata.partition(*id).is_some_and(|partition| partition.epoch == *epoch)
+        };
+        self.moves.refused.retain(is_as_it_was);
+        let is_refused = |id: PartitionId| self.moves.refused.contains_key(&id);
+        let schedule = schedule(plan, metadata, self.settings.limits, is_refused);
         let mut commands = Vec::new();
         let mut is_waiting = schedule.is_paused || is_stuck(plan, metadata);
         for start in &schedule.start {
             let Some(partition) = metadata.partition(start.partition) else { continue };
-            // Without a leader there is nobody to copy from: it is left alone.
-            if self.moves.refused.contains_key(&start.partition) || partition.leader.is_none() {
-                continue;
-            }
             let is_away =
                 |node: &&NodeId| !partition.replicas.contains(*node) && !is_active(metadata, **node);
             if start.target.iter().any(|node| is_away(&node)) {
@@ -229,11 +227,16 @@ fn take_back(plan: &ActivePlan, metadata: &Metadata) -> Vec<Command> {
     if commands.is_empty() { vec![Command::FinishPlan { plan: plan.id }] } else { commands }
 }
 
-/// How far a plan is, and what may be started.
+/// How far a plan is, and what may be started. What `is_refused` is left alone.
 #[must_use]
-pub fn schedule(plan: &ActivePlan, metadata: &Metadata, limits: steps::Limits) -> steps::Schedule {
+pub fn schedule(
+    plan: &ActivePlan,
+    metadata: &Metadata,
+    limits: steps::Limits,
+    is_refused: impl Fn(PartitionId) -> bool,
+) -> steps::Schedule {
     let looks = |id: PartitionId| {
-        let partition = metadata.partition(id)?;
+        let partition = metadata.partition(id).filter(|_| !is_refused(id))?;
         let min_in_sync = partition.min_in_sync(metadata.topic(id.topic)?.spec.min_in_sync);
         Some((partition, partition.adding().collect::<Vec<NodeId>>(), min_in_sync))
     };

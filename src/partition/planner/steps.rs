@@ -86,7 +86,7 @@ pub struct Schedule {
     pub waiting: usize,
     /// Changes that are done.
     pub done: usize,
-    /// Partitions that were changed by somebody else, or deleted.
+    /// Partitions that are left alone: changed by somebody else, deleted, or without a leader to copy from.
     pub stale: Vec<PartitionId>,
     /// Whether changes wait because a partition has no copy to spare.
     pub is_paused: bool,
@@ -132,6 +132,8 @@ pub fn next<'a>(
                 schedule.under_way += 1;
                 looks.adding.iter().for_each(|node| loads.add(*node, looks.leader));
             }
+            // It would take a place that others could have.
+            Stand::Next(_) if looks.leader.is_none() => schedule.stale.push(change.partition),
             Stand::Next(target) => ready.push((!looks.is_strained(), change.partition, looks, target)),
         }
     }
@@ -324,6 +326,16 @@ mod tests {
         // A single replica is never strained: there is none to wait for.
         let single = ids(&[1]);
         assert!(!Now { min_in_sync: 1, ..looks(&single) }.is_strained());
+    }
+
+    #[test]
+    fn who_has_no_leader_takes_no_place_of_others() {
+        let changes = [change(0, &[1, 2], &[1, 3]), change(1, &[1, 2], &[1, 3])];
+        let state = ids(&[1, 2]);
+        let leader = |partition: PartitionId| (partition.number == 1).then(|| state[0]);
+        let now = |partition: PartitionId| Some(Now { leader: leader(partition), ..looks(&state) });
+        let schedule = next(&changes, now, false, Limits { per_node: 1, total: 1 });
+        assert_eq!((targets(&schedule), schedule.stale), (vec![(1, vec![1, 3])], vec![partition(0)]));
     }
 
     #[test]

@@ -195,3 +195,28 @@ fn a_partition_that_has_lost_everything_does_not_keep_others_from_moving() {
     world.pass(SECOND * 60);
     assert_eq!((world.holds(6), world.metadata.plan()), (0, None));
 }
+
+/// Seed 2744 of the pure world, too.
+#[test]
+fn a_partition_that_nobody_can_copy_does_not_take_the_place_of_others() {
+    let mut world = World::new(6, 20);
+    let limits = steps::Limits { per_node: 1, total: 1 };
+    world.controller = Controller::start(Settings { limits, ..Settings::default() }, world.now);
+    for node in 1..=3 {
+        let record = world.metadata.node(id(node)).unwrap();
+        let (epoch, seen, reason) = (record.epoch, record.changed, FenceReason::Disk);
+        world.execute(Command::FenceNode { node: id(node), epoch, seen, reason }).unwrap();
+    }
+    world.pass(SECOND * 10);
+    let lost: Vec<PartitionId> = world.metadata.leaderless().collect();
+    assert!(!lost.is_empty());
+    let mut changes = Vec::new();
+    for (partition, record) in world.partitions() {
+        let other = (1..=6).map(id).find(|node| !record.replicas.contains(node)).unwrap();
+        let to = vec![record.replicas[0], record.replicas[1], other];
+        changes.push(Change { partition, from: record.replicas, to });
+    }
+    submit(&mut world, changes);
+    world.pass(SECOND * 60);
+    assert_eq!(world.metadata.plan(), None, "what could be moved was");
+}
