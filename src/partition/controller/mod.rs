@@ -290,8 +290,9 @@ impl Controller {
             .keys()
             .map(|node| (*node, self.verdict(now, *node, metadata, sight(*node))))
             .collect();
-        let presumed = |(_, verdict): &&(NodeId, Verdict)| verdict.is_presumption();
-        let mut allowed = self.allowance(now, metadata, verdicts.iter().filter(presumed).count());
+        let presumed = verdicts.iter().filter(|(_, verdict)| verdict.is_presumption());
+        let presumed: Vec<NodeId> = presumed.map(|(node, _)| *node).collect();
+        let mut allowed = self.allowance(now, metadata, &presumed);
         let mut commands = Vec::new();
         for (node, verdict) in &verdicts {
             if verdict.is_presumption() {
@@ -305,21 +306,23 @@ impl Controller {
         commands
     }
 
-    /// How many of so many nodes that seem gone may be fenced now.
-    fn allowance(&mut self, now: Instant, metadata: &Metadata, presumed: usize) -> usize {
+    /// How many of these nodes that seem gone may be fenced now. When there are many it is one a beat, and the next only
+    /// when the last is done: what a leader without a majority asks for may be carried out later, all of it.
+    fn allowance(&mut self, now: Instant, metadata: &Metadata, presumed: &[NodeId]) -> usize {
         let window = self.settings.silence_max;
         while self.fences.front().is_some_and(|at| now.saturating_since(*at) > window) {
             self.fences.pop_front();
         }
         let active = metadata.nodes().filter(|(_, record)| record.state == NodeState::Active).count();
         let most = ((active + self.fences.len()) * 3 / 10).max(1);
-        self.is_braking = presumed + self.fences.len() > most;
+        self.is_braking = presumed.len() + self.fences.len() > most;
         if !self.is_braking {
-            return presumed;
+            return presumed.len();
         }
+        let is_under_way = presumed.iter().any(|node| self.asked.contains_key(&Subject::Node(*node)));
         let last = self.fences.back();
         let is_free = last.is_none_or(|at| now.saturating_since(*at) >= self.settings.beat_interval);
-        usize::from(is_free)
+        usize::from(is_free && !is_under_way)
     }
 
     /// Gives nodes that came back what they are preferred to lead.
