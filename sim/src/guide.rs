@@ -37,6 +37,14 @@
 //! names the index up to which the state had come that gave it, so it is judged like a command that
 //! stands there.
 //!
+//! # What the steward wants
+//!
+//! In two seeds of three the nodes hold partitions, and a [steward](crate::steward) has ever new wishes: topics that come,
+//! grow and go, nodes that drain, plans, elections, moves, weights. It reads the metadata of any node, which may be old,
+//! so that some of its commands come too late, and some make no sense; whatever the cluster makes of them, equal logs
+//! give equal metadata, a leader epoch has one leader, and who is fenced is not in sync. When the faults are over, all nodes
+//! are active again, nobody is missing in sync, and no plan is left half done.
+//!
 //! # Simulate your own store
 //!
 //! [`storage_suite!`](crate::storage_suite!) runs any [`Storage`](rivven_cluster::driver::Storage) through
