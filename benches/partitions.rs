@@ -167,7 +167,7 @@ fn reviews(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("a review of 100 nodes and 100,000 partitions");
     let mut metadata = metadata();
     let now = Instant::from_nanos(60_000_000_000);
-    let sight = |_| Sight { is_member: true, hint: None };
+    let sight = |_| Sight { is_member: true, token: None, hint: None };
     let mut run = |name: &str, metadata: &Metadata| {
         let ready = || {
             let mut ready = controller(metadata, now);

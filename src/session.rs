@@ -190,6 +190,8 @@ pub struct Ordered {
     pub answer: Result<Outcome, Refusal>,
     /// What it changed.
     pub deltas: Vec<Delta>,
+    /// The bytes of its entry.
+    pub length: usize,
 }
 
 /// The sessions of a cluster. It is part of the replicated state.
@@ -259,7 +261,7 @@ impl Sessions {
                 self.pass(time);
                 let command = command.into_owned();
                 let (answer, deltas) = order(&command);
-                Applied::Metadata(Box::new(Ordered { at, command, answer, deltas }))
+                Applied::Metadata(Box::new(Ordered { at, command, answer, deltas, length: entry.len() }))
             }
         }
     }

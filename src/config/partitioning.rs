@@ -86,10 +86,15 @@ fn settings(given: &Given) -> Result<Settings, ConfigError> {
         ..default
     };
     settings.validate().map_err(|error: SettingsError| {
-        let (key, line) = match (&given.fence_delay_ms, &given.silence_max_ms) {
-            (None, Some(line)) => ("silence_max_ms", Some(line)),
-            (line, _) => ("fence_delay_ms", line.as_ref()),
+        let (key, line) = match error {
+            SettingsError::TooStrict { .. } => ("silence_max_ms", given.silence_max_ms.as_ref()),
+            SettingsError::NoInterval
+            | SettingsError::TooHasty { .. }
+            | SettingsError::Weightless
+            | SettingsError::NoMoves => ("fence_delay_ms", given.fence_delay_ms.as_ref()),
         };
+        // The key at fault may stand at its default; then the line is that of the one that does not.
+        let line = line.or(given.fence_delay_ms.as_ref()).or(given.silence_max_ms.as_ref());
         let line = line.and_then(|line| line_of(line.referenced));
         ConfigError { key: format!("cluster.partitioning.{key}"), line, problem: error.to_string() }
     })?;

@@ -6,6 +6,7 @@
 //! ```
 
 use super::io::{Event, Output, Rejection, Reply};
+use super::join::UNCLAIMED;
 use super::{Node, NodeId};
 use crate::id::RequestId;
 use crate::partition::controller::{Beat, Controller, Hint, Life, Sight};
@@ -16,6 +17,8 @@ use crate::state_machine::StateMachine;
 use crate::swim::State;
 use crate::time::Instant;
 
+/// The most bytes of a rack's name that is heard.
+const RACK_BYTES_MAX: usize = 255;
 /// The most alterations that a node is heard of at a time.
 const HEARD_AT_ONCE: usize = 10_000;
 
@@ -49,7 +52,9 @@ impl<S: StateMachine> Node<S> {
     /// A node speaks for itself, and for nobody else.
     pub(super) fn hear_beat(&mut self, from: NodeId, beat: Beat) {
         let metadata = self.ledger.metadata();
-        if let (true, Some(controller)) = (beat.registration.node == from, &mut self.control.controller) {
+        let new = &beat.registration;
+        let is_sound = new.weight > 0 && new.rack.as_ref().is_none_or(|rack| rack.len() <= RACK_BYTES_MAX);
+        if let (true, Some(controller)) = (new.node == from && is_sound, &mut self.control.controller) {
             controller.hear(self.now, beat, metadata);
         }
     }
@@ -92,7 +97,10 @@ impl<S: StateMachine> Node<S> {
     /// Puts a command to the metadata into the log. Nobody waits for its answer.
     fn order(&mut self, command: Command) {
         let entry = Proposal::Metadata(Box::new(command)).seal(self.cluster_time());
-        self.handle_raft(raft::Input::Note(entry));
+        // Nothing of our own is so large; a peer's word may be.
+        if entry.len() <= self.config.limits.command_bytes_max {
+            self.handle_raft(raft::Input::Note(entry));
+        }
     }
 
     /// What is known of a node beside its own words.
@@ -108,7 +116,8 @@ impl<S: StateMachine> Node<S> {
                 State::Left => Life::Left,
             },
         });
-        Sight { is_member, hint }
+        let token = self.ledger.directory().find(node).map(|listing| listing.token);
+        Sight { is_member, token: token.filter(|token| *token != UNCLAIMED), hint }
     }
 
     /// An operator wants to know what the controller makes of a node.

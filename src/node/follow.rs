@@ -18,18 +18,22 @@ use crate::time::Instant;
 
 /// The most commands that are kept for those who follow.
 const KEPT_MAX: usize = 4096;
-/// The most changes in all of them: a part of a plan may hold thousands.
-const WEIGHT_MAX: usize = 100_000;
+/// The most bytes of their entries: all of them fit into a frame.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The most questions that wait: each is sent the next command.
+const WAITING_MAX: usize = 256;
 /// So long a question waits at most.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The last commands, and who waits for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Followers {
-    /// What was executed after `since`, each with its weight.
+    /// What was executed after `since`, each with the bytes of its entry.
     kept: VecDeque<(LogIndex, Command, usize)>,
-    weight: usize,
+    bytes: usize,
     since: LogIndex,
+    /// The last command that was executed, or refused.
+    last: LogIndex,
     /// Who waits, and until when; in this order.
     waiting: VecDeque<(RequestId, Instant)>,
 }
@@ -39,13 +43,12 @@ impl Followers {
         self.waiting.front().map(|(_, until)| *until)
     }
 
-    fn keep(&mut self, at: LogIndex, command: Command) {
-        let weight = weight(&command);
-        self.kept.push_back((at, command, weight));
-        self.weight += weight;
-        while self.kept.len() > KEPT_MAX || (self.weight > WEIGHT_MAX && self.kept.len() > 1) {
-            let Some((index, _, weight)) = self.kept.pop_front() else { return };
-            self.weight -= weight;
+    fn keep(&mut self, at: LogIndex, command: Command, length: usize) {
+        self.kept.push_back((at, command, length));
+        self.bytes += length;
+        while self.kept.len() > KEPT_MAX || (self.bytes > BYTES_MAX && self.kept.len() > 1) {
+            let Some((index, _, length)) = self.kept.pop_front() else { return };
+            self.bytes -= length;
             self.since = index;
         }
     }
@@ -56,44 +59,18 @@ impl Followers {
     }
 }
 
-/// Roughly how large a command is.
-fn weight(command: &Command) -> usize {
-    match command {
-        Command::SubmitPlan { changes, .. } => 1 + changes.len(),
-        Command::CreateTopic { assignments, .. } | Command::AddPartitions { assignments, .. } => {
-            1 + assignments.len()
-        }
-        Command::AlterPartitions(alterations) => 1 + alterations.len(),
-        Command::RegisterNode(_)
-        | Command::FenceNode { .. }
-        | Command::UnfenceNode { .. }
-        | Command::BeginShutdown { .. }
-        | Command::SetDraining { .. }
-        | Command::SetShare { .. }
-        | Command::DeregisterNode { .. }
-        | Command::DeleteTopic { .. }
-        | Command::ConfigureTopic { .. }
-        | Command::AlterPartition(_)
-        | Command::ElectLeader { .. }
-        | Command::StartReassignment { .. }
-        | Command::CancelReassignment { .. }
-        | Command::CancelPlan { .. }
-        | Command::FinishPlan { .. }
-        | Command::SetFeatureLevel { .. } => 1,
-    }
-}
-
 impl<S: StateMachine> Node<S> {
     /// A command to the metadata was executed: whoever waits is told.
     pub(super) fn follow(&mut self, ordered: &Ordered) {
         let applied = ordered.at.index;
+        self.followers.last = applied;
         let changed = ordered.answer.is_ok().then(|| (applied, ordered.command.clone()));
         for (id, _) in core::mem::take(&mut self.followers.waiting) {
             let commands = changed.iter().cloned().collect();
             self.outputs.push_back(Output::Reply { id, reply: Reply::Followed { applied, commands } });
         }
         if let Some((at, command)) = changed {
-            self.followers.keep(at, command);
+            self.followers.keep(at, command, ordered.length);
         }
     }
 
@@ -114,9 +91,9 @@ impl<S: StateMachine> Node<S> {
             self.reject(Rejection::NotFormed)
         } else if after < followers.since {
             self.reject(Rejection::Forgotten)
-        } else if followers.kept.back().is_some_and(|(last, _, _)| *last > after) {
+        } else if followers.last > after {
             Reply::Followed { applied: self.applied, commands: followers.after(after) }
-        } else if followers.waiting.len() >= self.config.limits.reads_max {
+        } else if followers.waiting.len() >= WAITING_MAX {
             self.reject(Rejection::Busy)
         } else {
             return followers.waiting.push_back((id, self.now + PATIENCE));

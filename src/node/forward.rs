@@ -13,8 +13,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Node;
-use super::io::{Output, Reply};
+use super::io::{Caller, Output, Rejection, Reply};
 use super::message::{CallId, Message};
+use super::requests::may_propose;
 use crate::id::{BootId, NodeId, RequestId, Term};
 use crate::raft::{Role, Standing};
 use crate::session::Proposal;
@@ -116,7 +117,9 @@ impl<S: StateMachine> Node<S> {
         self.forwards.last_foreign += 1;
         let id = RequestId::new(self.forwards.last_foreign);
         self.forwards.foreign.insert(id, (from, call));
-        match self.admit(&proposal) {
+        // What no operator may propose no honest node passes on.
+        let allowed = may_propose(Caller::Operator, &proposal).then_some(()).ok_or(Rejection::Forbidden);
+        match allowed.and_then(|()| self.admit(&proposal)) {
             Ok(()) => self.queued.push((id, proposal)),
             Err(rejection) => {
                 let reply = self.reject(rejection);

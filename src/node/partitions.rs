@@ -18,7 +18,7 @@ use super::{Node, NodeId};
 use crate::id::PartitionId;
 use crate::partition::controller::Beat;
 use crate::partition::metadata::command::Registration;
-use crate::partition::metadata::{Alteration, Delta, FEATURE_LEVEL_FIRST, Metadata, NodeState};
+use crate::partition::metadata::{Alteration, Command, Delta, FEATURE_LEVEL_FIRST, Metadata, NodeState};
 use crate::session::Ordered;
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
@@ -110,10 +110,15 @@ impl<S: StateMachine> Node<S> {
     pub(super) fn note_ordered(&mut self, ordered: &Ordered) {
         self.follow(ordered);
         self.note_to_controller(ordered);
+        let own = self.config.id;
+        let is_ours = |all: &[Alteration]| all.iter().any(|alteration| alteration.leader == own);
+        if matches!(&ordered.command, Command::AlterPartitions(all) if is_ours(all)) {
+            // It was heard: what is left can be said now.
+            self.partitions.tells_at = None;
+        }
         if ordered.deltas.is_empty() {
             return;
         }
-        let own = self.config.id;
         let is_about_us = |delta: &Delta| *delta == Delta::Node(own) || *delta == Delta::NodeGone(own);
         if ordered.deltas.iter().any(is_about_us) {
             self.beat_soon();
@@ -159,6 +164,11 @@ impl<S: StateMachine> Node<S> {
             return;
         };
         let (own, metadata) = (self.config.id, self.ledger.metadata());
+        // In the session of a process before this one nothing is said.
+        let process = (self.listing().token, self.boot);
+        if metadata.node(own).is_none_or(|record| (record.token, record.boot) != process) {
+            return;
+        }
         let mut alterations = Vec::new();
         self.partitions.incomplete.retain(|id| {
             if alterations.len() < TOLD_AT_ONCE {

@@ -142,7 +142,7 @@ impl<S: StateMachine> Node<S> {
 
 /// What a caller may propose. Of the metadata, an application may change topics, and an operator what is about nodes and
 /// plans; what nodes say of themselves, and what a controller decides, comes from nobody else.
-fn may_propose(from: Caller, proposal: &Proposal) -> bool {
+pub(super) fn may_propose(from: Caller, proposal: &Proposal) -> bool {
     let Proposal::Metadata(command) = proposal else { return true };
     match **command {
         Command::CreateTopic { .. } | Command::DeleteTopic { .. } | Command::AddPartitions { .. } => true,

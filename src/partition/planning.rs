@@ -10,7 +10,7 @@
 //! | draining, or given up | one that everything leaves |
 
 use super::hash;
-use super::metadata::{Metadata, NodeState};
+use super::metadata::{Metadata, NodeState, PARTITIONS_MAX};
 use super::planner::{Placement, Plan, PlanError, PlanNode, Standing, plan};
 use crate::id::{NodeId, PartitionId, TopicId};
 
@@ -26,6 +26,9 @@ pub enum AssignError {
         /// How many nodes there are for them.
         nodes: usize,
     },
+    /// Ask for fewer.
+    #[error("there would be {0} partitions, and {PARTITIONS_MAX} are the most")]
+    TooMany(u64),
     /// Ask for at least one replica.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -91,6 +94,10 @@ pub fn assign(
     (first, count): (u32, u32),
     replicas: u16,
 ) -> Result<Vec<Vec<NodeId>>, AssignError> {
+    let total = u64::try_from(metadata.partitions()).unwrap_or(u64::MAX).saturating_add(u64::from(count));
+    if usize::try_from(total).is_ok_and(|total| total > PARTITIONS_MAX) {
+        return Err(AssignError::TooMany(total));
+    }
     let mut nodes = nodes(metadata, |_| false);
     nodes.retain(|node| node.standing == Standing::Takes);
     if nodes.len() < usize::from(replicas) {

@@ -47,7 +47,8 @@ impl Client {
     }
 
     /// Has a command to the metadata committed and executed. It is sent again when its answer is lost: it names what it
-    /// has seen, so a copy changes nothing. Clients may change topics; for the rest it takes an operator's certificate.
+    /// has seen, so a copy changes nothing, but the answer may be the one to a copy: that a topic is gone, or a count another
+    /// one, may be what this command has done. Clients may change topics; for the rest it takes an operator's certificate.
     ///
     /// # Errors
     ///

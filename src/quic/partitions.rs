@@ -262,16 +262,27 @@ impl PartitionManager {
     ///
     /// # Errors
     ///
-    /// As [`PartitionManager::create_topic`].
+    /// As [`PartitionManager::create_topic`]; [`Refusal::PartitionCountStale`] if somebody else was faster.
     pub async fn add_partitions(&self, name: &str, count: u32) -> Result<(), PartitionError> {
+        let unknown = || PartitionError::TopicUnknown(name.to_owned());
+        let length =
+            |metadata: &Metadata| metadata.topic_named(name).map(|(_, topic)| topic.partitions.len());
+        let from = self.look(length).ok_or_else(unknown)?;
+        let from = u32::try_from(from).unwrap_or(u32::MAX);
         let plan = |metadata: &Metadata| {
-            let unknown = || PartitionError::TopicUnknown(name.to_owned());
             let (topic, record) = metadata.topic_named(name).ok_or_else(unknown)?;
-            let from = u32::try_from(record.partitions.len()).unwrap_or(u32::MAX);
             let assignments = planning::assign(metadata, name, (from, count), record.spec.replicas)?;
             Ok(Command::AddPartitions { topic, from, assignments })
         };
-        self.order_planned(plan).await.map(|_| ())
+        match self.order_planned(plan).await {
+            // It was sent again since its answer was lost, and had been executed.
+            Err(PartitionError::Refused(Refusal::PartitionCountStale { current }))
+                if current == from.saturating_add(count) =>
+            {
+                Ok(())
+            }
+            done => done.map(|_| ()),
+        }
     }
 
     /// Deletes a topic.
@@ -282,7 +293,11 @@ impl PartitionManager {
     pub async fn delete_topic(&self, name: &str) -> Result<(), PartitionError> {
         let found = self.look(|metadata| metadata.topic_named(name).map(|(topic, _)| topic));
         let topic = found.ok_or_else(|| PartitionError::TopicUnknown(name.to_owned()))?;
-        self.order(Command::DeleteTopic { topic }).await.map(|_| ())
+        match self.order(Command::DeleteTopic { topic }).await {
+            // It is gone, by this command's first copy or by somebody else's.
+            Err(PartitionError::Refused(Refusal::TopicUnknown(_))) => Ok(()),
+            done => done.map(|_| ()),
+        }
     }
 
     /// Where a partition is led, as far as is known here.
@@ -398,7 +413,8 @@ impl PartitionManager {
                 done => return done.map(|_| ()),
             }
         }
-        Err(Refusal::NodeUnknown(node).into())
+        let current = self.look(|metadata| metadata.node(node).map(|record| record.changed));
+        Err(Refusal::NodeRecordStale { node, current: current.unwrap_or_default() }.into())
     }
 
     /// What the controller makes of a node, and why.
@@ -432,11 +448,8 @@ impl PartitionManager {
             attempt += 1;
             let command = self.look(&plan)?;
             match self.order(command).await {
-                Err(PartitionError::Refused(
-                    Refusal::NodeIsNotActive(_)
-                    | Refusal::NodeUnknown(_)
-                    | Refusal::PartitionCountStale { .. },
-                )) if attempt < ATTEMPTS => {}
+                Err(PartitionError::Refused(Refusal::NodeIsNotActive(_) | Refusal::NodeUnknown(_)))
+                    if attempt < ATTEMPTS => {}
                 done => return done,
             }
         }

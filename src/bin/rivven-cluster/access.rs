@@ -19,7 +19,8 @@ pub struct Access {
     #[arg(long)]
     pub config: PathBuf,
     /// An operator's certificate and key, without their endings: `certs/operator` for `certs/operator.pem` and
-    /// `certs/operator.key`. By default the node's own, which may only list.
+    /// `certs/operator.key`. By default the node's own, which may list, and
+    /// create, extend and delete topics.
     #[arg(long)]
     pub operator: Option<PathBuf>,
 }

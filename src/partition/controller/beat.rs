@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::LogIndex;
+use crate::id::{LogIndex, Token};
 use crate::partition::metadata::command::Registration;
 
 /// What a node tells the leader, once every [`beat_interval`](super::Settings::beat_interval).
@@ -21,6 +21,8 @@ pub struct Beat {
 pub struct Sight {
     /// Whether it is a member of the Raft group.
     pub is_member: bool,
+    /// Which disk it has, as far as the members know.
+    pub token: Option<Token>,
     /// What the members hold of it, if they have ever heard of it.
     pub hint: Option<Hint>,
 }

@@ -125,6 +125,16 @@ pub enum SettingsError {
         /// The interval.
         beat_interval: Duration,
     },
+    /// Let the silent have at least as much time as the dead.
+    #[error(
+        "who is only silent is fenced after {silence_max:?}, before {fence_delay:?}, when who is held dead is"
+    )]
+    TooStrict {
+        /// The delay for who is held dead.
+        fence_delay: Duration,
+        /// The delay for who is only silent.
+        silence_max: Duration,
+    },
     /// Give the node a share of at least 1.
     #[error("a weight of 0 is no share: drain the node instead")]
     Weightless,
@@ -144,8 +154,11 @@ impl Settings {
         if beat_interval.is_zero() {
             return Err(SettingsError::NoInterval);
         }
-        if fence_delay.min(self.silence_max) < beat_interval * 2 {
+        if fence_delay < beat_interval * 2 {
             return Err(SettingsError::TooHasty { fence_delay, beat_interval });
+        }
+        if self.silence_max < fence_delay {
+            return Err(SettingsError::TooStrict { fence_delay, silence_max: self.silence_max });
         }
         if self.limits.per_node == 0 || self.limits.total == 0 {
             return Err(SettingsError::NoMoves);
@@ -184,8 +197,10 @@ pub struct Review {
 #[derive(Clone, Debug)]
 pub struct Controller {
     settings: Settings,
-    /// Since when this node leads.
+    /// Since when this node leads, or went on after it had stood still: nobody was heard before.
     since: Instant,
+    /// When it looked last.
+    reviewed: Instant,
     watches: BTreeMap<NodeId, Watch>,
     /// Until when what was asked for is waited for.
     asked: BTreeMap<Subject, Instant>,
@@ -202,6 +217,7 @@ impl Controller {
         Controller {
             settings,
             since: now,
+            reviewed: now,
             watches: BTreeMap::new(),
             asked: BTreeMap::new(),
             fences: VecDeque::new(),
@@ -262,6 +278,11 @@ impl Controller {
 
     /// Looks at everything, and says what to propose. `sight` is what is known of a node beside its beats.
     pub fn review(&mut self, now: Instant, metadata: &Metadata, sight: &dyn Fn(NodeId) -> Sight) -> Review {
+        // Who stood still has heard nobody meanwhile, itself included.
+        if now.saturating_since(self.reviewed) > self.settings.beat_interval * 2 {
+            self.since = now;
+        }
+        self.reviewed = now;
         self.asked.retain(|_, until| *until > now);
         self.watch_states(now, metadata);
         let mut commands = self.care_for_nodes(now, metadata, sight);

@@ -6,7 +6,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Controller, Sight};
+use super::{Controller, Sight, Subject};
 use crate::id::{NodeId, PartitionEpoch, PartitionId};
 use crate::partition::metadata::{ActivePlan, Command, Metadata, NodeState, PlanId, PlanPart, Refusal};
 use crate::partition::planner::{Change, steps};
@@ -34,6 +34,8 @@ pub(super) struct Moves {
     refused: BTreeMap<PartitionId, PartitionEpoch>,
     /// Since when the plan waits for a node that is away.
     waits_since: Option<Instant>,
+    /// A plan of somebody else's that is not whole: how much of it was there, since when.
+    grows: Option<(PlanId, usize, Instant)>,
 }
 
 impl Moves {
@@ -45,6 +47,7 @@ impl Moves {
             given_up: BTreeSet::new(),
             refused: BTreeMap::new(),
             waits_since: None,
+            grows: None,
         }
     }
 
@@ -89,12 +92,19 @@ impl Controller {
             return self.begin_plan(now, metadata, sight).into_iter().collect();
         };
         if !plan.is_complete && !plan.is_cancelled {
-            return vec![self.go_on_submitting(plan)];
+            return self.go_on_submitting(now, plan).into_iter().collect();
         }
         self.moves.draft = None;
         // Looking at a whole plan costs what it is long: once a beat is enough.
         self.moves.looks_at = now + self.settings.beat_interval;
-        if plan.is_cancelled { take_back(plan, metadata) } else { self.execute(now, plan, metadata) }
+        if !plan.is_cancelled {
+            return self.execute(now, plan, metadata);
+        }
+        // What was asked for before may still be carried out.
+        let is_asked = |subject: &Subject| matches!(subject, Subject::Partition(_));
+        let commands = take_back(plan, metadata);
+        let is_last = matches!(commands[..], [Command::FinishPlan { .. }]);
+        if is_last && self.asked.keys().any(is_asked) { Vec::new() } else { commands }
     }
 
     /// Submits what it has planned, or plans for those that are given up.
@@ -124,21 +134,29 @@ impl Controller {
         Some(Command::SubmitPlan { part, changes, is_last })
     }
 
-    /// Goes on with a plan that is not whole: with the next part if it is its own, and else it is cancelled.
-    fn go_on_submitting(&mut self, plan: &ActivePlan) -> Command {
+    /// Goes on with a plan that is not whole: with the next part if it is its own, that is, if all of it so far was planned
+    /// here. Else whoever submits it is given time, as long as it grows.
+    fn go_on_submitting(&mut self, now: Instant, plan: &ActivePlan) -> Option<Command> {
         let cancel = Command::CancelPlan { plan: plan.id };
-        let Some((begun, changes)) = &mut self.moves.draft else { return cancel };
-        if *begun.get_or_insert(plan.id) != plan.id {
-            return cancel;
+        let so_far = plan.changes.len();
+        if let Some((begun, changes)) = &mut self.moves.draft
+            && changes.len() > so_far
+            && changes.iter().take(so_far).eq(&plan.changes)
+        {
+            *begun = Some(plan.id);
+            let from = u32::try_from(so_far).unwrap_or(u32::MAX);
+            let part = PlanPart::Further { plan: plan.id, from };
+            let is_last = changes.len() - so_far <= PART;
+            let changes = changes.iter().skip(so_far).take(PART).cloned().collect();
+            return Some(Command::SubmitPlan { part, changes, is_last });
         }
-        let rest: Vec<Change> = changes.iter().skip(plan.changes.len()).cloned().collect();
-        if rest.is_empty() {
-            return cancel;
+        self.moves.draft = None;
+        let (id, length, since) = *self.moves.grows.get_or_insert((plan.id, so_far, now));
+        if (id, length) != (plan.id, so_far) {
+            self.moves.grows = Some((plan.id, so_far, now));
+            return None;
         }
-        let from = u32::try_from(plan.changes.len()).unwrap_or(u32::MAX);
-        let part = PlanPart::Further { plan: plan.id, from };
-        let is_last = rest.len() <= PART;
-        Command::SubmitPlan { part, changes: rest.into_iter().take(PART).collect(), is_last }
+        (now.saturating_since(since) >= self.settings.plan_patience).then_some(cancel)
     }
 
     /// Starts what may be started, and ends the plan when nothing is left.
@@ -204,8 +222,11 @@ fn relieve(given_up: &BTreeSet<NodeId>, metadata: &Metadata) -> Option<VecDeque<
     let mut plan = planning::rebalance(metadata, &nodes).ok()?;
     let relieves =
         |change: &Change| change.from.iter().any(|node| given_up.contains(node) && !change.to.contains(node));
-    plan.changes
-        .retain(|change| metadata.partition(change.partition).is_some_and(|found| found.leader.is_some()));
+    let can_move = |change: &Change| {
+        let found = metadata.partition(change.partition).filter(|found| found.leader.is_some());
+        found.is_some_and(|found| stays_in_sync(change, &found.replicas, &found.in_sync))
+    };
+    plan.changes.retain(can_move);
     plan.changes.iter().any(relieves).then(|| plan.changes.into())
 }
 
@@ -253,19 +274,27 @@ pub fn schedule(
             leader: partition.leader,
         })
     };
-    steps::next(&plan.changes, now, is_strained(metadata), limits)
+    steps::next(&plan.changes, now, is_strained(plan, metadata), limits)
 }
 
-/// Whether any partition has lost so many copies that it has none to spare. One without a leader does not count: it waits
-/// for an operator, and nothing is copied.
-fn is_strained(metadata: &Metadata) -> bool {
-    metadata.topics().any(|(_, topic)| {
-        topic.partitions.iter().any(|partition| {
-            let in_sync = partition.in_sync.len();
-            let wanted = partition.replicas.len() - partition.adding().count();
-            partition.leader.is_some()
-                && in_sync < wanted
-                && in_sync <= partition.min_in_sync(topic.spec.min_in_sync)
-        })
+/// Whether a partition that is still to be moved has lost so many copies that it has none to spare: it goes first. One
+/// that the plan cannot help, or that has no leader to copy from, keeps nobody waiting.
+fn is_strained(plan: &ActivePlan, metadata: &Metadata) -> bool {
+    plan.changes.iter().any(|change| {
+        let Some(partition) = metadata.partition(change.partition) else { return false };
+        let Some(topic) = metadata.topic(change.partition.topic) else { return false };
+        let in_sync = partition.in_sync.len();
+        let wanted = partition.replicas.len() - partition.adding().count();
+        let is_open = partition.reassignment.is_some() || partition.replicas != change.to;
+        is_open
+            && partition.leader.is_some()
+            && stays_in_sync(change, &partition.replicas, &partition.in_sync)
+            && in_sync < wanted
+            && in_sync <= partition.min_in_sync(topic.spec.min_in_sync)
     })
+}
+
+/// Whether all replicas that stay are in sync: a move that keeps another one would wait for it for ever.
+fn stays_in_sync(change: &Change, replicas: &[NodeId], in_sync: &[NodeId]) -> bool {
+    replicas.iter().all(|node| !change.to.contains(node) || in_sync.contains(node))
 }

@@ -8,6 +8,7 @@ use crate::partition::metadata::command::{Alteration, Registration};
 use crate::partition::metadata::{Partition, Recovery, TopicSpec};
 use crate::partition::planning;
 
+mod attacks;
 mod nodes;
 mod plans;
 
@@ -112,7 +113,7 @@ impl World {
             let process = processes.get(&node.value());
             let hint = process.and_then(|process| process.hint);
             let hint = hint.map(|(boot, life)| Hint { boot: u32::try_from(boot).unwrap(), life });
-            Sight { is_member: process.is_some_and(|process| process.is_member), hint }
+            Sight { is_member: process.is_some_and(|process| process.is_member), token: None, hint }
         }
     }
 

@@ -28,6 +28,9 @@ pub enum Verdict {
     /// It is fenced, and away.
     #[error("away: it has to speak, and the members to hold it alive")]
     Away,
+    /// It is fenced, by an operator or since its disk failed, until it is started again.
+    #[error("fenced until it is started again")]
+    Barred,
     /// It is fenced, and speaks, but does not know its session yet.
     #[error("behind: it has not applied its own registration yet")]
     Behind,
@@ -73,7 +76,10 @@ impl Controller {
         let unwatched = Watch::default();
         let watch = self.watches.get(&node).unwrap_or(&unwatched);
         let is_fresh = |voice: &&Voice| now.saturating_since(voice.heard) < self.settings.fence_delay;
-        let claim = watch.claim.as_ref().filter(is_fresh).filter(|claim| !claim.beat.is_leaving);
+        // The members know which disk it has; a late word from another one is nobody's.
+        let is_its_disk = |claim: &&Voice| sight.token.is_none_or(|token| token == claim.process().0);
+        let claim = watch.claim.as_ref().filter(is_fresh).filter(is_its_disk);
+        let claim = claim.filter(|claim| !claim.beat.is_leaving);
         let Some(record) = metadata.node(node) else {
             // Who is no member any more is not taken in again because it has not noticed.
             return claim
@@ -114,13 +120,17 @@ impl Controller {
         }
         let is_fresh = |voice: &&Voice| now.saturating_since(voice.heard) < self.settings.fence_delay;
         let Some(voice) = watch.voice.as_ref().filter(is_fresh) else { return Verdict::Away };
+        if matches!(record.reason, FenceReason::Operator | FenceReason::Disk) {
+            return Verdict::Barred;
+        }
         if voice.beat.is_leaving || matches!(life, Some(Life::Dead | Life::Left)) {
             return Verdict::Away;
         }
         if voice.beat.applied.value() < record.epoch.value() {
             return Verdict::Behind;
         }
-        let steady = now.saturating_since(voice.steady_since);
+        // What it has not said since does not count.
+        let steady = voice.heard.saturating_since(voice.steady_since);
         match self.hold(now, record, watch).checked_sub(steady).filter(|left| !left.is_zero()) {
             Some(left) => Verdict::Held(left),
             None => Verdict::Unfence,
@@ -198,6 +208,7 @@ impl Controller {
             | Verdict::Unknown
             | Verdict::Silent(_)
             | Verdict::Away
+            | Verdict::Barred
             | Verdict::Behind
             | Verdict::Held(_)
             | Verdict::Stopping

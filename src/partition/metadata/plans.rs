@@ -47,7 +47,7 @@ impl Metadata {
             }
             PlanPart::Further { plan, from } => {
                 let active = self.active(plan)?;
-                if active.is_complete {
+                if active.is_complete || active.is_cancelled {
                     return Err(Refusal::PlanUnknown(plan));
                 }
                 let current = u32::try_from(active.changes.len()).expect("changes are bounded");

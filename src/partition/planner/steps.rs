@@ -86,7 +86,8 @@ pub struct Schedule {
     pub waiting: usize,
     /// Changes that are done.
     pub done: usize,
-    /// Partitions that are left alone: changed by somebody else, deleted, or without a leader to copy from.
+    /// Partitions that are left alone: changed by somebody else, deleted, without a leader to copy from, or with a
+    /// replica that stays and is out of sync.
     pub stale: Vec<PartitionId>,
     /// Whether changes wait because a partition has no copy to spare.
     pub is_paused: bool,
@@ -132,8 +133,8 @@ pub fn next<'a>(
                 schedule.under_way += 1;
                 looks.adding.iter().for_each(|node| loads.add(*node, looks.leader));
             }
-            // It would take a place that others could have.
-            Stand::Next(_) if looks.leader.is_none() => schedule.stale.push(change.partition),
+            // It would take a place that others could have, and wait for ever.
+            Stand::Next(target) if !can_end(&looks, &target) => schedule.stale.push(change.partition),
             Stand::Next(target) => ready.push((!looks.is_strained(), change.partition, looks, target)),
         }
     }
@@ -151,6 +152,14 @@ pub fn next<'a>(
         schedule.start.push(Start { partition, target });
     }
     schedule
+}
+
+/// Whether a move can come to its end as things are: it has a leader to copy from, and who stays is in sync.
+fn can_end(now: &Now<'_>, target: &[NodeId]) -> bool {
+    let is_move =
+        target.len() != now.replicas.len() || target.iter().any(|node| !now.replicas.contains(node));
+    let stays = |node: &&NodeId| now.replicas.contains(node);
+    now.leader.is_some() && (!is_move || target.iter().filter(stays).all(|node| now.in_sync.contains(node)))
 }
 
 fn stand(change: &Change, now: &Now<'_>) -> Stand {

@@ -187,6 +187,7 @@ fn a_partition_that_has_lost_everything_does_not_keep_others_from_moving() {
         let record = world.metadata.node(id(node)).unwrap();
         let (epoch, seen, reason) = (record.epoch, record.changed, FenceReason::Disk);
         world.execute(Command::FenceNode { node: id(node), epoch, seen, reason }).unwrap();
+        world.restart(node);
     }
     world.pass(SECOND * 10);
     assert_eq!(world.active().len(), 6);
@@ -206,6 +207,7 @@ fn a_partition_that_nobody_can_copy_does_not_take_the_place_of_others() {
         let record = world.metadata.node(id(node)).unwrap();
         let (epoch, seen, reason) = (record.epoch, record.changed, FenceReason::Disk);
         world.execute(Command::FenceNode { node: id(node), epoch, seen, reason }).unwrap();
+        world.restart(node);
     }
     world.pass(SECOND * 10);
     let lost: Vec<PartitionId> = world.metadata.leaderless().collect();
