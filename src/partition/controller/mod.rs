@@ -86,7 +86,7 @@ pub struct Settings {
     pub calm: Duration,
     /// So long a node is fenced before its replicas go elsewhere; zero: never.
     pub replace_after: Duration,
-    /// So long a plan waits for a node that is away before it is cancelled.
+    /// So long a plan waits for a node that is away, or for its next part, before it is cancelled.
     pub plan_patience: Duration,
     /// How much of a plan is under way at a time.
     pub limits: steps::Limits,

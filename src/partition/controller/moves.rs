@@ -1,10 +1,10 @@
 //! Plans: submitted in parts, executed step by step, cancelled; and one of its own for nodes that are given up.
 //!
 //! What is under way is read from the metadata each time. Only a plan that is not submitted whole yet is kept here: if
-//! this leadership ends before it is, the next controller cancels it, and plans anew what it has to.
+//! this leadership ends before it is, the next controller cancels it once it has not grown for a while, and plans anew
+//! what it has to.
 
-use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Controller, Sight, Subject};
 use crate::id::{NodeId, PartitionEpoch, PartitionId};
@@ -23,8 +23,8 @@ const PLANS_EVERY: u32 = 10;
 /// What a controller keeps of plans.
 #[derive(Clone, Debug)]
 pub(super) struct Moves {
-    /// A plan of its own, as far as it is not submitted yet, and what it became.
-    draft: Option<(Option<PlanId>, VecDeque<Change>)>,
+    /// A plan of its own that is not submitted whole yet, and whether a part of it is.
+    draft: Option<(bool, Vec<Change>)>,
     /// When to look at the plan again, and at nodes that are given up.
     looks_at: Instant,
     plans_at: Instant,
@@ -119,11 +119,11 @@ impl Controller {
         let is_due = now >= self.moves.plans_at || given_up != self.moves.given_up;
         if self.moves.draft.is_none() && is_due {
             self.moves.plans_at = now + self.settings.beat_interval * PLANS_EVERY;
-            self.moves.draft = relieve(&given_up, metadata).map(|changes| (None, changes));
+            self.moves.draft = relieve(&given_up, metadata).map(|changes| (false, changes));
             self.moves.given_up = given_up;
         }
-        let (begun, changes) = self.moves.draft.as_mut()?;
-        if begun.is_some() || changes.is_empty() {
+        let (has_begun, changes) = self.moves.draft.as_ref()?;
+        if *has_begun {
             // It has begun and is gone again: somebody cancelled it.
             self.moves.draft = None;
             return None;
@@ -139,11 +139,11 @@ impl Controller {
     fn go_on_submitting(&mut self, now: Instant, plan: &ActivePlan) -> Option<Command> {
         let cancel = Command::CancelPlan { plan: plan.id };
         let so_far = plan.changes.len();
-        if let Some((begun, changes)) = &mut self.moves.draft
+        if let Some((has_begun, changes)) = &mut self.moves.draft
             && changes.len() > so_far
             && changes.iter().take(so_far).eq(&plan.changes)
         {
-            *begun = Some(plan.id);
+            *has_begun = true;
             let from = u32::try_from(so_far).unwrap_or(u32::MAX);
             let part = PlanPart::Further { plan: plan.id, from };
             let is_last = changes.len() - so_far <= PART;
@@ -191,10 +191,10 @@ impl Controller {
         }
         if !is_waiting {
             self.moves.waits_since = None;
+            return commands;
         }
-        let waited = |since: Instant| now.saturating_since(since);
-        let since = is_waiting.then(|| *self.moves.waits_since.get_or_insert(now));
-        if since.map_or(Duration::ZERO, waited) >= self.settings.plan_patience && is_waiting {
+        let since = *self.moves.waits_since.get_or_insert(now);
+        if now.saturating_since(since) >= self.settings.plan_patience {
             // What has not come about now will not at once.
             self.moves.plans_at = now + self.settings.plan_patience;
             return vec![Command::CancelPlan { plan: plan.id }];
@@ -214,7 +214,7 @@ fn is_stuck(plan: &ActivePlan, metadata: &Metadata) -> bool {
 }
 
 /// What has to move so that nodes that are given up hold nothing; `None` if there is no such node, or nowhere to go.
-fn relieve(given_up: &BTreeSet<NodeId>, metadata: &Metadata) -> Option<VecDeque<Change>> {
+fn relieve(given_up: &BTreeSet<NodeId>, metadata: &Metadata) -> Option<Vec<Change>> {
     if !given_up.iter().any(|node| metadata.partitions_of(*node).next().is_some()) {
         return None;
     }
@@ -227,7 +227,7 @@ fn relieve(given_up: &BTreeSet<NodeId>, metadata: &Metadata) -> Option<VecDeque<
         found.is_some_and(|found| stays_in_sync(change, &found.replicas, &found.in_sync))
     };
     plan.changes.retain(can_move);
-    plan.changes.iter().any(relieves).then(|| plan.changes.into())
+    plan.changes.iter().any(relieves).then_some(plan.changes)
 }
 
 fn is_active(metadata: &Metadata, node: NodeId) -> bool {
