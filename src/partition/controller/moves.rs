@@ -274,24 +274,7 @@ pub fn schedule(
             leader: partition.leader,
         })
     };
-    steps::next(&plan.changes, now, is_strained(plan, metadata), limits)
-}
-
-/// Whether a partition that is still to be moved has lost so many copies that it has none to spare: it goes first. One
-/// that the plan cannot help, or that has no leader to copy from, keeps nobody waiting.
-fn is_strained(plan: &ActivePlan, metadata: &Metadata) -> bool {
-    plan.changes.iter().any(|change| {
-        let Some(partition) = metadata.partition(change.partition) else { return false };
-        let Some(topic) = metadata.topic(change.partition.topic) else { return false };
-        let in_sync = partition.in_sync.len();
-        let wanted = partition.replicas.len() - partition.adding().count();
-        let is_open = partition.reassignment.is_some() || partition.replicas != change.to;
-        is_open
-            && partition.leader.is_some()
-            && stays_in_sync(change, &partition.replicas, &partition.in_sync)
-            && in_sync < wanted
-            && in_sync <= partition.min_in_sync(topic.spec.min_in_sync)
-    })
+    steps::next(&plan.changes, now, limits)
 }
 
 /// Whether all replicas that stay are in sync: a move that keeps another one would wait for it for ever.

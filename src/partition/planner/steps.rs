@@ -3,7 +3,7 @@
 //! # The problem
 //!
 //! A plan may move thousands of replicas. All at once they would fill the network and take turns at starving each
-//! other; and while a partition has no copy to spare, nothing else should burden its nodes. Meanwhile the cluster changes:
+//! other; and while a partition of the plan has no copy to spare, nothing else should burden its nodes. Meanwhile the cluster changes:
 //! nodes go, topics are deleted, operators intervene.
 //!
 //! # The idea
@@ -62,7 +62,8 @@ pub struct Now<'a> {
 impl Now<'_> {
     /// Whether one more loss would stop its writes, and it should have more replicas than it has.
     fn is_strained(&self) -> bool {
-        self.in_sync.len() < self.replicas.len() && self.in_sync.len() <= self.min_in_sync
+        let wanted = self.replicas.len() - self.adding.len();
+        self.in_sync.len() < wanted && self.in_sync.len() <= self.min_in_sync
     }
 }
 
@@ -109,18 +110,18 @@ enum Stand {
     Next(Vec<NodeId>),
 }
 
-/// What is to be started now. `now` tells what a partition looks like, if it is there; `is_strained` whether any at all,
-/// of the plan or not, has no copy to spare. Then only changes of such partitions go on.
+/// What is to be started now. `now` tells what a partition looks like, if it is there. As long as one that moves, or can,
+/// has no copy to spare, only changes of such partitions go on. One that the plan cannot help keeps nobody waiting.
 #[must_use]
 pub fn next<'a>(
     changes: &[Change],
     now: impl Fn(PartitionId) -> Option<Now<'a>>,
-    is_strained: bool,
     limits: Limits,
 ) -> Schedule {
     let mut schedule = Schedule::default();
     let mut loads = Loads { limits, total: 0, to: BTreeMap::new(), from: BTreeMap::new() };
     let mut ready = Vec::new();
+    let mut is_strained = false;
     for change in changes {
         let Some(looks) = now(change.partition) else {
             schedule.stale.push(change.partition);
@@ -131,11 +132,15 @@ pub fn next<'a>(
             Stand::Stale => schedule.stale.push(change.partition),
             Stand::UnderWay => {
                 schedule.under_way += 1;
+                is_strained |= looks.leader.is_some() && looks.is_strained();
                 looks.adding.iter().for_each(|node| loads.add(*node, looks.leader));
             }
             // It would take a place that others could have, and wait for ever.
             Stand::Next(target) if !can_end(&looks, &target) => schedule.stale.push(change.partition),
-            Stand::Next(target) => ready.push((!looks.is_strained(), change.partition, looks, target)),
+            Stand::Next(target) => {
+                is_strained |= looks.is_strained();
+                ready.push((!looks.is_strained(), change.partition, looks, target));
+            }
         }
     }
     ready.sort_by_key(|(is_at_ease, partition, _, _)| (*is_at_ease, *partition));
@@ -256,7 +261,7 @@ mod tests {
         let mut steps = Vec::new();
         loop {
             let of = |partition: PartitionId| state.get(usize::try_from(partition.number).unwrap());
-            let schedule = next(changes, |partition| of(partition).map(|r| looks(r)), false, limits);
+            let schedule = next(changes, |partition| of(partition).map(|r| looks(r)), limits);
             if schedule.start.is_empty() {
                 assert!(schedule.is_finished(), "{schedule:?}");
                 return steps;
@@ -282,9 +287,9 @@ mod tests {
         let state = ids(&[1, 2, 3]);
         let now = |partition: PartitionId| {
             let in_sync = if partition.number == 0 { &state[2..] } else { &state[1..] };
-            Some(Now { in_sync, min_in_sync: 1, ..looks(&state) })
+            Some(Now { in_sync, ..looks(&state) })
         };
-        let schedule = next(&changes, now, false, Limits { per_node: 9, total: 9 });
+        let schedule = next(&changes, now, Limits { per_node: 9, total: 9 });
         assert_eq!(targets(&schedule), [(0, vec![4, 5, 3]), (1, vec![4, 2, 3])]);
     }
 
@@ -303,7 +308,7 @@ mod tests {
         let changes: Vec<Change> =
             (0..6).map(|number| change(number, &[1, 2], &[1, if number < 3 { 9 } else { 8 }])).collect();
         let state = ids(&[1, 2]);
-        let start = |limits| next(&changes, |_| Some(looks(&state)), false, limits).start.len();
+        let start = |limits| next(&changes, |_| Some(looks(&state)), limits).start.len();
         assert_eq!(start(Limits { per_node: 2, total: 9 }), 2, "node 1 is the source of all");
         assert_eq!(start(Limits { per_node: 9, total: 5 }), 5);
         // What is under way counts.
@@ -315,7 +320,7 @@ mod tests {
                 looks(&state)
             })
         };
-        let schedule = next(&changes, now, false, Limits { per_node: 2, total: 9 });
+        let schedule = next(&changes, now, Limits { per_node: 2, total: 9 });
         assert_eq!((schedule.start.len(), schedule.under_way, schedule.waiting), (1, 1, 4));
     }
 
@@ -327,11 +332,26 @@ mod tests {
             let in_sync = if partition.number == 1 { &state[..2] } else { &state[..] };
             Some(Now { in_sync, ..looks(&state) })
         };
-        let schedule = next(&changes, now, true, Limits::default());
+        let schedule = next(&changes, now, Limits::default());
         assert_eq!(targets(&schedule), [(1, vec![1, 2, 4])]);
         assert!(schedule.is_paused);
-        let schedule = next(&changes, |_| Some(looks(&state)), true, Limits::default());
-        assert_eq!((schedule.start.len(), schedule.waiting, schedule.is_paused), (0, 2, true));
+        // While it moves, too: node 3 is gone, and node 4 is being given its replica.
+        let moving = ids(&[1, 2, 4, 3]);
+        let now = |partition: PartitionId| {
+            let (is_reassigning, in_sync) = (true, &moving[..2]);
+            Some(if partition.number == 1 {
+                Now { adding: &moving[2..3], is_reassigning, in_sync, ..looks(&moving) }
+            } else {
+                looks(&state)
+            })
+        };
+        let schedule = next(&changes, now, Limits::default());
+        assert_eq!((schedule.start.len(), schedule.waiting, schedule.is_paused), (0, 1, true));
+        // A replica that is only being added is missed by nobody.
+        let added = ids(&[1, 2, 3, 4]);
+        assert!(
+            !Now { adding: &added[3..], in_sync: &added[..3], min_in_sync: 3, ..looks(&added) }.is_strained()
+        );
         // A single replica is never strained: there is none to wait for.
         let single = ids(&[1]);
         assert!(!Now { min_in_sync: 1, ..looks(&single) }.is_strained());
@@ -343,7 +363,7 @@ mod tests {
         let state = ids(&[1, 2]);
         let leader = |partition: PartitionId| (partition.number == 1).then(|| state[0]);
         let now = |partition: PartitionId| Some(Now { leader: leader(partition), ..looks(&state) });
-        let schedule = next(&changes, now, false, Limits { per_node: 1, total: 1 });
+        let schedule = next(&changes, now, Limits { per_node: 1, total: 1 });
         assert_eq!((targets(&schedule), schedule.stale), (vec![(1, vec![1, 3])], vec![partition(0)]));
     }
 
@@ -352,7 +372,7 @@ mod tests {
         let changes = [change(0, &[1, 2], &[1, 3]), change(1, &[1, 2], &[1, 3])];
         let other = ids(&[1, 7]);
         let now = |partition: PartitionId| (partition.number == 0).then(|| looks(&other));
-        let schedule = next(&changes, now, false, Limits::default());
+        let schedule = next(&changes, now, Limits::default());
         assert_eq!(schedule.stale, [partition(0), partition(1)]);
         assert!(schedule.is_finished());
     }
