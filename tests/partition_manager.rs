@@ -39,9 +39,11 @@ async fn start(node_id: u64) -> RaftNode {
 
 /// Waits until the copy is like this.
 async fn until(partitions: &PartitionManager, is_so: impl Fn(&PartitionManager) -> bool) {
+    let mut news = partitions.news();
     let waiting = async {
         while !is_so(partitions) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // Whoever is told too much has only to look again.
+            let _ = news.recv().await;
         }
     };
     tokio::time::timeout(PATIENCE, waiting).await.expect("it comes about");

@@ -25,7 +25,8 @@ use crate::id::{LeaderEpoch, LogIndex, NodeId, PartitionId, PeerName, TopicId};
 use crate::partition::controller::{Explanation, schedule};
 use crate::partition::hash::partition_of;
 use crate::partition::metadata::{
-    ActivePlan, Command, Delta, Metadata, NodeState, Outcome, PlanId, PlanPart, Recovery, Refusal, TopicSpec,
+    ActivePlan, Command, Delta, Metadata, NodeState, Outcome, PLAN_PART, PlanId, PlanPart, Recovery, Refusal,
+    TopicSpec,
 };
 use crate::partition::planner::steps::{self, Schedule};
 use crate::partition::planner::{Change, Plan, PlanError, PlanNode};
@@ -34,8 +35,6 @@ use crate::partition::{HashRing, RingError, RingNode};
 
 /// News that wait for a listener that is slow.
 const NEWS_KEPT: usize = 1024;
-/// Changes in one part of a plan.
-const PART: usize = 4096;
 /// A cluster that cannot be reached is asked again after so long.
 const PAUSE: Duration = Duration::from_millis(200);
 /// So often it is planned anew when nodes have come or gone meanwhile.
@@ -367,9 +366,9 @@ impl PartitionManager {
     pub async fn start_plan(&self) -> Result<Option<PlanId>, PartitionError> {
         let changes: Vec<Change> = self.plan(Vec::new())?.changes;
         let mut begun = None;
-        for (number, part) in changes.chunks(PART).enumerate() {
-            let from = u32::try_from(number * PART).unwrap_or(u32::MAX);
-            let is_last = number * PART + part.len() == changes.len();
+        for (number, part) in changes.chunks(PLAN_PART).enumerate() {
+            let from = u32::try_from(number * PLAN_PART).unwrap_or(u32::MAX);
+            let is_last = number * PLAN_PART + part.len() == changes.len();
             let last = self.look(|metadata| metadata.last_plan());
             let which = begun.map_or(PlanPart::First { last }, |plan| PlanPart::Further { plan, from });
             let command = Command::SubmitPlan { part: which, changes: part.to_vec(), is_last };

@@ -66,3 +66,9 @@ impl Access {
 pub fn id(node: u64) -> Result<NodeId, Failure> {
     NodeId::new(node).ok_or_else(|| Failure("0 is no node id: ids count from 1".to_owned()))
 }
+
+/// Lists nodes in one word.
+pub fn ids(nodes: &[NodeId]) -> String {
+    let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    nodes.join(",")
+}

@@ -1,13 +1,13 @@
 //! `plan`: what would move between nodes, what is moving, and an end to it.
 
-use rivven_cluster::id::{NodeId, PartitionId};
+use rivven_cluster::id::PartitionId;
 use rivven_cluster::partition::metadata::{ActivePlan, Metadata};
 use rivven_cluster::partition::planner::steps::Schedule;
 use rivven_cluster::partition::planner::{Certificate, Change, Plan, PlanNode, Proof};
 use serde::Serialize;
 
 use crate::Failure;
-use crate::access::{Access, id};
+use crate::access::{Access, id, ids};
 
 /// Shows what would move between nodes, and has it moved.
 #[derive(clap::Args)]
@@ -152,9 +152,4 @@ fn print(active: Option<&Active>, planned: &Plan, metadata: &Metadata) {
     if changes.len() > SHOWN_MAX {
         println!("  and {} more", changes.len() - SHOWN_MAX);
     }
-}
-
-fn ids(nodes: &[NodeId]) -> String {
-    let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-    nodes.join(",")
 }

@@ -6,7 +6,7 @@ use rivven_cluster::quic::NewTopic;
 use serde::Serialize;
 
 use crate::Failure;
-use crate::access::Access;
+use crate::access::{Access, ids};
 
 /// Creates, lists, describes, extends and deletes topics.
 #[derive(clap::Args)]
@@ -208,9 +208,4 @@ fn more(partition: &Partition) -> String {
         more += "; may have lost something that was acknowledged";
     }
     more
-}
-
-fn ids(nodes: &[NodeId]) -> String {
-    let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-    nodes.join(",")
 }

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Controller, Sight, Subject};
 use crate::id::{NodeId, PartitionEpoch, PartitionId};
-use crate::partition::metadata::{ActivePlan, Command, Metadata, NodeState, PlanId, PlanPart, Refusal};
+use crate::partition::metadata::{
+    ActivePlan, Command, Metadata, NodeState, PLAN_PART, PlanId, PlanPart, Refusal,
+};
 use crate::partition::planner::{Change, steps};
 use crate::partition::planning;
 use crate::time::Instant;
 
-/// Changes in one part of a plan: a part has to fit into an entry of the log.
-const PART: usize = 4096;
 /// The most changes that are started, or taken back, in one review.
 const AT_ONCE: usize = 64;
 /// After so many beats it is looked again whether nodes that are given up can be relieved of anything.
@@ -129,8 +129,8 @@ impl Controller {
             return None;
         }
         let part = PlanPart::First { last: metadata.last_plan() };
-        let is_last = changes.len() <= PART;
-        let changes = changes.iter().take(PART).cloned().collect();
+        let is_last = changes.len() <= PLAN_PART;
+        let changes = changes.iter().take(PLAN_PART).cloned().collect();
         Some(Command::SubmitPlan { part, changes, is_last })
     }
 
@@ -146,8 +146,8 @@ impl Controller {
             *has_begun = true;
             let from = u32::try_from(so_far).unwrap_or(u32::MAX);
             let part = PlanPart::Further { plan: plan.id, from };
-            let is_last = changes.len() - so_far <= PART;
-            let changes = changes.iter().skip(so_far).take(PART).cloned().collect();
+            let is_last = changes.len() - so_far <= PLAN_PART;
+            let changes = changes.iter().skip(so_far).take(PLAN_PART).cloned().collect();
             return Some(Command::SubmitPlan { part, changes, is_last });
         }
         self.moves.draft = None;

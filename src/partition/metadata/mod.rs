@@ -59,7 +59,7 @@ use serde::{Deserialize, Serialize};
 pub use self::command::{Alteration, Command, Election, FenceReason, Outcome, PlanPart, Refusal};
 pub use self::nodes::{NodeRecord, NodeState};
 pub use self::partition::{Partition, Reassignment, Why};
-pub use self::plans::{ActivePlan, PlanId};
+pub use self::plans::{ActivePlan, PLAN_PART, PlanId};
 pub use self::topics::{Recovery, Topic, TopicSpec};
 use crate::id::{LogIndex, NodeId, PartitionId, TopicId};
 

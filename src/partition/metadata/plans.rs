@@ -11,6 +11,9 @@ use super::{Delta, Metadata, Outcome, PARTITIONS_MAX, PlanPart, Refusal};
 use crate::id::{LogIndex, NodeId};
 use crate::partition::planner::Change;
 
+/// So many changes are submitted in one part of a plan: a part has to fit into an entry of the log.
+pub const PLAN_PART: usize = 4096;
+
 /// A plan: the index of the entry that began it.
 pub type PlanId = LogIndex;
 
