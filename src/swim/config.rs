@@ -228,6 +228,11 @@ impl Timing {
         })
     }
 
+    /// The longest suspicion among `n` members: nobody confirms it.
+    pub(super) fn suspicion_longest(&self, n: usize) -> Duration {
+        self.suspicion_shortest(n) * self.suspicion_beta.max(1)
+    }
+
     /// How many independent confirmations bring a suspicion down to the shortest.
     pub(super) fn confirmations(&self, n: usize) -> usize {
         let wanted = usize::try_from(self.suspicion_alpha.saturating_sub(2)).unwrap_or(0);

@@ -347,6 +347,7 @@ impl Swim {
         }
         self.void_probe();
         self.suspicions.extend(stall);
+        self.storm.extend(stall);
         self.syncing.extend(stall);
         self.relays.clear();
         self.adjust_awareness(2);

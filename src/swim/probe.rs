@@ -24,7 +24,7 @@ use super::call::Purpose;
 use super::member::State;
 use super::message::{Body, Kind};
 use super::send::Lead;
-use super::update::Cause;
+use super::suspicion::Cause;
 use super::{Epoch, Event, Question, Swim, Target};
 use crate::id::NodeId;
 use crate::time::Instant;

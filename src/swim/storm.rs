@@ -1,9 +1,16 @@
 //! Too many suspects at once: the network is the likelier cause than so many crashes.
 //!
 //! When more than a twentieth of the members, or more than half of one failure domain, become suspects within a
-//! period, the suspicions that begin until the period ends are held at their longest, whoever confirms them, and
-//! the application is told. That gives a switch the time to restart before a cluster rebuilds itself.
+//! period, no suspect is declared dead for as long as the longest suspicion takes, whoever confirms it and whoever says
+//! that it is dead; and the application is told. That gives a switch the time to restart before a cluster rebuilds
+//! itself.
+//!
+//! It lasts while there are as many suspects as when it began, and then it ends for all of them at once. Were those who
+//! are suspected late not held, they would die first, and what is said of them would be said of all; had each its own
+//! end, they would die one by one for a long time, and some of them while the network is whole again. If one of them
+//! speaks shortly before the end, the storm is passing, and the others have the shortest suspicion's time more.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::{Event, Swim};
@@ -18,24 +25,35 @@ pub(super) struct Storm {
     began: Instant,
     count: usize,
     zones: BTreeMap<u16, usize>,
-    is_told: bool,
+    /// There are too many: nobody is declared dead before then.
+    until: Option<Instant>,
+    /// One of the suspects spoke shortly before the end, and the end was put off.
+    is_passing: bool,
 }
 
 impl Storm {
     pub(super) fn start(now: Instant) -> Storm {
-        Storm { began: now, count: 0, zones: BTreeMap::new(), is_told: false }
+        Storm { began: now, count: 0, zones: BTreeMap::new(), until: None, is_passing: false }
+    }
+
+    /// We were stopped for so long, and could not hear that it is over.
+    pub(super) fn extend(&mut self, by: Duration) {
+        self.until = self.until.map(|until| until + by);
     }
 }
 
 impl Swim {
-    /// Counts one more suspect. Tells whether this period is a storm already; the application hears of it once.
-    pub(super) fn is_storm(&mut self, zone: u16) -> bool {
-        if self.now >= self.storm.began + self.period() {
+    /// Counts one more suspect that does not answer. If there are too many, tells until when they are held; the
+    /// application hears of it once.
+    pub(super) fn weather(&mut self, zone: u16) -> Option<Instant> {
+        let has_calmed = |until| until <= self.now || self.suspicions.len() < self.storm.count;
+        let is_over = self.storm.until.is_none_or(has_calmed);
+        if is_over && self.now >= self.storm.began + self.period() {
             self.storm = Storm::start(self.now);
         }
-        if self.storm.is_told {
+        if self.storm.until.is_some() {
             self.stats.damped += 1;
-            return true;
+            return self.storm.until;
         }
         self.storm.count += 1;
         let in_zone = self.storm.zones.entry(zone).or_default();
@@ -43,9 +61,23 @@ impl Swim {
         let too_many = self.storm.count > CALM.max(self.table.size() / 20);
         let zone_is_gone = *in_zone > CALM && *in_zone * 2 > self.table.zone_size(zone);
         if too_many || zone_is_gone {
-            self.storm.is_told = true;
+            let until = self.now + self.config.timing.suspicion_longest(self.table.size());
+            self.storm.until = Some(until);
+            self.suspicions.hold(until);
             self.tell(Event::ZoneUnreachable(zone));
         }
-        false
+        self.storm.until
+    }
+
+    /// One of the suspects is there after all. Tells whether there is a storm.
+    pub(super) fn clears_up(&mut self) -> bool {
+        let Some(until) = self.storm.until.filter(|until| self.now < *until) else { return false };
+        let shortest = self.config.timing.suspicion_shortest(self.table.size());
+        if until < self.now + shortest && !self.storm.is_passing {
+            self.storm.is_passing = true;
+            self.storm.until = Some(until + shortest);
+            self.suspicions.hold(until + shortest);
+        }
+        true
     }
 }

@@ -14,7 +14,8 @@
 //! objections are on the way.
 //!
 //! *Too many at once.* When more suspects appear within a period than crash in a period, the network is the
-//! likelier cause, and the suspicions that begin then are held at their longest, whoever confirms them.
+//! likelier cause ([`storm`](super::storm)): they are all held, whoever confirms them and whoever says that they are
+//! dead.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,30 +40,36 @@ pub(super) struct Terms {
     longest_ms: u32,
     /// k: how many confirmations bring it down to the shortest; 0: it begins there.
     confirmations: u8,
-    /// Nobody shortens it.
-    is_held: bool,
 }
 
 impl Terms {
     /// Terms between `shortest` and `longest`, which `confirmations` accusers beside the first decide about.
-    pub(super) fn new(shortest: Duration, longest: Duration, confirmations: usize, is_held: bool) -> Terms {
+    pub(super) fn new(shortest: Duration, longest: Duration, confirmations: usize) -> Terms {
         let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let confirmations = u8::try_from(confirmations.min(CONFIRMATIONS_MAX)).expect("it is small");
-        Terms { shortest_ms: millis(shortest), longest_ms: millis(longest), confirmations, is_held }
+        Terms { shortest_ms: millis(shortest), longest_ms: millis(longest), confirmations }
     }
 
     fn time(&self, confirmations: usize) -> Duration {
         let shortest = Duration::from_millis(self.shortest_ms.into());
         let longest = Duration::from_millis(self.longest_ms.into());
-        if self.is_held {
-            return longest;
-        }
         if self.confirmations == 0 {
             return shortest;
         }
         let share = (ln(confirmations + 1) * ONE / ln(usize::from(self.confirmations) + 1)).min(ONE);
         longest - scale(longest - shortest, share)
     }
+}
+
+/// Why a member is suspected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Cause {
+    /// It did not answer. The longest time to object, shortened by whoever confirms it.
+    Silence,
+    /// Somebody else answers at its address.
+    Elsewhere,
+    /// Somebody else says that it said goodbye: if it does not object, it has left.
+    Goodbye,
 }
 
 /// So many suspects at a time are many.
@@ -77,10 +84,11 @@ struct Suspicion {
     accusers: [u32; ACCUSERS_MAX],
     /// Who accused last; that is passed on.
     latest: NodeId,
-    /// Somebody else says that the suspect said goodbye: if it does not object, it has left.
-    said_goodbye: bool,
+    cause: Cause,
     /// Somebody says that it is dead: until then it may still object.
     last_word_by: Option<Instant>,
+    /// It is one of too many: until then, nothing shortens it.
+    held_until: Option<Instant>,
 }
 
 impl Suspicion {
@@ -90,7 +98,8 @@ impl Suspicion {
 
     fn deadline(&self) -> Instant {
         let by_terms = self.began + self.terms.time(self.confirmations());
-        self.last_word_by.map_or(by_terms, |until| by_terms.max(until))
+        let others = [self.last_word_by, self.held_until];
+        others.into_iter().flatten().fold(by_terms, Instant::max)
     }
 }
 
@@ -108,12 +117,19 @@ pub(super) struct Suspicions {
 
 impl Suspicions {
     /// Begins a suspicion, or begins it anew.
-    pub(super) fn begin(&mut self, place: Place, by: NodeId, said_goodbye: bool, terms: Terms, now: Instant) {
+    pub(super) fn begin(
+        &mut self,
+        place: Place,
+        by: NodeId,
+        (cause, terms): (Cause, Terms),
+        held_until: Option<Instant>,
+        now: Instant,
+    ) {
         self.end(place);
         let mut accusers = [0; ACCUSERS_MAX];
         accusers[0] = hash_of(by);
         let suspicion =
-            Suspicion { began: now, terms, accusers, latest: by, said_goodbye, last_word_by: None };
+            Suspicion { began: now, terms, accusers, latest: by, cause, last_word_by: None, held_until };
         self.order.insert((suspicion.deadline(), place));
         self.all.insert(place, suspicion);
     }
@@ -156,7 +172,7 @@ impl Suspicions {
 
     /// Who accused last, and whether it is said to have said goodbye.
     pub(super) fn accuser(&self, place: Place) -> Option<(NodeId, bool)> {
-        self.all.get(&place).map(|suspicion| (suspicion.latest, suspicion.said_goodbye))
+        self.all.get(&place).map(|suspicion| (suspicion.latest, suspicion.cause == Cause::Goodbye))
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -169,7 +185,7 @@ impl Suspicions {
         if deadline > now {
             return None;
         }
-        let said_goodbye = self.all.get(&place).is_some_and(|suspicion| suspicion.said_goodbye);
+        let said_goodbye = self.all.get(&place).is_some_and(|suspicion| suspicion.cause == Cause::Goodbye);
         self.end(place);
         Some((place, said_goodbye))
     }
@@ -179,6 +195,16 @@ impl Suspicions {
         self.order.clear();
         for (place, suspicion) in &mut self.all {
             suspicion.began = suspicion.began + by;
+            suspicion.held_until = suspicion.held_until.map(|until| until + by);
+            self.order.insert((suspicion.deadline(), *place));
+        }
+    }
+
+    /// There are too many for them all to have crashed: those that did not answer have until then at least.
+    pub(super) fn hold(&mut self, until: Instant) {
+        for (place, suspicion) in self.all.iter_mut().filter(|(_, one)| one.cause == Cause::Silence) {
+            self.order.remove(&(suspicion.deadline(), *place));
+            suspicion.held_until = Some(until);
             self.order.insert((suspicion.deadline(), *place));
         }
     }
@@ -203,7 +229,7 @@ impl Swim {
     /// A suspect is there after all. If there are many, the network was the cause, and it is whole again: the others
     /// are about to object, too, and must not be overtaken by their time.
     pub(super) fn reprieve(&mut self) {
-        if self.suspicions.len() >= MANY && self.config.caution.doubt {
+        if self.suspicions.len() >= MANY && self.config.caution.doubt && !self.clears_up() {
             self.suspicions.reprieve(self.now + self.period());
         }
     }
@@ -226,7 +252,7 @@ mod tests {
 
     fn terms(n: usize) -> Terms {
         let shortest = Timing::LAN.suspicion_shortest(n);
-        Terms::new(shortest, shortest * Timing::LAN.suspicion_beta, Timing::LAN.confirmations(n), false)
+        Terms::new(shortest, shortest * Timing::LAN.suspicion_beta, Timing::LAN.confirmations(n))
     }
 
     #[test]
@@ -243,7 +269,7 @@ mod tests {
         let place = Place::OWN;
         let node = |id| NodeId::new(id).unwrap();
         let mut suspicions = Suspicions::default();
-        suspicions.begin(place, node(1), false, terms(100), Instant::ORIGIN);
+        suspicions.begin(place, node(1), (Cause::Silence, terms(100)), None, Instant::ORIGIN);
         assert!(!suspicions.confirm(place, node(1)));
         assert!(suspicions.confirm(place, node(2)));
         assert!(!suspicions.confirm(place, node(2)));
@@ -258,7 +284,22 @@ mod tests {
 
     #[test]
     fn a_suspicion_that_is_held_is_not_shortened() {
-        let held = Terms { is_held: true, ..terms(100) };
-        assert_eq!(held.time(2), Duration::from_secs(48));
+        let (place, node) = (Place::OWN, |id| NodeId::new(id).unwrap());
+        let at = |seconds| Instant::ORIGIN + Duration::from_secs(seconds);
+        let mut suspicions = Suspicions::default();
+        suspicions.begin(place, node(1), (Cause::Silence, terms(100)), None, at(0));
+        suspicions.hold(at(50));
+        assert!(suspicions.confirm(place, node(2)) && suspicions.confirm(place, node(3)));
+        assert!(suspicions.hasten(place, at(9)));
+        assert_eq!(suspicions.deadline(), Some(at(50)));
+    }
+
+    #[test]
+    fn who_said_goodbye_is_not_held() {
+        let mut suspicions = Suspicions::default();
+        let node = NodeId::new(1).unwrap();
+        suspicions.begin(Place::OWN, node, (Cause::Goodbye, terms(100)), None, Instant::ORIGIN);
+        suspicions.hold(Instant::ORIGIN + Duration::from_secs(50));
+        assert_eq!(suspicions.deadline(), Some(Instant::ORIGIN + Duration::from_secs(48)));
     }
 }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::epoch::Epoch;
 use super::member::{Claim, Record, State, Verdict, judge};
-use super::suspicion::Terms;
+use super::suspicion::{Cause, Terms};
 use super::table::Place;
 use super::{Event, Swim, Target};
 use crate::id::NodeId;
@@ -52,17 +52,6 @@ impl Graves {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.all.front().map(|(until, _, _)| *until)
     }
-}
-
-/// Why a member is suspected.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Cause {
-    /// It did not answer. The longest time to object, shortened by whoever confirms it.
-    Silence,
-    /// Somebody else answers at its address.
-    Elsewhere,
-    /// Somebody else says that it said goodbye.
-    Goodbye,
 }
 
 impl Swim {
@@ -170,11 +159,11 @@ impl Swim {
             let entry = self.table.entry(place);
             (entry.id(), entry.state, entry.zone)
         };
-        let is_held = cause == Cause::Silence && self.is_storm(zone);
-        let terms = self.terms(is_held, cause);
+        let held_until = if cause == Cause::Silence { self.weather(zone) } else { None };
+        let terms = self.terms(cause);
         let second = self.second();
         self.table.set(place, State::Suspect, epoch, second, &mut self.draws.order);
-        self.suspicions.begin(place, by, cause == Cause::Goodbye, terms, self.now);
+        self.suspicions.begin(place, by, (cause, terms), held_until, self.now);
         self.stats.suspicions += 1;
         match state {
             State::Alive => self.tell(Event::Suspected(id)),
@@ -188,13 +177,12 @@ impl Swim {
     }
 
     /// How long a suspicion lasts that begins now.
-    fn terms(&self, is_held: bool, cause: Cause) -> Terms {
+    fn terms(&self, cause: Cause) -> Terms {
         let (timing, n) = (&self.config.timing, self.table.size());
-        let shortest = timing.suspicion_shortest(n);
-        let longest = shortest * timing.suspicion_beta.max(1);
+        let (shortest, longest) = (timing.suspicion_shortest(n), timing.suspicion_longest(n));
         let is_fixed = cause != Cause::Silence || !self.config.caution.confirmation;
         let confirmations = if is_fixed { 0 } else { timing.confirmations(n) };
-        Terms::new(shortest, longest, confirmations, is_held)
+        Terms::new(shortest, longest, confirmations)
     }
 
     pub(super) fn hear_dead(&mut self, id: NodeId, epoch: Epoch, back: Option<Target>) {

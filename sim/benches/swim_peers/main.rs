@@ -51,7 +51,7 @@ fn quiet(members: usize) -> [f64; 2] {
 
 /// B10: seconds until whole again after a minute in halves, and who was declared dead meanwhile.
 fn merge(members: usize) -> [String; 2] {
-    let ours = gates::merge(members, 1);
+    let ours = gates::merge(members, 60, 1);
     let mut world = FocaWorld::new(members, 1);
     world.run_for(Duration::from_secs(3));
     (0..members / 2).for_each(|seat| world.sides[seat] = 1);

@@ -61,7 +61,11 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     show(detection(members, crashes.unwrap_or(if members > 5000 { 100 } else { 1500 }), seed));
     show(vec![dissemination(members, if members > 5000 { 3 } else { 20 }, seed)]);
     show(join(members, seed));
-    show(merge(members, seed));
+    show(merge(members, 60, seed));
+    // Long enough for each half to declare the other one dead.
+    if members <= 1000 {
+        show(merge(members, 150, seed));
+    }
     show(gates::churn(members, if members > 5000 { 1 } else { 3 }, seed));
     if long {
         show(vec![false_deaths(100, 10, 300, seed), false_deaths(100, 20, 300, seed)]);

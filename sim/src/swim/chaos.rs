@@ -1,6 +1,6 @@
 //! A few members and everything that can happen to them, from one seed.
 //!
-//! For a minute members crash, return without a memory, are stopped, leave, join and describe themselves anew,
+//! For a minute members crash, return without a memory, are stopped, leave, join, swap addresses and describe themselves anew,
 //! while the network loses, cuts and (in a quarter of the seeds) falsifies. Every step of every member is
 //! checked. Then all faults end, and within a bounded time everybody must agree on exactly those who run.
 
@@ -71,7 +71,7 @@ fn happen(world: &mut World, draws: &mut Stream) {
     let seats = world.seats();
     let member = usize::try_from(draws.below(u64::try_from(seats).expect("a few"))).expect("a seat");
     let is_up = world.swim(member).is_some();
-    match draws.below(10) {
+    match draws.below(11) {
         0 if member >= 3 => world.crash(member),
         1 | 2 if !is_up => world.restart(member),
         3 => world.pause(member, Duration::from_millis(draws.between(100, 20_000))),
@@ -85,6 +85,12 @@ fn happen(world: &mut World, draws: &mut Stream) {
             let mut metadata = vec![0; usize::try_from(draws.below(100)).expect("a few")];
             draws.fill(&mut metadata);
             world.tell(member, Input::Describe(metadata));
+        }
+        10 => {
+            let other = (member + 1) % seats;
+            if is_up && world.swim(other).is_some() {
+                world.swap(member, other);
+            }
         }
         _ => {}
     }

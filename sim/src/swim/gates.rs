@@ -15,7 +15,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use rivven_cluster::swim::{Caution, Event, Input, State};
+use rivven_cluster::swim::{Caution, Event, Input, State, Swim};
 
 use super::world::{Setting, Told, World, id_of, seat_of};
 
@@ -201,13 +201,13 @@ fn rumor_rounds(members: usize) -> f64 {
     rounds
 }
 
-/// Two halves that do not hear each other for a minute, then do.
+/// Two halves that do not hear each other for so many seconds, then do.
 #[must_use]
-pub fn merge(members: usize, seed: u64) -> Vec<Gate> {
+pub fn merge(members: usize, cut: u64, seed: u64) -> Vec<Gate> {
     let mut world = World::new(Setting::new(members, seed));
     world.run_for(Duration::from_secs(3));
     (0..members / 2).for_each(|member| world.set_side(member, 1));
-    world.run_for(Duration::from_secs(60));
+    world.run_for(Duration::from_secs(cut));
     (0..members / 2).for_each(|member| world.set_side(member, 0));
     (world.keeps_told, world.told) = (true, Vec::new());
     let held_dead = world.running().next().map_or(0, |(_, swim)| members - swim.size());
@@ -219,16 +219,25 @@ pub fn merge(members: usize, seed: u64) -> Vec<Gate> {
     } else {
         30
     };
-    let took = world.run_until_done(TICK, Duration::from_secs(2 * most), is_whole);
+    let all_live = |world: &World| {
+        let is_alive = |swim: &Swim| swim.members().all(|seen| seen.state == State::Alive);
+        is_whole(world) && world.running().all(|(_, swim)| is_alive(swim))
+    };
+    let took = world.run_until_done(TICK, Duration::from_secs(2 * most), all_live);
     world.run_for(Duration::from_secs(5));
     let deaths = world.told.iter().filter(|told| matches!(told.event, Event::Dead(_))).count();
     let name = format!(
-        "whole after a minute in halves ({held_dead} held dead), {} datagrams",
+        "whole after {cut} s in halves ({held_dead} held dead), {} datagrams",
         world.datagrams - sent
     );
     vec![
         Gate::below(&name, float(most), "s", took.map(|took| took.as_secs_f64())),
-        Gate::below("healthy members declared dead in the merge", 0.0, "", Some(float(count(deaths)))),
+        Gate::below(
+            &format!("healthy members declared dead in the merge after {cut} s"),
+            0.0,
+            "",
+            Some(float(count(deaths))),
+        ),
     ]
 }
 

@@ -40,7 +40,11 @@ enum Happening {
 /// One member, or the place of one that has crashed.
 struct Seat {
     swim: Option<Box<Swim>>,
+    /// Where it is reached.
+    address: SocketAddr,
     boot: u32,
+    /// The highest epoch of the lives before this one.
+    minted_before: u64,
     timer: Option<Instant>,
     paused_until: Option<Instant>,
     socket: VecDeque<Happening>,
@@ -67,6 +71,8 @@ pub struct World {
     setting: Setting,
     now: Instant,
     seats: Vec<Seat>,
+    /// Who is reached at the address of each seat: that seat, unless two have swapped.
+    tenants: Vec<usize>,
     queue: BinaryHeap<Reverse<(Instant, u64, usize)>>,
     happenings: Vec<Option<Happening>>,
     free: Vec<usize>,
@@ -114,7 +120,7 @@ fn wide(n: usize) -> u64 {
     u64::try_from(n).expect("a small number")
 }
 
-/// The address of the member in a seat.
+/// The address of the member in a seat, unless it has swapped it with another.
 #[must_use]
 pub fn address_of(member: usize) -> SocketAddr {
     let [_, b, c, d] = u32::try_from(member).expect("a seat").to_be_bytes();
@@ -143,6 +149,7 @@ impl World {
         let mut world = World {
             now: Instant::ORIGIN,
             seats: Vec::new(),
+            tenants: Vec::new(),
             queue: BinaryHeap::new(),
             happenings: Vec::new(),
             free: Vec::new(),
@@ -175,9 +182,12 @@ impl World {
     }
 
     fn add_seat(&mut self) -> usize {
+        let seat = self.seats.len();
         self.seats.push(Seat {
             swim: None,
+            address: address_of(seat),
             boot: 0,
+            minted_before: 0,
             timer: None,
             paused_until: None,
             socket: VecDeque::new(),
@@ -185,8 +195,9 @@ impl World {
             asked: BTreeMap::new(),
             next_call: 0,
         });
+        self.tenants.push(seat);
         self.sides.push(0);
-        self.seats.len() - 1
+        seat
     }
 
     fn introduce_all(&mut self) {
@@ -207,7 +218,7 @@ impl World {
         let seat = &mut self.seats[member];
         seat.boot += 1;
         let cluster = "swim".parse().expect("a name");
-        let mut config = Config::new(id_of(member), cluster, address_of(member), seat.boot);
+        let mut config = Config::new(id_of(member), cluster, seat.address, seat.boot);
         config.timing = self.setting.timing;
         config.caution = self.setting.caution;
         config.zone = u16::try_from(member % self.setting.zones).expect("a few zones");
@@ -275,7 +286,8 @@ impl World {
     pub fn crash(&mut self, member: usize) {
         let asked = core::mem::take(&mut self.seats[member].asked);
         asked.into_values().for_each(|(asker, call)| self.unanswered(asker, call));
-        self.seats[member].swim = None;
+        let last = self.seats[member].swim.take().map_or(0, |swim| swim.record().epoch.value());
+        self.seats[member].minted_before = self.seats[member].minted_before.max(last);
         self.seats[member].timer = None;
         self.seats[member].socket.clear();
     }
@@ -283,6 +295,19 @@ impl World {
     /// Starts a member again that has crashed, without any memory.
     pub fn restart(&mut self, member: usize) {
         self.start(member, false);
+    }
+
+    /// Two members are started anew, each at the address where the other was.
+    pub fn swap(&mut self, one: usize, other: usize) {
+        self.crash(one);
+        self.crash(other);
+        let (first, second) = (self.seats[one].address, self.seats[other].address);
+        (self.seats[one].address, self.seats[other].address) = (second, first);
+        for seat in [one, other] {
+            let place = seat_at(self.seats[seat].address).expect("one of ours");
+            self.tenants[place] = seat;
+            self.restart(seat);
+        }
     }
 
     /// Tells a member something.
@@ -516,7 +541,7 @@ impl World {
 
     /// Who is reached at an address, if there is a path.
     fn path(&self, from: usize, to: Target) -> Option<usize> {
-        let other = seat_at(to.address).filter(|other| *other < self.seats.len())?;
+        let other = *self.tenants.get(seat_at(to.address)?)?;
         (self.sides[from] == self.sides[other] && !self.cut.contains(&(from, other))).then_some(other)
     }
 
@@ -548,7 +573,7 @@ impl World {
                 self.has_forged = true;
             }
         }
-        let (from, via) = (id_of(member), address_of(member));
+        let (from, via) = (id_of(member), self.seats[member].address);
         self.push(self.now + latency, Happening::Datagram { member: other, from, via, bytes });
     }
 

@@ -23,8 +23,10 @@ impl World {
                     key.1
                 );
             }
-            if let Some(owner) = self.seats.get(seat_of(seen.record.id)).and_then(|seat| seat.swim.as_ref()) {
-                let minted = owner.record().epoch.value();
+            let owner = self.seats.get(seat_of(seen.record.id));
+            if let Some((seat, swim)) = owner.and_then(|seat| Some((seat, seat.swim.as_ref()?))) {
+                // One that lost its memory may begin below what it said in the life before.
+                let minted = swim.record().epoch.value().max(seat.minted_before);
                 assert!(
                     now.0 <= minted || self.has_forged,
                     "member {member} holds an epoch that {} never minted",
