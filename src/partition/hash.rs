@@ -35,13 +35,13 @@ const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 /// The hash of a partition of a topic.
 #[must_use]
 pub fn key(topic: &str, partition: u32) -> u64 {
-    tagged(*b"P1", topic.as_bytes(), &partition.to_le_bytes())
+    tagged(*b"P1", topic.as_bytes(), partition.to_le_bytes())
 }
 
 /// The hash of a node, by its id as text.
 #[must_use]
 pub fn node(id: &str) -> u64 {
-    tagged(*b"N1", id.as_bytes(), &[])
+    tagged(*b"N1", id.as_bytes(), [])
 }
 
 /// The partition of a topic of so many that a record with this key belongs to; 0 if there are none.
@@ -78,19 +78,19 @@ fn fmix64(mut bits: u64) -> u64 {
     bits ^ (bits >> 33)
 }
 
-fn tagged(tag: [u8; 2], name: &[u8], rest: &[u8]) -> u64 {
+fn tagged<const N: usize>(tag: [u8; 2], name: &[u8], rest: [u8; N]) -> u64 {
     // Longer names than 4 GiB are no names; they would all have this length.
     let length = u32::try_from(name.len()).unwrap_or(u32::MAX).to_le_bytes();
-    let parts = [&tag[..], &length, name, rest];
     if name.len() > SHORT {
-        return xxh3_64(&parts.concat());
+        return xxh3_64(&[&tag[..], &length, name, &rest].concat());
     }
-    let (mut bytes, mut end) = ([0; SHORT + BESIDE], 0);
-    for part in parts {
-        bytes[end..end + part.len()].copy_from_slice(part);
-        end += part.len();
-    }
-    xxh3_64(&bytes[..end])
+    let mut bytes = [0; SHORT + BESIDE];
+    bytes[..2].copy_from_slice(&tag);
+    bytes[2..6].copy_from_slice(&length);
+    let end = 6 + name.len();
+    bytes[6..end].copy_from_slice(name);
+    bytes[end..end + N].copy_from_slice(&rest);
+    xxh3_64(&bytes[..end + N])
 }
 
 #[cfg(test)]

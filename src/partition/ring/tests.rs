@@ -178,3 +178,14 @@ fn places_between_before_and_after_all_points_have_an_owner() {
     assert_eq!(ring.owner_at(0), first);
     assert_eq!(ring.owner_at(u64::MAX), first);
 }
+
+#[test]
+fn a_place_belongs_to_the_first_point_at_or_after_it_to_the_last_bit() {
+    let ring = ring(&["a", "b", "c", "d"]);
+    for (at, (point, _)) in ring.ring.iter().enumerate() {
+        let after = if at + 1 == ring.ring.len() { 0 } else { at + 1 };
+        assert_eq!(ring.next(*point), at);
+        assert_eq!(ring.next(point.wrapping_sub(1)), at);
+        assert_eq!(ring.next(point.wrapping_add(1)), after);
+    }
+}
