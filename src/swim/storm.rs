@@ -1,9 +1,8 @@
 //! Too many suspects at once: the network is the likelier cause than so many crashes.
 //!
-//! When more than a twentieth of the members, or more than half of one failure domain, become suspects within a
-//! period, no suspect is declared dead for as long as the longest suspicion takes, whoever confirms it and whoever says
-//! that it is dead; and the application is told. That gives a switch the time to restart before a cluster rebuilds
-//! itself.
+//! When more than a twentieth of the members, or more than half of one failure domain, are suspects that do not answer,
+//! none of them is declared dead for as long as the longest suspicion takes, whoever confirms it and whoever says that
+//! it is dead; and the application is told. That gives a switch the time to restart before a cluster rebuilds itself.
 //!
 //! It lasts while there are as many suspects as when it began, and then it ends for all of them at once. Were those who
 //! are suspected late not held, they would die first, and what is said of them would be said of all; had each its own
@@ -11,7 +10,6 @@
 //! speaks shortly before the end, the storm is passing, and the others have the shortest suspicion's time more.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
 
 use super::{Event, Swim};
 use crate::time::Instant;
@@ -19,23 +17,18 @@ use crate::time::Instant;
 /// So few suspects are never a storm.
 const CALM: usize = 3;
 
-/// How many became suspects in this period.
-#[derive(Debug)]
+/// Whether there are too many suspects.
+#[derive(Debug, Default)]
 pub(super) struct Storm {
-    began: Instant,
-    count: usize,
-    zones: BTreeMap<u16, usize>,
-    /// There are too many: nobody is declared dead before then.
+    /// There are: nobody is declared dead before then.
     until: Option<Instant>,
-    /// One of the suspects spoke shortly before the end, and the end was put off.
+    /// How many there were when it began.
+    size: usize,
+    /// One of them spoke shortly before the end, and the end was put off.
     is_passing: bool,
 }
 
 impl Storm {
-    pub(super) fn start(now: Instant) -> Storm {
-        Storm { began: now, count: 0, zones: BTreeMap::new(), until: None, is_passing: false }
-    }
-
     /// We were stopped for so long, and could not hear that it is over.
     pub(super) fn extend(&mut self, by: Duration) {
         self.until = self.until.map(|until| until + by);
@@ -43,26 +36,23 @@ impl Storm {
 }
 
 impl Swim {
-    /// Counts one more suspect that does not answer. If there are too many, tells until when they are held; the
-    /// application hears of it once.
+    /// One more suspect is about to be held that does not answer. If there are too many, tells until when nobody is
+    /// declared dead; the application hears of it once.
     pub(super) fn weather(&mut self, zone: u16) -> Option<Instant> {
-        let has_calmed = |until| until <= self.now || self.suspicions.len() < self.storm.count;
-        let is_over = self.storm.until.is_none_or(has_calmed);
-        if is_over && self.now >= self.storm.began + self.period() {
-            self.storm = Storm::start(self.now);
+        let size = self.suspicions.len() + 1;
+        if let Some(until) = self.storm.until {
+            if self.now < until && size > self.storm.size {
+                self.stats.damped += 1;
+                return Some(until);
+            }
+            self.storm = Storm::default();
         }
-        if self.storm.until.is_some() {
-            self.stats.damped += 1;
-            return self.storm.until;
-        }
-        self.storm.count += 1;
-        let in_zone = self.storm.zones.entry(zone).or_default();
-        *in_zone += 1;
-        let too_many = self.storm.count > CALM.max(self.table.size() / 20);
-        let zone_is_gone = *in_zone > CALM && *in_zone * 2 > self.table.zone_size(zone);
+        let in_zone = self.suspicions.in_zone(zone) + 1;
+        let too_many = size > CALM.max(self.table.size() / 20);
+        let zone_is_gone = in_zone > CALM && in_zone * 2 > self.table.zone_size(zone);
         if too_many || zone_is_gone {
             let until = self.now + self.config.timing.suspicion_longest(self.table.size());
-            self.storm.until = Some(until);
+            self.storm = Storm { until: Some(until), size, is_passing: false };
             self.suspicions.hold(until);
             self.tell(Event::ZoneUnreachable(zone));
         }

@@ -10,7 +10,8 @@
 //!
 //! One slow member accuses many, but nobody confirms what it says, so its suspects have the longest time.
 //!
-//! *A last word.* Whoever is said to be dead, and each of many suspects of which one speaks, has a period more: their
+//! *A last word.* A period before its time is up, each suspect is told so itself: the accusation may have reached nobody
+//! who reaches it. Whoever is said to be dead, and each of many suspects of which one speaks, has a period more: their
 //! objections are on the way.
 //!
 //! *Too many at once.* When more suspects appear within a period than crash in a period, the network is the
@@ -85,6 +86,10 @@ struct Suspicion {
     /// Who accused last; that is passed on.
     latest: NodeId,
     cause: Cause,
+    /// Its failure domain.
+    zone: u16,
+    /// It was told itself.
+    is_told: bool,
     /// Somebody says that it is dead: until then it may still object.
     last_word_by: Option<Instant>,
     /// It is one of too many: until then, nothing shortens it.
@@ -101,6 +106,26 @@ impl Suspicion {
         let others = [self.last_word_by, self.held_until];
         others.into_iter().flatten().fold(by_terms, Instant::max)
     }
+
+    /// When there is something to do about it: it is told `notice` before its time is up.
+    fn due(&self, notice: Duration) -> Instant {
+        let time = self.deadline().saturating_since(self.began);
+        self.began + if self.is_told { time } else { time.saturating_sub(notice) }
+    }
+}
+
+/// What is to be done about a suspect.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Due {
+    /// It is told that its time is almost up.
+    Tell(Place),
+    /// Its time is up.
+    Over {
+        /// Whose.
+        place: Place,
+        /// Whether it is said to have said goodbye.
+        said_goodbye: bool,
+    },
 }
 
 fn hash_of(accuser: NodeId) -> u32 {
@@ -109,65 +134,111 @@ fn hash_of(accuser: NodeId) -> u32 {
 }
 
 /// All suspicions of one member.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Suspicions {
     all: BTreeMap<Place, Suspicion>,
     order: BTreeSet<(Instant, Place)>,
+    /// How many there are in each failure domain.
+    zones: BTreeMap<u16, usize>,
+    /// How long before its end a suspect is told.
+    notice: Duration,
+}
+
+/// How a suspicion begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accusation {
+    pub(super) by: NodeId,
+    pub(super) cause: Cause,
+    pub(super) zone: u16,
+    pub(super) terms: Terms,
+    /// Nothing shortens it until then.
+    pub(super) held_until: Option<Instant>,
 }
 
 impl Suspicions {
+    pub(super) fn new(notice: Duration) -> Suspicions {
+        Suspicions { all: BTreeMap::new(), order: BTreeSet::new(), zones: BTreeMap::new(), notice }
+    }
+
     /// Begins a suspicion, or begins it anew.
-    pub(super) fn begin(
-        &mut self,
-        place: Place,
-        by: NodeId,
-        (cause, terms): (Cause, Terms),
-        held_until: Option<Instant>,
-        now: Instant,
-    ) {
+    pub(super) fn begin(&mut self, place: Place, accusation: Accusation, now: Instant) {
         self.end(place);
+        let Accusation { by, cause, zone, terms, held_until } = accusation;
         let mut accusers = [0; ACCUSERS_MAX];
         accusers[0] = hash_of(by);
-        let suspicion =
-            Suspicion { began: now, terms, accusers, latest: by, cause, last_word_by: None, held_until };
-        self.order.insert((suspicion.deadline(), place));
+        let suspicion = Suspicion {
+            began: now,
+            terms,
+            accusers,
+            latest: by,
+            cause,
+            zone,
+            is_told: false,
+            last_word_by: None,
+            held_until,
+        };
+        self.order.insert((suspicion.due(self.notice), place));
         self.all.insert(place, suspicion);
+        *self.zones.entry(zone).or_default() += 1;
+    }
+
+    /// Changes one, and puts it where it belongs now.
+    fn change<T>(&mut self, place: Place, change: impl FnOnce(&mut Suspicion) -> T) -> Option<T> {
+        let suspicion = self.all.get_mut(&place)?;
+        self.order.remove(&(suspicion.due(self.notice), place));
+        let changed = change(suspicion);
+        self.order.insert((suspicion.due(self.notice), place));
+        Some(changed)
+    }
+
+    /// Changes all, and puts them where they belong now.
+    fn change_all(&mut self, change: impl Fn(&mut Suspicion)) {
+        self.all.values_mut().for_each(change);
+        self.order = self.all.iter().map(|(place, one)| (one.due(self.notice), *place)).collect();
     }
 
     /// One more accuses. Tells whether that is news: a new accuser, and fewer than k so far.
     pub(super) fn confirm(&mut self, place: Place, by: NodeId) -> bool {
-        let Some(suspicion) = self.all.get_mut(&place) else { return false };
-        let is_enough = suspicion.confirmations() >= usize::from(suspicion.terms.confirmations);
-        if is_enough || suspicion.accusers.contains(&hash_of(by)) {
-            return false;
-        }
-        let before = suspicion.deadline();
-        let Some(free) = suspicion.accusers.iter_mut().find(|accuser| **accuser == 0) else { return false };
-        *free = hash_of(by);
-        suspicion.latest = by;
-        let after = suspicion.deadline();
-        self.order.remove(&(before, place));
-        self.order.insert((after, place));
-        true
+        let confirmed = self.change(place, |suspicion| {
+            let is_enough = suspicion.confirmations() >= usize::from(suspicion.terms.confirmations);
+            if is_enough || suspicion.accusers.contains(&hash_of(by)) {
+                return false;
+            }
+            let free = suspicion.accusers.iter_mut().find(|accuser| **accuser == 0);
+            let Some(free) = free else { return false };
+            *free = hash_of(by);
+            suspicion.latest = by;
+            true
+        });
+        confirmed == Some(true)
     }
 
     /// Somebody says that it is dead: it has the shortest time, but until `last_word_by` at least when that is said
     /// first. Tells whether it is so.
     pub(super) fn hasten(&mut self, place: Place, last_word_by: Instant) -> bool {
-        let Some(suspicion) = self.all.get_mut(&place) else { return false };
-        self.order.remove(&(suspicion.deadline(), place));
-        let is_first = suspicion.last_word_by.is_none();
-        suspicion.last_word_by.get_or_insert(last_word_by);
-        suspicion.terms.longest_ms = suspicion.terms.shortest_ms;
-        self.order.insert((suspicion.deadline(), place));
-        is_first
+        let is_first = self.change(place, |suspicion| {
+            let is_first = suspicion.last_word_by.is_none();
+            suspicion.last_word_by.get_or_insert(last_word_by);
+            suspicion.terms.longest_ms = suspicion.terms.shortest_ms;
+            is_first
+        });
+        is_first == Some(true)
     }
 
     /// The suspect objected, or is dead.
     pub(super) fn end(&mut self, place: Place) {
-        if let Some(suspicion) = self.all.remove(&place) {
-            self.order.remove(&(suspicion.deadline(), place));
+        let Some(suspicion) = self.all.remove(&place) else { return };
+        self.order.remove(&(suspicion.due(self.notice), place));
+        let others = self.zones.get_mut(&suspicion.zone).expect("it was counted");
+        *others -= 1;
+        if *others == 0 {
+            self.zones.remove(&suspicion.zone);
         }
+    }
+
+    /// How many suspects there are in a failure domain.
+    pub(super) fn in_zone(&self, zone: u16) -> usize {
+        self.zones.get(&zone).copied().unwrap_or(0)
     }
 
     /// Who accused last, and whether it is said to have said goodbye.
@@ -176,48 +247,46 @@ impl Suspicions {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.order.first().map(|(deadline, _)| *deadline)
+        self.order.first().map(|(due, _)| *due)
     }
 
-    /// Ends a suspicion whose time is up; tells whose, and whether it is said to have said goodbye.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<(Place, bool)> {
-        let (deadline, place) = *self.order.first()?;
-        if deadline > now {
-            return None;
+    /// What is due now; a suspicion whose time is up has ended with that.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<Due> {
+        let place = self.order.first().filter(|(due, _)| *due <= now)?.1;
+        let suspicion = self.all.get(&place)?;
+        if !suspicion.is_told {
+            self.change(place, |suspicion| suspicion.is_told = true);
+            return Some(Due::Tell(place));
         }
-        let said_goodbye = self.all.get(&place).is_some_and(|suspicion| suspicion.cause == Cause::Goodbye);
+        let said_goodbye = suspicion.cause == Cause::Goodbye;
         self.end(place);
-        Some((place, said_goodbye))
+        Some(Due::Over { place, said_goodbye })
     }
 
     /// We were stopped for so long, and could not hear an objection.
     pub(super) fn extend(&mut self, by: Duration) {
-        self.order.clear();
-        for (place, suspicion) in &mut self.all {
+        self.change_all(|suspicion| {
             suspicion.began = suspicion.began + by;
             suspicion.held_until = suspicion.held_until.map(|until| until + by);
-            self.order.insert((suspicion.deadline(), *place));
-        }
+        });
     }
 
-    /// There are too many for them all to have crashed: those that did not answer have until then at least.
+    /// There are too many for them all to have crashed: those that did not answer have until then at least, and are told
+    /// before that.
     pub(super) fn hold(&mut self, until: Instant) {
-        for (place, suspicion) in self.all.iter_mut().filter(|(_, one)| one.cause == Cause::Silence) {
-            self.order.remove(&(suspicion.deadline(), *place));
-            suspicion.held_until = Some(until);
-            self.order.insert((suspicion.deadline(), *place));
-        }
+        self.change_all(|suspicion| {
+            if suspicion.cause == Cause::Silence {
+                suspicion.held_until = Some(until);
+                suspicion.is_told = false;
+            }
+        });
     }
 
     /// All suspects have until then at least; each once.
     fn reprieve(&mut self, until: Instant) {
-        for (place, suspicion) in
-            self.all.iter_mut().filter(|(_, suspicion)| suspicion.last_word_by.is_none())
-        {
-            self.order.remove(&(suspicion.deadline(), *place));
-            suspicion.last_word_by = Some(until);
-            self.order.insert((suspicion.deadline(), *place));
-        }
+        self.change_all(|suspicion| {
+            suspicion.last_word_by.get_or_insert(until);
+        });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -264,42 +333,60 @@ mod tests {
         assert_eq!(tenths(10_000), [960, 455, 160]);
     }
 
+    const NOTICE: Duration = Duration::from_secs(1);
+
+    fn node(id: u64) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ORIGIN + Duration::from_secs(seconds)
+    }
+
+    fn accused(cause: Cause) -> Suspicions {
+        let mut suspicions = Suspicions::new(NOTICE);
+        let accusation = Accusation { by: node(1), cause, zone: 0, terms: terms(100), held_until: None };
+        suspicions.begin(Place::OWN, accusation, at(0));
+        suspicions
+    }
+
     #[test]
     fn the_same_accuser_counts_once_and_no_more_than_k_count() {
         let place = Place::OWN;
-        let node = |id| NodeId::new(id).unwrap();
-        let mut suspicions = Suspicions::default();
-        suspicions.begin(place, node(1), (Cause::Silence, terms(100)), None, Instant::ORIGIN);
+        let mut suspicions = accused(Cause::Silence);
         assert!(!suspicions.confirm(place, node(1)));
         assert!(suspicions.confirm(place, node(2)));
         assert!(!suspicions.confirm(place, node(2)));
         assert!(suspicions.confirm(place, node(3)));
         assert!(!suspicions.confirm(place, node(4)), "k are enough");
-        assert_eq!(suspicions.deadline(), Some(Instant::ORIGIN + Duration::from_secs(8)));
-        assert_eq!(suspicions.expire(Instant::ORIGIN + Duration::from_secs(7)), None);
+        assert_eq!(suspicions.deadline(), Some(at(7)));
+        assert_eq!(suspicions.next_due(at(6)), None);
+        assert_eq!(suspicions.next_due(at(7)), Some(Due::Tell(place)));
+        assert_eq!(suspicions.next_due(at(7)), None);
         suspicions.extend(Duration::from_secs(30));
-        assert_eq!(suspicions.expire(Instant::ORIGIN + Duration::from_secs(30)), None);
-        assert_eq!(suspicions.expire(Instant::ORIGIN + Duration::from_secs(38)), Some((place, false)));
+        assert_eq!(suspicions.next_due(at(37)), None);
+        assert_eq!(suspicions.next_due(at(38)), Some(Due::Over { place, said_goodbye: false }));
+        assert_eq!((suspicions.len(), suspicions.in_zone(0)), (0, 0));
     }
 
     #[test]
     fn a_suspicion_that_is_held_is_not_shortened() {
-        let (place, node) = (Place::OWN, |id| NodeId::new(id).unwrap());
-        let at = |seconds| Instant::ORIGIN + Duration::from_secs(seconds);
-        let mut suspicions = Suspicions::default();
-        suspicions.begin(place, node(1), (Cause::Silence, terms(100)), None, at(0));
+        let place = Place::OWN;
+        let mut suspicions = accused(Cause::Silence);
         suspicions.hold(at(50));
         assert!(suspicions.confirm(place, node(2)) && suspicions.confirm(place, node(3)));
         assert!(suspicions.hasten(place, at(9)));
+        assert_eq!(suspicions.next_due(at(49)), Some(Due::Tell(place)));
         assert_eq!(suspicions.deadline(), Some(at(50)));
+        suspicions.hold(at(60));
+        assert_eq!(suspicions.next_due(at(59)), Some(Due::Tell(place)), "it is told again");
     }
 
     #[test]
     fn who_said_goodbye_is_not_held() {
-        let mut suspicions = Suspicions::default();
-        let node = NodeId::new(1).unwrap();
-        suspicions.begin(Place::OWN, node, (Cause::Goodbye, terms(100)), None, Instant::ORIGIN);
-        suspicions.hold(Instant::ORIGIN + Duration::from_secs(50));
-        assert_eq!(suspicions.deadline(), Some(Instant::ORIGIN + Duration::from_secs(48)));
+        let mut suspicions = accused(Cause::Goodbye);
+        suspicions.hold(at(50));
+        assert_eq!(suspicions.next_due(at(47)), Some(Due::Tell(Place::OWN)));
+        assert_eq!(suspicions.next_due(at(48)), Some(Due::Over { place: Place::OWN, said_goodbye: true }));
     }
 }

@@ -100,6 +100,11 @@ impl Syncing {
         !self.accused.is_empty()
     }
 
+    /// How many wait to be told.
+    pub(super) fn accused(&self) -> usize {
+        self.accused.len()
+    }
+
     /// We were stopped, and could not hear an objection.
     pub(super) fn extend(&mut self, by: Duration) {
         for (until, _, _) in &mut self.told {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::epoch::Epoch;
 use super::member::{Claim, Record, State, Verdict, judge};
-use super::suspicion::{Cause, Terms};
+use super::suspicion::{Accusation, Cause, Due, Terms};
 use super::table::Place;
 use super::{Event, Swim, Target};
 use crate::id::NodeId;
@@ -17,6 +17,8 @@ use crate::time::Instant;
 
 /// At least so many of the dead are remembered, however few the living are.
 const DEAD_MIN: usize = 4096;
+/// So many may wait to be told that they are accused before suspects are no longer told that their time is almost up.
+const NOTICES_MAX: usize = 64;
 /// How many of those that died last may still be told news.
 const RECENT_MAX: usize = 64;
 
@@ -160,10 +162,10 @@ impl Swim {
             (entry.id(), entry.state, entry.zone)
         };
         let held_until = if cause == Cause::Silence { self.weather(zone) } else { None };
-        let terms = self.terms(cause);
+        let accusation = Accusation { by, cause, zone, terms: self.terms(cause), held_until };
         let second = self.second();
         self.table.set(place, State::Suspect, epoch, second, &mut self.draws.order);
-        self.suspicions.begin(place, by, (cause, terms), held_until, self.now);
+        self.suspicions.begin(place, accusation, self.now);
         self.stats.suspicions += 1;
         match state {
             State::Alive => self.tell(Event::Suspected(id)),
@@ -309,16 +311,30 @@ impl Swim {
         self.bound_graves();
     }
 
-    /// Declares those dead whose time to object is up.
+    /// Declares those dead whose time to object is up, and tells others that it almost is.
     pub(super) fn expire_suspicions(&mut self) {
-        while let Some((place, said_goodbye)) = self.suspicions.expire(self.now) {
-            let epoch = self.table.entry(place).epoch;
-            if said_goodbye {
-                self.declare(place, State::Left, epoch);
-            } else {
-                self.stats.declared_dead += 1;
-                self.declare(place, State::Dead, epoch);
+        while let Some(due) = self.suspicions.next_due(self.now) {
+            match due {
+                Due::Tell(place) => self.give_notice(place),
+                Due::Over { place, said_goodbye: true } => {
+                    let epoch = self.table.entry(place).epoch;
+                    self.declare(place, State::Left, epoch);
+                }
+                Due::Over { place, said_goodbye: false } => {
+                    self.stats.declared_dead += 1;
+                    let epoch = self.table.entry(place).epoch;
+                    self.declare(place, State::Dead, epoch);
+                }
             }
+        }
+    }
+
+    /// Tells a suspect that its time is almost up. After a cut there may be thousands: then some are told, and if one of
+    /// them answers, that helps all.
+    fn give_notice(&mut self, place: Place) {
+        if self.config.caution.doubt && self.syncing.accused() < NOTICES_MAX {
+            let entry = self.table.entry(place);
+            self.accuse(entry.id(), entry.epoch);
         }
     }
 
