@@ -118,6 +118,20 @@ number! {
 }
 
 number! {
+    /// The place of a record in the log of a partition, from 0. The *end* of a log is the place of the record that comes
+    /// next.
+    Offset
+}
+
+impl Offset {
+    /// The place so many records later; the last place there is, if they are too many.
+    #[must_use]
+    pub const fn plus(self, records: u64) -> Offset {
+        Offset(self.0.saturating_add(records))
+    }
+}
+
+number! {
     /// Tells one disk of a node from another: drawn at random before the node joins a cluster, and kept on
     /// the disk. Founders have none, 0, since their pledge is their proof.
     Token

@@ -203,6 +203,18 @@
 //! halves, but there healthy members *are* declared dead, 252,369 times (each word of each member counted), which does
 //! not happen at 1000. That gate is missed.
 //!
+//! # A partition alone
+//!
+//! Replication has a world of its own, [`replicas`](crate::replicas): one partition on five nodes, the production
+//! metadata and replicas, and everything else at random: what is sent is lost, repeated and comes back much later, views of
+//! the metadata are left out, processes crash with what was not synced, disks are replaced, leaders are elected, the
+//! partition moves, its topic is configured. After each step everybody who may be elected must have everything that is
+//! committed, on its disk. `rivven-sim replicas --seeds N` plays it; `--narrate --seed S` prints one seed, step by step.
+//! What it found before it found nothing more: a log that begins anew was spoken of before that was on the disk; an
+//! epoch without records hid that records of an earlier one had come; a log that was trimmed was taken to know where an
+//! epoch before ended; a high watermark that is stored apart from its log is of another log after a crash; a topic
+//! whose minimum was lowered while nobody led forgot who was eligible.
+//!
 //! # Which fault finds which bug
 //!
 //! `rivven-sim mutants --ablate` hunts each mutant again with each kind of fault switched off that its

@@ -35,6 +35,8 @@ enum Command {
     Hunt(cli::hunt::Arguments),
     /// Break the code on purpose, one known bug at a time, and see whether the simulator notices.
     Mutants(cli::mutants::Arguments),
+    /// Torment one partition: its replicas, and the metadata that they go by.
+    Replicas(cli::replicas::Arguments),
     /// Measure membership alone, at a size of one's choice, against what the literature promises.
     Swim(cli::swim::Arguments),
 }
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Some(Command::Shrink(arguments)) => cli::shrink::run(&arguments),
         Some(Command::Hunt(arguments)) => cli::hunt::run(&arguments),
         Some(Command::Mutants(arguments)) => cli::mutants::run(&arguments),
+        Some(Command::Replicas(arguments)) => cli::replicas::run(&arguments),
         Some(Command::Swim(arguments)) => cli::swim::run(&arguments),
         None => cli::sweep::run(&cli::sweep::Arguments::short()),
     };

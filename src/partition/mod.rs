@@ -34,9 +34,15 @@
 //!
 //! The [`controller`] on the Raft leader sees to it that the metadata says what is so, and that plans are executed.
 //!
+//! # Copied
+//!
+//! A [`replica`] is one node's part in keeping a partition's log on several nodes: who leads appends and counts who has
+//! what, who follows fetches, and nothing that was acknowledged is lost.
+//!
 //! # What is not there yet
 //!
-//! Partitions hold no records. So a replica that is there has all that there is, and its leader says so.
+//! The replicas are proved in a world of their own (`rivven-sim replicas`), and no node drives them: in a cluster,
+//! partitions hold no records. So whoever is there has all that there is, and a partition's leader says so.
 
 pub mod controller;
 pub mod hash;
@@ -45,6 +51,7 @@ pub mod metadata;
 pub mod planner;
 pub mod planning;
 mod rendezvous;
+pub mod replica;
 mod ring;
 
 pub use self::hash::PlacementVersion;

@@ -2,6 +2,7 @@
 
 pub mod hunt;
 pub mod mutants;
+pub mod replicas;
 pub mod run;
 pub mod shrink;
 pub mod sweep;

@@ -24,6 +24,8 @@ const COPIED: [&str; 8] =
 const CONTROL_SEEDS: u64 = 100;
 /// The most seeds that a mutant is hunted again for each kind of fault that is switched off.
 const ABLATION_SEEDS: u64 = 100;
+/// How many seeds of the replicas count as one: they are short, and what breaks there can be rare.
+const REPLICAS_SEEDS: u64 = 200;
 /// How long one hunt may take: a mutant that hangs is no longer waited for.
 const HUNT_MAX: Duration = Duration::from_secs(15 * 60);
 
@@ -65,11 +67,17 @@ enum Stage {
     Turmoil,
     /// Members alone, tormented.
     Swim,
+    /// The replicas of one partition, tormented. A seed takes half a millisecond.
+    Replicas,
 }
 
 impl Stage {
     fn control_seeds(self) -> u64 {
-        if self == Stage::Turmoil { 10 } else { CONTROL_SEEDS }
+        match self {
+            Stage::Turmoil => 10,
+            Stage::Pure | Stage::Swim => CONTROL_SEEDS,
+            Stage::Replicas => CONTROL_SEEDS * REPLICAS_SEEDS,
+        }
     }
 }
 
@@ -274,11 +282,13 @@ impl Workshop {
     /// Lets the mutated program look for a seed on which it fails.
     fn hunt(&self, mutant: &Mutant, seeds: u64, without: Option<FaultKind>) -> Result<Catch, String> {
         let mut hunt = Command::new(self.target.join("release/rivven-sim"));
+        let seeds = if mutant.world == Stage::Replicas { seeds * REPLICAS_SEEDS } else { seeds };
         let seeds = seeds.to_string();
         match mutant.world {
             Stage::Pure => hunt.args(["hunt", "--seeds", &seeds, "--world", "pure"]),
             Stage::Turmoil => hunt.args(["hunt", "--seeds", &seeds, "--world", "turmoil"]),
             Stage::Swim => hunt.args(["swim", "--hunt", &seeds]),
+            Stage::Replicas => hunt.args(["replicas", "--hunt", "--seeds", &seeds]),
         };
         for rule in &mutant.ignore {
             hunt.args(["--ignore", rule]);

@@ -141,6 +141,7 @@ impl Partition {
         self.complete_reassignment();
         self.update_eligible(before, rules);
         let may_have_lost = self.elect(rules);
+        self.forget_eligible_if_enough(rules);
         let lost_a_replica = before.replicas.iter().any(|node| !self.replicas.contains(node));
         if self.leader != before.leader {
             self.why = why;
@@ -164,9 +165,7 @@ impl Partition {
 
     /// While too few are in sync nothing is acknowledged: who was in sync when it came to that stays eligible.
     fn update_eligible(&mut self, before: &Partition, rules: &Rules<'_>) {
-        if self.in_sync.len() >= self.min_in_sync(rules.min_in_sync) {
-            self.eligible.clear();
-            self.doubted.clear();
+        if self.forget_eligible_if_enough(rules) {
             return;
         }
         before.in_sync.iter().for_each(|node| insert(&mut self.eligible, *node));
@@ -175,6 +174,16 @@ impl Partition {
         self.eligible
             .retain(|node| replicas.contains(node) && !in_sync.contains(node) && !doubted.contains(node));
         self.doubted.retain(|node| replicas.contains(node) && !self.in_sync.contains(node));
+    }
+
+    /// When enough are in sync, they go on without the others. Tells whether they do.
+    fn forget_eligible_if_enough(&mut self, rules: &Rules<'_>) -> bool {
+        let is_enough = self.in_sync.len() >= self.min_in_sync(rules.min_in_sync);
+        if is_enough {
+            self.eligible.clear();
+            self.doubted.clear();
+        }
+        is_enough
     }
 
     /// Chooses who leads: never somebody who is not eligible, unless the topic says so. Tells whether it had to.

@@ -458,6 +458,20 @@ fn another_number_that_must_be_in_sync_makes_nobody_eligible() {
     assert_eq!(world.looks(), (None, vec![], vec![1]));
 }
 
+/// Seed 1075 of the replicas' world, and seed 579 after the first attempt to mend it.
+#[test]
+fn another_number_that_must_be_in_sync_takes_nothing_from_who_is_eligible_while_nobody_leads() {
+    let mut world = World::new(3);
+    (1..=3).for_each(|node| drop(world.fence(node)));
+    assert_eq!(world.looks(), (None, vec![], vec![2, 3]));
+    let topic = world.place().topic;
+    let fewer = Command::ConfigureTopic { topic, version: 1, min_in_sync: Some(1), recovery: None };
+    world.run(fewer).unwrap();
+    assert_eq!(world.looks(), (None, vec![], vec![2, 3]), "nothing was acknowledged without them");
+    world.unfence(2).unwrap();
+    assert_eq!(world.looks(), (Some(2), vec![2], vec![]), "now it will be");
+}
+
 #[test]
 fn who_shuts_down_leads_nothing_and_leaves_all_sets() {
     let mut world = World::new(3);

@@ -118,8 +118,7 @@ impl Metadata {
         Ok(Outcome::Changed)
     }
 
-    /// Who was eligible under the old number is not under the new one: nobody knows what was acknowledged meanwhile
-    /// (KIP-966).
+    /// Who is eligible by the old number, and by the new one, stays it.
     pub(super) fn configure_topic(
         &mut self,
         id: TopicId,
@@ -149,11 +148,9 @@ impl Metadata {
         for number in 0..count {
             let place = PartitionId { topic: id, number };
             if is_min_new || self.leaderless.contains(&place) {
-                self.change(place, Why::Configured, |partition| {
-                    if is_min_new {
-                        partition.eligible.clone().into_iter().for_each(|node| partition.doubt(node));
-                    }
-                });
+                // Who is eligible stays it while there are too few in sync, by the new number, too: nothing was committed
+                // without them. (KIP-966 forgets them, since there the number is not in the log.)
+                self.change(place, Why::Configured, |_| {});
             }
         }
         Ok(Outcome::Changed)
