@@ -68,6 +68,8 @@ pub(super) struct World {
     /// The fewest that may have to be in sync: one more than disks may be lost.
     pub(super) min_in_sync_least: u16,
     pub(super) values: u64,
+    /// Whether leaders mostly stay what they are.
+    pub(super) is_steady: bool,
     /// Who does not come back in the end.
     pub(super) absent: Option<usize>,
     /// All faults have ended.
@@ -83,6 +85,7 @@ impl World {
         let mut draws = Seed::new(seed).stream("replicas", 0);
         let min_in_sync = u16::try_from(draws.between(1, 4)).expect("a few");
         let losses_left = draws.below(u64::from(min_in_sync));
+        let is_steady = draws.chance(1, 2);
         let mut world = World {
             draws,
             now: Instant::ORIGIN,
@@ -100,6 +103,7 @@ impl World {
             losses_left,
             min_in_sync_least: u16::try_from(losses_left).expect("a few") + 1,
             values: 0,
+            is_steady,
             absent: None,
             is_calm: false,
             marks: Marks::default(),
