@@ -99,3 +99,21 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     println!("{}", serde_json::to_string(&found).map_err(|error| error.to_string())?);
     Ok(found.seed.is_none())
 }
+
+/// Hunts where a seed has no plan of faults: looks for the first one that `play` says is broken, and how.
+pub fn one_by_one(from: u64, seeds: u64, play: impl Fn(u64) -> Option<String>) -> Result<bool, String> {
+    std::panic::set_hook(Box::new(|_| {}));
+    let began = Instant::now();
+    let found = (from..from + seeds).find_map(|seed| play(seed).map(|text| (seed, text)));
+    let catch = Catch {
+        seeds: found.as_ref().map_or(seeds, |(seed, _)| seed - from + 1),
+        seed: found.as_ref().map(|(seed, _)| *seed),
+        rule: found.map(|(_, text)| text.lines().next().unwrap_or_default().to_owned()),
+        seconds: began.elapsed().as_secs_f64(),
+        shrink_seconds: 0.0,
+        faults: None,
+        scenario: None,
+    };
+    println!("{}", serde_json::to_string(&catch).map_err(|error| error.to_string())?);
+    Ok(catch.seed.is_none())
+}

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rivven_sim::lock::lock;
 use rivven_sim::replicas::{Marks, play};
 
-use super::hunt::Catch;
+use super::hunt::one_by_one;
 
 /// The arguments of `replicas`.
 #[derive(clap::Args)]
@@ -41,7 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         return Ok(report(outcome.violation.map(|text| (seed, text)).as_slice(), steps));
     }
     if arguments.hunt {
-        return hunt(seed, seeds, steps);
+        return one_by_one(seed, seeds, |seed| play(seed, steps, false).violation);
     }
     let began = Instant::now();
     let (marks, broken) = sweep(seed, seeds, steps);
@@ -93,22 +93,4 @@ fn sweep(from: u64, seeds: u64, steps: u64) -> (Marks, Vec<(u64, String)>) {
     let (marks, mut broken) = all.into_inner().unwrap_or_default();
     broken.sort_unstable();
     (marks, broken)
-}
-
-/// Looks for the first seed that breaks.
-fn hunt(from: u64, seeds: u64, steps: u64) -> Result<bool, String> {
-    let began = Instant::now();
-    let broken = |seed| play(seed, steps, false).violation.map(|text| (seed, text));
-    let found = (from..from + seeds).find_map(broken);
-    let catch = Catch {
-        seeds: found.as_ref().map_or(seeds, |(seed, _)| seed - from + 1),
-        seed: found.as_ref().map(|(seed, _)| *seed),
-        rule: found.map(|(_, text)| text.lines().next().unwrap_or_default().to_owned()),
-        seconds: began.elapsed().as_secs_f64(),
-        shrink_seconds: 0.0,
-        faults: None,
-        scenario: None,
-    };
-    println!("{}", serde_json::to_string(&catch).map_err(|error| error.to_string())?);
-    Ok(catch.seed.is_none())
 }

@@ -10,7 +10,7 @@ use rivven_sim::swim::gates::{
 };
 use rivven_sim::swim::world::{Setting, World};
 
-use super::hunt::Catch;
+use super::hunt::one_by_one;
 
 /// The arguments of `swim`.
 #[derive(clap::Args)]
@@ -42,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         return Ok(torment(seed, seeds));
     }
     if let Some(seeds) = prey {
-        return hunt(seed, seeds);
+        return one_by_one(seed, seeds, |seed| chaos::play(seed).violation);
     }
     if members < 4 {
         return Err("--members: at least 4".to_owned());
@@ -95,24 +95,6 @@ fn torment(from: u64, seeds: u64) -> bool {
     }
     println!("{seeds} seeds in {:.1} s: {broken} broken", began.elapsed().as_secs_f64());
     broken == 0
-}
-
-/// Looks for the first seed that breaks.
-fn hunt(from: u64, seeds: u64) -> Result<bool, String> {
-    std::panic::set_hook(Box::new(|_| {}));
-    let began = Instant::now();
-    let found = (from..from + seeds).find_map(|seed| chaos::play(seed).violation.map(|text| (seed, text)));
-    let catch = Catch {
-        seeds: found.as_ref().map_or(seeds, |(seed, _)| seed - from + 1),
-        seed: found.as_ref().map(|(seed, _)| *seed),
-        rule: found.map(|(_, text)| text.lines().next().unwrap_or_default().to_owned()),
-        seconds: began.elapsed().as_secs_f64(),
-        shrink_seconds: 0.0,
-        faults: None,
-        scenario: None,
-    };
-    println!("{}", serde_json::to_string(&catch).map_err(|error| error.to_string())?);
-    Ok(catch.seed.is_none())
 }
 
 /// How fast a quiet world of this size is.

@@ -5,7 +5,7 @@
 //! disk, and an operator and a controller without any sense. Whatever a seed draws is allowed: a leader that has not heard
 //! of its fall, views of the metadata with changes left out, proposals that arrive a minute late.
 //!
-//! After each step the [checks](check) are made: what is committed stays as it is, whoever may be elected has all of it on
+//! After each step the checks are made: what is committed stays as it is, whoever may be elected has all of it on
 //! its disk, nobody leads beside another in one epoch. As many disks may be lost as the topic promises to bear: one less
 //! than `min_in_sync`. In the end all faults end, and within a bounded number of rounds everybody must have everything.
 
