@@ -61,6 +61,7 @@ impl World {
 
     fn check_candidate(&self, node: NodeId) {
         let disk = &self.hosts[seat_of(node)].synced;
+        assert!(disk.start <= self.trimmed, "node {node} lacks what nobody has dropped");
         for (offset, record) in self.committed.range(disk.start..) {
             let record_here = disk.at(*offset);
             assert!(

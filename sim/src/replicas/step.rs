@@ -296,7 +296,7 @@ impl World {
     fn trim(&mut self, host: usize) {
         let node = &mut self.hosts[host];
         let Some(replica) = &mut node.replica else { return };
-        if replica.leads().is_some() && self.draws.chance(1, 2) {
+        if self.draws.chance(1, 4) {
             let end = replica.high_watermark().value();
             replica.trim(Offset::new(self.draws.below(end + 1)));
             self.settle(host);

@@ -61,6 +61,8 @@ pub(super) struct World {
     /// Who led in each epoch.
     pub(super) leaders: BTreeMap<LeaderEpoch, NodeId>,
     pub(super) asked: BTreeMap<RequestId, Asked>,
+    /// Where the shortest log begins.
+    pub(super) trimmed: u64,
     /// What was acknowledged by all, by offset.
     pub(super) acknowledged: BTreeMap<u64, u64>,
     /// So many disks may still be lost.
@@ -99,6 +101,7 @@ impl World {
             committed: BTreeMap::new(),
             leaders: BTreeMap::new(),
             asked: BTreeMap::new(),
+            trimmed: 0,
             acknowledged: BTreeMap::new(),
             losses_left,
             min_in_sync_least: u16::try_from(losses_left).expect("a few") + 1,
@@ -141,7 +144,8 @@ impl World {
     }
 
     fn note_view(&mut self) {
-        let Some(view) = View::of(&self.metadata, self.partition) else { return };
+        let nodes: Vec<NodeId> = self.hosts.iter().map(|host| host.node).collect();
+        let Some(view) = View::of(&self.metadata, self.partition, &nodes) else { return };
         if let (Some(before), Some(leader)) = (self.history.last(), view.partition.leader) {
             let old = &before.partition;
             let is_new = view.partition.leader_epoch > old.leader_epoch;
@@ -195,6 +199,7 @@ impl World {
                 }
                 Effect::Trim(start) => {
                     self.marks.add(Mark::Trimmed, 1);
+                    self.trimmed = self.trimmed.max(start.value());
                     node.log.trim(start.value());
                     node.is_dirty = true;
                 }
@@ -220,6 +225,12 @@ impl World {
             Ok(first) => {
                 for (offset, value) in (first.value()..).zip(asked.values) {
                     let committed = self.committed.get(&offset).map(|record| record.1);
+                    let disk = &self.hosts[asked.host].synced;
+                    let stored = disk.at(offset).map(|record| record.1);
+                    assert!(
+                        offset < disk.start || stored == Some(value),
+                        "what is acknowledged is on the disk"
+                    );
                     if asked.acks == Acks::All {
                         assert_eq!(committed, Some(value), "what is acknowledged by all is committed");
                         self.acknowledged.insert(offset, value);

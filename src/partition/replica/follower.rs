@@ -29,7 +29,7 @@ impl Replica {
         }
         match fetched.answer {
             Answer::Matches { high_watermark, start } => self.append_all(records, high_watermark, start),
-            Answer::Diverges { epoch, end } => self.cut_to(epoch, end),
+            Answer::Diverges { epoch, end } => return self.cut_to(epoch, end),
             Answer::OutOfRange { start } => self.restart(start),
             Answer::Refused(_) => {}
         }
@@ -61,7 +61,8 @@ impl Replica {
     }
 
     /// Of `epoch` the leader's records end at `end`; of later ones that this log has, it has none (KIP-101, KIP-279).
-    fn cut_to(&mut self, epoch: LeaderEpoch, end: Offset) {
+    /// Tells whether something was cut off: whoever says so of a log that is all its own says nothing.
+    fn cut_to(&mut self, epoch: LeaderEpoch, end: Offset) -> bool {
         let to = match self.epochs.end_of(epoch, self.log.end) {
             (Some(own), ends) if own == epoch => ends.min(end),
             // It has none of that epoch: what it has of later ones goes.
@@ -70,18 +71,21 @@ impl Replica {
             (None, _) => self.log.start,
         };
         let to = to.clamp(self.log.start, self.log.end);
-        self.stats.cut += u64::from(to < self.log.end);
-        self.epochs.truncate(to);
-        if to < self.log.end {
-            self.log.end = to;
-            self.log.durable = self.log.durable.min(to);
-            self.log.cuts += 1;
-            self.effects.push_back(Effect::Truncate(to));
+        if to == self.log.end {
+            self.stats.answers_malformed += 1;
+            return false;
         }
+        self.stats.cut += 1;
+        self.epochs.truncate(to);
+        self.log.end = to;
+        self.log.durable = self.log.durable.min(to);
+        self.log.cuts += 1;
         self.high_watermark = self.high_watermark.min(to);
+        self.effects.push_back(Effect::Truncate(to));
+        true
     }
 
-    /// The leader's log begins behind the end of this one, or this one ends behind the leader's (KAFKA-9491).
+    /// The leader has nothing that this log could be compared with (KAFKA-9491).
     fn restart(&mut self, start: Offset) {
         self.stats.restarted += 1;
         self.epochs.clear();

@@ -68,7 +68,8 @@ pub enum Answer {
         /// Where it ends.
         end: Offset,
     },
-    /// The leader has nothing at that place any more: the log begins anew.
+    /// The leader has nothing there that the follower's log could be compared with: it begins later, or ends before that,
+    /// or has no epoch so early left. The log begins anew.
     OutOfRange {
         /// Where the leader's log begins.
         start: Offset,

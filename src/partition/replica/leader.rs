@@ -149,7 +149,7 @@ impl Replica {
     }
 
     fn begin_epoch(&mut self, now: Instant, epoch: LeaderEpoch) {
-        // Who led until now, and leads on, has all that was produced: its producers wait on.
+        // Who led when it last looked, and leads now, has cut off nothing meanwhile: its producers wait on.
         let waiting = match core::mem::replace(&mut self.role, Role::Idle) {
             Role::Leader(leader) => leader.waiting,
             Role::Follower { .. } | Role::Idle => VecDeque::new(),
@@ -160,6 +160,10 @@ impl Replica {
     }
 
     /// A producer's records come at the end of the log, if this replica leads and enough are in sync.
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
     pub fn produce(&mut self, produce: Produce) {
         let Produce { request, acks, until, count, records } = produce;
         assert!(count > 0, "a producer has something to write");
@@ -225,7 +229,9 @@ impl Replica {
             return Err(FetchRefusal::ReplicaUnknown);
         }
         // What an earlier process had may be gone (KIP-903).
-        if self.view.session(from).is_some_and(|session| fetch.session < session) {
+        let sessions =
+            [self.view.session(from), leader.followers.get(&from).map(|progress| progress.session)];
+        if sessions.into_iter().flatten().any(|session| fetch.session < session) {
             return Err(FetchRefusal::SessionEnded);
         }
         Ok(self.compare(fetch))
@@ -278,9 +284,9 @@ impl Replica {
         let is_there = self.view.is_active(from) && self.view.session(from) == Some(progress.session);
         // It has all that is committed, and all that the leaders before may have committed.
         let has_all = progress.end >= self.high_watermark && progress.end >= leader.start;
-        // While too few are in sync the high watermark stands still, and everybody would have all that is committed.
-        let is_close = record.in_sync.len() >= self.view.min_in_sync
-            || progress.end == self.log.end
+        // And it keeps up: while the high watermark stands still everybody has all that is committed, and would be put
+        // out again at once (KAFKA-19996).
+        let is_close = progress.end == self.log.end
             || progress.caught_up.is_some_and(|at| now < at + self.settings.lag_max);
         if !is_free || !is_there || !has_all || !is_close {
             return;

@@ -68,9 +68,9 @@ use crate::time::Instant;
 /// How patient a leader is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// A follower that has not had everything for so long is put out of sync.
+    /// A follower that has not had everything for so long is put out of sync. More than zero.
     pub lag_max: Duration,
-    /// What came of a proposal is not known for so long: it is made again.
+    /// What came of a proposal is not known for so long: it is made again. More than zero.
     pub proposal_timeout: Duration,
 }
 
@@ -80,7 +80,8 @@ impl Default for Settings {
     }
 }
 
-/// What a replica goes by: its partition's record, and the sessions of who has a replica, as its node has applied them.
+/// What a replica goes by: its partition's record, and the sessions of who has a replica and of its own node, as that has
+/// applied them. It is another one when the record is, and also when one of those nodes is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct View {
     /// The record.
@@ -91,16 +92,16 @@ pub struct View {
 }
 
 impl View {
-    /// The view of a partition, if it is there.
+    /// The view that some nodes have of a partition, if it is there: one node, or several.
     #[must_use]
-    pub fn of(metadata: &Metadata, id: PartitionId) -> Option<View> {
+    pub fn of(metadata: &Metadata, id: PartitionId, nodes: &[NodeId]) -> Option<View> {
         let partition = metadata.partition(id)?.clone();
         let min_in_sync = partition.min_in_sync(metadata.topic(id.topic)?.spec.min_in_sync);
         let session = |node: &NodeId| {
             let record = metadata.node(*node)?;
             Some((*node, (record.epoch, record.state == NodeState::Active)))
         };
-        let sessions = partition.replicas.iter().filter_map(session).collect();
+        let sessions = partition.replicas.iter().chain(nodes).filter_map(session).collect();
         Some(View { partition, min_in_sync, sessions })
     }
 
@@ -146,7 +147,7 @@ impl Extent {
     }
 }
 
-/// How far a log went when it was handed to the disk.
+/// How far a log went when it was handed to the disk. It belongs to one [`Replica`], and is forgotten with it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Mark {
     end: Offset,
@@ -160,7 +161,7 @@ pub struct Stats {
     pub led: u64,
     /// Something was cut off, since the leader did not have it.
     pub cut: u64,
-    /// The log began anew, since the leader's begins later.
+    /// The log began anew, since the leader has nothing that it could be compared with.
     pub restarted: u64,
     /// Somebody was proposed to be in sync.
     pub admitted: u64,
@@ -187,6 +188,8 @@ pub struct Replica {
     epochs: Epochs,
     high_watermark: Offset,
     effects: VecDeque<Effect>,
+    /// It has said that its node has no replica any more, and does nothing from then on.
+    is_removed: bool,
     stats: Stats,
 }
 
@@ -208,13 +211,15 @@ pub struct Stored {
     pub log: Extent,
     /// The epochs in it.
     pub epochs: Epochs,
-    /// What was committed when this was written, or less. It must have been written with the log or after it: in a log
-    /// that is older, what was committed since may be something else.
+    /// What was committed, or less. It must not reach the disk before the log as it was then: in an older log, what was
+    /// committed since may be something else.
     pub high_watermark: Offset,
 }
 
 impl Replica {
-    /// Takes up a replica of `own` in its `session`, with what is on the disk.
+    /// Takes up a replica of `own` in its `session`, with what is on the disk. Once a session: what a leader has proposed,
+    /// and what it has given to followers before that was on its disk, it must not forget. Whoever opens a log again
+    /// registers as another process first.
     #[must_use]
     pub fn start(
         (own, session): (NodeId, NodeEpoch),
@@ -224,7 +229,9 @@ impl Replica {
         view: View,
         now: Instant,
     ) -> Replica {
-        let Stored { log, epochs, high_watermark } = stored;
+        let Stored { log, mut epochs, high_watermark } = stored;
+        epochs.truncate(log.end);
+        epochs.trim(log.start);
         let high_watermark = high_watermark.clamp(log.start, log.end);
         let mut replica = Replica {
             own,
@@ -237,15 +244,17 @@ impl Replica {
             epochs,
             high_watermark,
             effects: VecDeque::new(),
+            is_removed: false,
             stats: Stats::default(),
         };
         replica.take_role(now, true);
         replica
     }
 
-    /// The metadata is another one. A view that is older than the one before changes nothing; views may be left out.
+    /// The metadata is another one. A view that is older than the one before changes nothing; views may be left out. A
+    /// replica that was [removed](Effect::Removed) stays so: one that is added again is another one.
     pub fn observe(&mut self, now: Instant, view: View) {
-        if view.partition.epoch < self.view.partition.epoch {
+        if self.is_removed || view.partition.epoch < self.view.partition.epoch {
             return;
         }
         let is_news = view.partition.epoch > self.view.partition.epoch;
@@ -256,13 +265,14 @@ impl Replica {
     fn take_role(&mut self, now: Instant, is_news: bool) {
         let record = &self.view.partition;
         let epoch = record.leader_epoch;
-        if !record.replicas.contains(&self.own) {
+        if self.view.session(self.own) != Some(self.session) {
+            // Another process speaks for this node, or the view is older than this one: it may have been added since.
+            self.step_down();
+        } else if !record.replicas.contains(&self.own) {
             let removed = Effect::Removed(record.epoch);
             self.step_down();
             self.effects.push_back(removed);
-        } else if self.view.session(self.own) != Some(self.session) {
-            // Another process speaks for this node, or this one has not been heard yet.
-            self.step_down();
+            self.is_removed = true;
         } else {
             match record.leader {
                 Some(leader) if leader == self.own => self.lead(now, is_news),
@@ -285,13 +295,18 @@ impl Replica {
         }
     }
 
-    /// The log up to its end is handed to the disk now; when it is there, say so with this.
+    /// The log up to its end is handed to the disk now; when it is there, say so with this. All effects so far have been
+    /// carried out.
     #[must_use]
     pub fn mark(&self) -> Mark {
         Mark { end: self.log.end, cuts: self.log.cuts }
     }
 
     /// What was handed to the disk is there.
+    ///
+    /// # Panics
+    ///
+    /// If it is the mark of another replica, and the log is shorter.
     pub fn written(&mut self, mark: Mark) {
         if mark.cuts != self.log.cuts {
             return;
@@ -306,9 +321,9 @@ impl Replica {
         self.advance();
     }
 
-    /// Drops what is before `start`, as far as it is committed. Returns where the log begins now.
+    /// Drops what is before `start`, as far as it is committed and on the disk. Returns where the log begins now.
     pub fn trim(&mut self, start: Offset) -> Offset {
-        let start = start.min(self.high_watermark);
+        let start = start.min(self.high_watermark).min(self.log.durable);
         if start > self.log.start {
             self.log.start = start;
             self.epochs.trim(start);

@@ -83,7 +83,7 @@ impl World {
     }
 
     fn view(&self) -> View {
-        View::of(&self.metadata, self.partition).unwrap()
+        View::of(&self.metadata, self.partition, &[1, 2, 3, 4, 5].map(id)).unwrap()
     }
 
     fn session(&self, node: u64) -> NodeEpoch {
@@ -280,19 +280,18 @@ fn who_has_what_there_was_when_it_fetched_last_does_not_lag() {
 #[test]
 fn a_new_leader_counts_nobody_who_has_not_fetched_in_its_epoch() {
     let mut world = World::new();
-    let mut leader = world.replica(1, &[1, 1]);
-    for node in [2, 3] {
-        leader.serve(at(1), id(node), world.fetch(node, 1, 2, Some(1)));
-    }
+    let mut leader = world.replica(1, &[1, 1, 1]);
+    leader.serve(at(1), id(2), world.fetch(2, 1, 2, Some(1)));
+    leader.serve(at(1), id(3), world.fetch(3, 1, 3, Some(1)));
     assert_eq!(leader.high_watermark(), offset(2));
     world.elect(2);
     world.elect(1);
     leader.observe(at(2), world.view());
     assert_eq!(leader.leads(), Some(LeaderEpoch::new(3)));
-    produce(&mut leader, 1, Acks::All);
-    sync(&mut leader);
-    leader.serve(at(3), id(2), world.fetch(2, 3, 3, Some(3)));
-    assert_eq!(leader.high_watermark(), offset(2), "what node 3 has is not known");
+    leader.serve(at(3), id(2), world.fetch(2, 3, 3, Some(1)));
+    assert_eq!(leader.high_watermark(), offset(2), "what node 3 had may have been cut off");
+    leader.serve(at(4), id(3), world.fetch(3, 3, 3, Some(1)));
+    assert_eq!(leader.high_watermark(), offset(3));
 }
 
 #[test]
@@ -399,7 +398,8 @@ fn a_follower_cuts_off_what_the_leader_does_not_have() {
         let mut follower = world.replica(1, records);
         let fetch = follower.fetch().unwrap().1;
         let answer = Answer::Diverges { epoch: LeaderEpoch::new(epoch), end: offset(end) };
-        assert!(follower.fetched(&Fetched { fetch, answer }, Vec::new()));
+        let was_cut = follower.fetched(&Fetched { fetch, answer }, Vec::new());
+        assert_eq!(was_cut, follower.log().end < offset(u64::try_from(records.len()).unwrap()));
         effects(&mut follower);
         follower.log().end.value()
     };
@@ -407,7 +407,7 @@ fn a_follower_cuts_off_what_the_leader_does_not_have() {
     assert_eq!(told(&[1, 1, 2], 1, 5), 2, "epoch 1 ends there already");
     assert_eq!(told(&[1, 3, 3], 2, 2), 1, "it never had epoch 2");
     assert_eq!(told(&[3, 3], 2, 2), 0, "nor any before");
-    assert_eq!(told(&[1, 1], 1, 9), 2, "what it has is all the leader's");
+    assert_eq!(told(&[1, 1], 1, 2), 2, "what it has is all the leader's");
 }
 
 #[test]
@@ -476,10 +476,47 @@ fn another_process_of_the_node_speaks_for_it() {
     let mut leader = world.replica(1, &[]);
     world.fence(1);
     world.register(1, 1, 2);
-    world.elect(2);
-    world.fence(2);
+    (2..=3).for_each(|node| world.fence(node));
+    assert_eq!(world.view().partition.leader, None, "nobody is in sync, and nodes 2 and 3 are eligible");
     leader.observe(at(1), world.view());
     assert_eq!((leader.leads(), leader.fetch()), (None, None));
+    // A view from before a process registered is not its own, either: what it says of replicas may be past.
+    let old = world.view();
+    let own = (id(4), NodeEpoch::new(1000));
+    let stored = Stored {
+        log: Extent::stored(offset(0), offset(2)),
+        epochs: Epochs::default(),
+        high_watermark: offset(0),
+    };
+    let mut early = Replica::start(own, world.partition, Settings::default(), stored, old, at(0));
+    assert_eq!(effects(&mut early), [], "it is not removed");
+}
+
+#[test]
+fn who_has_all_that_is_committed_but_does_not_keep_up_is_not_admitted() {
+    let mut world = World::new();
+    world.fence(3);
+    world.register(3, 1, 2);
+    let mut leader = world.replica(1, &[]);
+    (1..=20).for_each(|request| produce(&mut leader, request, Acks::None));
+    sync(&mut leader);
+    leader.serve(at(11_000), id(3), world.fetch(3, 1, 0, None));
+    assert_eq!((leader.high_watermark(), proposals(&mut leader)), (offset(0), vec![]));
+    leader.serve(at(11_500), id(3), world.fetch(3, 1, 20, Some(1)));
+    assert_eq!(proposals(&mut leader).len(), 1);
+}
+
+#[test]
+fn a_follower_drops_what_is_committed_and_on_its_disk() {
+    let mut world = World::new();
+    world.elect(2);
+    let mut follower = world.replica(1, &[1]);
+    let fetch = follower.fetch().unwrap().1;
+    follower.fetched(&matches(fetch, 9), vec![batch(1, 1, 8)]);
+    assert_eq!(follower.trim(offset(5)), offset(1));
+    sync(&mut follower);
+    assert_eq!(follower.trim(offset(5)), offset(5));
+    follower.assert_invariants();
 }
 
 #[test]
@@ -493,6 +530,10 @@ fn a_view_that_is_older_changes_nothing_and_who_is_removed_says_so() {
     replica.observe(at(2), old);
     assert_eq!(effects(&mut replica), [Effect::Removed(PartitionEpoch::new(2))]);
     assert_eq!(replica.leader(), None);
+    let epoch = world.view().partition.epoch;
+    world.run(Command::StartReassignment { partition, epoch, target: vec![id(1), id(2), id(3)] });
+    replica.observe(at(3), world.view());
+    assert_eq!(replica.leader(), None, "its log is being deleted: who is added again is another one");
 }
 
 #[test]
