@@ -83,7 +83,12 @@ impl World {
 
     fn judge(&self, last: Option<u64>) {
         let record = self.record();
-        let Some(leader) = record.leader else { panic!("nobody leads in the end: {record:?}") };
+        let Some(leader) = record.leader else {
+            let nobody_may = record.in_sync.is_empty() && record.eligible.is_empty();
+            assert!(nobody_may, "nobody leads, and somebody may: {record:?}");
+            assert!(self.gave_up_copies, "nobody is left: {record:?}");
+            return;
+        };
         let absent = self.absent.map(|host| self.hosts[host].node);
         let mut replicas = record.replicas.clone();
         replicas.retain(|node| Some(*node) != absent);

@@ -254,7 +254,10 @@ impl World {
         let (partition, epoch, moves) =
             (self.partition, self.record().epoch, self.record().reassignment.is_some());
         if moves && self.draws.chance(1, 2) {
+            let view = self.history.last().expect("the topic is there");
+            let are_few = view.partition.in_sync.len() < view.min_in_sync;
             let done = self.order(Command::CancelReassignment { partition, epoch });
+            self.gave_up_copies |= are_few && done.is_ok();
             self.marks.add(Mark::Cancelled, u64::from(done.is_ok()));
             return;
         }

@@ -61,6 +61,9 @@ pub(super) struct World {
     /// Who led in each epoch.
     pub(super) leaders: BTreeMap<LeaderEpoch, NodeId>,
     pub(super) asked: BTreeMap<RequestId, Asked>,
+    /// Whether a reassignment was taken back while too few were in sync: copies that were complete were given up by that,
+    /// and fewer disks may be lost than the topic promises.
+    pub(super) gave_up_copies: bool,
     /// Where the shortest log begins.
     pub(super) trimmed: u64,
     /// What was acknowledged by all, by offset.
@@ -101,6 +104,7 @@ impl World {
             committed: BTreeMap::new(),
             leaders: BTreeMap::new(),
             asked: BTreeMap::new(),
+            gave_up_copies: false,
             trimmed: 0,
             acknowledged: BTreeMap::new(),
             losses_left,
