@@ -173,8 +173,9 @@
 //! Membership has a world of its own, too, [`swim`](crate::swim), since what it promises shows at sizes that whole
 //! clusters are too heavy for. `rivven-sim swim --members N` holds the production machines against theory;
 //! `--chaos SEEDS` torments three to sixteen of them with every step checked: crashes, restarts without a
-//! memory, pauses, cuts, loss, goodbyes, and a member that falsifies what it sends; `--long` adds hours of
-//! loss and Lifeguard's experiment.
+//! memory, pauses, cuts, loss, goodbyes, swapped addresses, and a member that falsifies what it sends; in one seed of
+//! eight, dozens lose half of them for a moment, and nobody may be declared dead. `--long` adds hours of loss and
+//! Lifeguard's experiment.
 //!
 //! `cargo bench -p rivven-sim --bench swim_peers -- 10 100 1000` puts foca 2 beside it: the same kind of loop and
 //! latencies, the same period, timeout, helpers and gossip, a codec written by hand. In one run on one core of two, of

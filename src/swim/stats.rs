@@ -53,7 +53,7 @@ pub struct Stats {
     pub confirmations: u64,
     /// Members that were declared dead here.
     pub declared_dead: u64,
-    /// Suspicions that were held at their longest, since too many came at once.
+    /// Suspicions that began in a storm, and were held until its end.
     pub damped: u64,
     /// Tries to reach the dead.
     pub heal_pings: u64,

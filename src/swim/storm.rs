@@ -1,8 +1,8 @@
 //! Too many suspects at once: the network is the likelier cause than so many crashes.
 //!
-//! When more than a twentieth of the members, or more than half of one failure domain, are suspects that do not answer,
-//! none of them is declared dead for as long as the longest suspicion takes, whoever confirms it and whoever says that
-//! it is dead; and the application is told. That gives a switch the time to restart before a cluster rebuilds itself.
+//! When more than a twentieth of the members, or more than half of one failure domain, are suspects, none that does not
+//! answer is declared dead for as long as the longest suspicion takes, whoever confirms it and whoever says that it is
+//! dead; and the application is told. That gives a switch the time to restart before a cluster rebuilds itself.
 //!
 //! It lasts while there are as many suspects as when it began, and then it ends for all of them at once. Were those who
 //! are suspected late not held, they would die first, and what is said of them would be said of all; had each its own

@@ -118,7 +118,7 @@ impl Metadata {
         Ok(Outcome::Changed)
     }
 
-    /// Who is eligible by the old number, and by the new one, stays it.
+    /// A topic is configured differently, and all that follows from that for its partitions is done.
     pub(super) fn configure_topic(
         &mut self,
         id: TopicId,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::io::{Acks, Answer, Batch, Effect, Fetch, Fetched};
-use super::{FetchRefusal, ProduceError, Replica, Role};
+use super::io::{Acks, Answer, Batch, Effect, Fetch, FetchRefusal, Fetched, ProduceError};
+use super::{Replica, Role};
 use crate::id::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, RequestId};
 use crate::partition::metadata::{Alteration, Refusal};
 use crate::time::Instant;
@@ -199,24 +199,24 @@ impl Replica {
     /// A follower asks for what comes next: what it has is counted, and it is answered. If the answer is that the logs
     /// match, the records from where it asked are to go with it.
     pub fn serve(&mut self, now: Instant, from: NodeId, fetch: Fetch) -> Fetched {
-        let answer = match self.judge(from, &fetch) {
-            Ok(answer) => answer,
-            Err(refusal) => Answer::Refused(refusal),
-        };
-        if matches!(answer, Answer::Matches { .. }) {
-            self.note_progress(now, from, &fetch);
-            self.admit(now, from);
-            self.advance();
-        }
-        let answer = match answer {
-            // What it says may have been what was missing.
-            Answer::Matches { start, .. } => Answer::Matches { high_watermark: self.high_watermark, start },
-            Answer::Diverges { .. } | Answer::OutOfRange { .. } | Answer::Refused(_) => answer,
-        };
+        let answer = self.answer_to(now, from, &fetch).unwrap_or_else(Answer::Refused);
         Fetched { fetch, answer }
     }
 
-    fn judge(&self, from: NodeId, fetch: &Fetch) -> Result<Answer, FetchRefusal> {
+    fn answer_to(&mut self, now: Instant, from: NodeId, fetch: &Fetch) -> Result<Answer, FetchRefusal> {
+        self.judge(from, fetch)?;
+        if let Some(difference) = self.compare(fetch) {
+            return Ok(difference);
+        }
+        self.note_progress(now, from, fetch);
+        self.admit(now, from);
+        // What it has may have been what was missing.
+        self.advance();
+        Ok(Answer::Matches { high_watermark: self.high_watermark, start: self.log.start })
+    }
+
+    /// Whether this replica can answer.
+    fn judge(&self, from: NodeId, fetch: &Fetch) -> Result<(), FetchRefusal> {
         let Role::Leader(leader) = &self.role else { return Err(FetchRefusal::NotLeader) };
         let current = leader.epoch;
         if fetch.leader_epoch < current {
@@ -234,29 +234,26 @@ impl Replica {
         if sessions.into_iter().flatten().any(|session| fetch.session < session) {
             return Err(FetchRefusal::SessionEnded);
         }
-        Ok(self.compare(fetch))
+        Ok(())
     }
 
-    /// Whether a follower's log is a part of this one.
-    fn compare(&self, fetch: &Fetch) -> Answer {
+    /// What to say to a follower whose log is no part of this one.
+    fn compare(&self, fetch: &Fetch) -> Option<Answer> {
         let start = self.log.start;
         if fetch.at < start {
-            return Answer::OutOfRange { start };
+            return Some(Answer::OutOfRange { start });
         }
         if let Some(last) = fetch.last_epoch {
             let (Some(epoch), end) = self.epochs.end_of(last, self.log.end) else {
                 // All that is left here is later. What the follower has before that may be something else than what was
                 // here, and nobody can tell any more.
-                return Answer::OutOfRange { start };
+                return Some(Answer::OutOfRange { start });
             };
             if epoch < last || end < fetch.at {
-                return Answer::Diverges { epoch, end };
+                return Some(Answer::Diverges { epoch, end });
             }
         }
-        if fetch.at > self.log.end {
-            return Answer::OutOfRange { start };
-        }
-        Answer::Matches { high_watermark: self.high_watermark, start }
+        (fetch.at > self.log.end).then_some(Answer::OutOfRange { start })
     }
 
     fn note_progress(&mut self, now: Instant, from: NodeId, fetch: &Fetch) {

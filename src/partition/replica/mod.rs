@@ -58,7 +58,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use self::epochs::Epochs;
-use self::io::{Effect, FetchRefusal, OffsetError, ProduceError};
+use self::io::{Effect, OffsetError, ProduceError};
 use self::leader::Leader;
 pub use self::leader::Produce;
 use super::metadata::{Metadata, NodeState, Partition};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::io::{Acks, Answer, Batch, Fetch, Fetched};
+use super::io::{Acks, Answer, Batch, Fetch, FetchRefusal, Fetched};
 use super::*;
 use crate::id::{BootId, LogIndex, PartitionEpoch, RequestId, Token, TopicId};
 use crate::partition::metadata::command::Registration;
