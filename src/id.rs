@@ -100,6 +100,14 @@ number! {
 }
 
 number! {
+    /// Who produces records: drawn by a producer when it starts, so that what it sends again is known again.
+    ProducerId
+}
+number! {
+    /// The number of a read from the disk, unique in one process of a node.
+    ReadId
+}
+number! {
     /// A topic: the index of the entry that created it, so that a topic of the same name that comes later is another.
     TopicId
 }

@@ -10,11 +10,12 @@ use rivven_cluster::driver::{
     Clock, Completion, Disk, Driver, DriverError, Dropped, Handle, Observer, StorageError, TokioClock,
     Transport, inbox,
 };
-use rivven_cluster::id::{LogIndex, PeerName, WriteId};
+use rivven_cluster::id::{ReadId, LogIndex, PeerName, WriteId};
 use rivven_cluster::kv::{Command, KeyValue};
 use rivven_cluster::node::{
     Caller, Config, Durable, Event, Halt, Message, Node, Output, Peer, Reply, Request, WriteBatch,
 };
+use rivven_cluster::partition::log::Read;
 use rivven_cluster::raft::{Entry, Role, Snapshot};
 use rivven_cluster::rng::Seed;
 use rivven_cluster::session::{Proposal, command_in};
@@ -37,6 +38,10 @@ impl Disk for Memory {
         let command = |entry: &Entry| command_in(entry.command()?).map(|(_, command)| command.to_vec());
         let is_it = |entry: &Entry| command(entry).is_some_and(|command| command == b"fail");
         self.fails = batch.entries.iter().any(is_it);
+    }
+
+    fn read(&mut self, _id: ReadId, _read: Read) {
+        unreachable!("there are no partitions")
     }
 
     fn save(&mut self, _snapshot: Snapshot) {

@@ -17,6 +17,8 @@ use redb::{ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use rivven_cluster::driver::{Completion, Disk, Owner, RedbStorage, Storage, StorageError, ThreadDisk};
 use rivven_cluster::id::{BootId, LogIndex, Term, WriteId};
 use rivven_cluster::node::{Durable, Node, StartError, WriteBatch};
+use rivven_cluster::partition::log::Read;
+use rivven_cluster::partition::replica::io::Batch;
 use rivven_cluster::raft::{HardState, RecoveryError, Snapshot};
 use rivven_cluster::session::{ClusterTime, Proposal};
 use rivven_cluster::time::Instant;
@@ -276,12 +278,16 @@ struct Panicking;
 async fn written(disk: &mut ThreadDisk) -> (WriteId, Result<(), StorageError>) {
     match disk.completed().await {
         Completion::Written(id, result) => (id, result),
-        other @ (Completion::Saved(_) | Completion::Built(_)) => panic!("{other:?}"),
+        other @ (Completion::Read(..) | Completion::Saved(_) | Completion::Built(_)) => panic!("{other:?}"),
     }
 }
 
 impl Storage for Panicking {
     fn save(&mut self, _: &Snapshot) -> Result<(), StorageError> {
+        panic!("a bug in a store")
+    }
+
+    fn read(&mut self, _: &Read) -> Result<Vec<Batch>, StorageError> {
         panic!("a bug in a store")
     }
 

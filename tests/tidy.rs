@@ -46,7 +46,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
-    ("driver", &["formation", "id", "machine", "node", "raft", "state_machine", "swim", "time", "wire"]),
+    (
+        "driver",
+        &[
+            "formation",
+            "id",
+            "machine",
+            "node",
+            "partition",
+            "raft",
+            "state_machine",
+            "swim",
+            "time",
+            "wire",
+        ],
+    ),
     ("config", &["id", "node", "partition", "raft", "swim"]),
     (
         "quic",

@@ -159,6 +159,7 @@ impl Marks {
                 _ => {}
             },
             Output::BuildSnapshot
+            | Output::Read { .. }
             | Output::SaveSnapshot(_)
             | Output::Dial(_)
             | Output::HangUp(_)
@@ -175,6 +176,7 @@ impl Marks {
             Output::Send {
                 message:
                     Message::Formation(_)
+                    | Message::Records(_)
                     | Message::Forwarded { .. }
                     | Message::ReadIndexAt { .. }
                     | Message::Announce { .. }
@@ -225,6 +227,7 @@ impl Marks {
             | Reply::Metadata { .. }
             | Reply::Followed { .. }
             | Reply::Explained(_)
+            | Reply::Told(_)
             | Reply::Entries(_) => {}
         }
     }

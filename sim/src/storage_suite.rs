@@ -3,7 +3,7 @@
 //! A [`Rig`] is a store together with the simulated disk below it. `storage_suite!` makes one test of each
 //! rule; what a store is held against is the contract itself, [`apply`], and nothing
 //! of its own. Batches are drawn from a seed: births, votes, entries, tails replaced, snapshots built and
-//! received.
+//! received; and what becomes of the logs of partitions: records at their ends, cut off, trimmed, begun anew, removed.
 //!
 //! ```text
 //! rivven_sim::storage_suite!(my_store, MyRig::new);
@@ -12,8 +12,13 @@
 use bytes::Bytes;
 use rivven_cluster::driver::{Owner, RedbStorage, SegmentStorage, Storage, StorageError};
 use rivven_cluster::formation::{Standing, VoterSet};
-use rivven_cluster::id::{LogIndex, NodeId, Term, WriteId};
+use rivven_cluster::id::{
+    LeaderEpoch, LogIndex, NodeId, Offset, PartitionId, ProducerId, Term, TopicId, WriteId,
+};
 use rivven_cluster::node::{Durable, WriteBatch};
+use rivven_cluster::partition::log::{Change, Logs, Read, What};
+use rivven_cluster::partition::records::{self, Record};
+use rivven_cluster::partition::replica::io::{Batch, Stamp};
 use rivven_cluster::raft::{BIRTH, Entry, HardState, Membership, Position, Snapshot};
 use rivven_cluster::rng::{Seed, Stream};
 
@@ -79,15 +84,21 @@ pub struct Life {
     choices: Stream,
     /// What is durable by the contract.
     pub durable: Durable,
+    /// With the records of partitions.
+    pub records: Logs<Bytes>,
     saved: Option<Snapshot>,
     batches: u64,
 }
+
+/// How many partitions there are.
+const PARTITIONS: u64 = 3;
 
 impl Life {
     /// A new life.
     pub fn new(seed: u64) -> Life {
         let choices = Seed::new(seed).stream("storage suite", 0);
-        Life { choices, durable: Durable::default(), saved: None, batches: 0 }
+        let (durable, records) = Default::default();
+        Life { choices, durable, records, saved: None, batches: 0 }
     }
 
     /// What is done next.
@@ -121,7 +132,55 @@ impl Life {
             2 => self.vote(&mut batch),
             _ => self.entries(&mut batch),
         }
+        if self.choices.chance(1, 2) {
+            batch.logs = self.changes();
+        }
         Step::Write(batch)
+    }
+
+    /// What becomes of some logs, one change after the other.
+    fn changes(&mut self) -> Vec<Change> {
+        let mut logs = self.records.clone();
+        let mut changes = Vec::new();
+        for _ in 0..self.choices.between(1, 5) {
+            let number = u32::try_from(self.choices.below(PARTITIONS)).expect("a small number");
+            let partition = PartitionId { topic: TopicId::new(7), number };
+            let (start, end) =
+                logs.get(partition).map_or((0, 0), |log| (log.start().value(), log.end().value()));
+            let anywhere = Offset::new(self.choices.between(start, end));
+            let what = match self.choices.below(24) {
+                0 => What::Remove,
+                1 => What::Restart(Offset::new(self.choices.between(start, end + 10))),
+                2 | 3 => What::Truncate(anywhere),
+                4 | 5 => What::Trim(anywhere),
+                6 | 7 => What::Committed(anywhere),
+                _ => What::Append(self.batch(Offset::new(end))),
+            };
+            let change = Change { partition, what };
+            logs.apply(&change);
+            changes.push(change);
+        }
+        changes
+    }
+
+    fn batch(&mut self, first: Offset) -> Batch {
+        let value = self.bytes(900);
+        let count = u32::try_from(self.choices.between(1, 3)).expect("a small number");
+        let all = vec![Record { key: None, value }; usize::try_from(count).expect("a small number")];
+        let producer = ProducerId::new(self.choices.below(3));
+        let stamp = self.choices.chance(1, 2).then_some(Stamp { producer, sequence: first.value() });
+        let epoch = LeaderEpoch::new(self.batches / 20);
+        Batch { first, epoch, count, stamp, records: records::encode(&all) }
+    }
+
+    /// Whether a store reads what was written to it.
+    fn check_records(&mut self, store: &mut impl Storage) {
+        for (partition, log) in self.records.iter() {
+            let from = Offset::new(self.choices.between(log.start().value(), log.end().value()));
+            let until = Offset::new(self.choices.between(from.value(), log.end().value()));
+            let read = Read { partition, from, until, bytes: 1500 };
+            assert_eq!(store.read(&read), Ok(self.records.read(&read)), "{read:?} of {log:?}");
+        }
     }
 
     fn bytes(&mut self, most: u64) -> Bytes {
@@ -170,6 +229,7 @@ impl Life {
     pub fn done(&mut self, step: &Step) {
         if let Step::Write(batch) = step {
             apply(&mut self.durable, batch);
+            batch.logs.iter().for_each(|change| self.records.apply(change));
         }
     }
 }
@@ -197,6 +257,7 @@ pub fn reads_back<R: Rig>(seed: u64, steps: u64) {
             store = rig.open().expect("a sound disk");
             assert_eq!(store.recover().expect("a sound disk"), life.durable, "after {step:?}");
         }
+        life.check_records(&mut store);
     }
 }
 
@@ -227,7 +288,7 @@ pub fn survives_every_cut<R: Rig>(seed: u64, steps: u64) {
             let found = store.recover().expect("it was opened");
             assert!(found == before || found == after, "cut {place} of {step:?}: {found:?}");
             copy.settle();
-            goes_on(&copy, store, &step, after.clone(), life.clone());
+            goes_on(&copy, store, &step, life.clone());
             place += 1;
         }
         let mut store = rig.open().expect("a sound disk");
@@ -239,10 +300,10 @@ pub fn survives_every_cut<R: Rig>(seed: u64, steps: u64) {
 }
 
 /// The step that was cut off, done again, is done; and the store has a life after it.
-fn goes_on<R: Rig>(rig: &R, mut store: R::Store, step: &Step, expected: Durable, mut life: Life) {
+fn goes_on<R: Rig>(rig: &R, mut store: R::Store, step: &Step, mut life: Life) {
     carry_out(&mut store, step).expect("a sound disk");
     rig.settle();
-    life.durable = expected;
+    life.done(step);
     for number in 0..25 {
         if number % 8 == 0 {
             let copy = rig.copy();
@@ -253,6 +314,7 @@ fn goes_on<R: Rig>(rig: &R, mut store: R::Store, step: &Step, expected: Durable,
                 life.durable,
                 "{number} steps after {step:?}"
             );
+            life.check_records(&mut again);
         }
         let next = life.step();
         carry_out(&mut store, &next).expect("a sound disk");

@@ -139,6 +139,7 @@ impl World {
                     let state = slot.node.take_job().expect("it is asked for once").write();
                     slot.node.handle(slot.now, Input::SnapshotBuilt(state));
                 }
+                Output::Read { .. } => unreachable!("there are no partitions"),
                 Output::SaveSnapshot(_) => {
                     self.checkers.input(node, &Input::SnapshotSaved);
                     slot.node.handle(slot.now, Input::SnapshotSaved);

@@ -9,6 +9,7 @@ use super::{ConfigError, line_of, positive, wrong};
 use crate::node::Partitioning;
 use crate::partition::controller::{Settings, SettingsError};
 use crate::partition::planner::steps::Limits;
+use crate::partition::{replica, replicas};
 
 /// What a file says of partitions.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +36,8 @@ pub(super) struct Given {
     silence_max_ms: Option<Spanned<u64>>,
     unfence_hold_ms: Option<Spanned<u64>>,
     replace_after_s: Option<Spanned<u64>>,
+    replica_lag_max_ms: Option<Spanned<u64>>,
+    fetch_wait_max_ms: Option<Spanned<u64>>,
     moves_per_node: Option<Spanned<u64>>,
     moves_total: Option<Spanned<u64>>,
 }
@@ -60,11 +63,24 @@ pub(super) fn read(given: &Given, rack: Option<&str>) -> Result<PartitioningSett
             weight: number("weight", given.weight.as_ref())?.unwrap_or(1),
             rack: rack.map(str::to_owned),
             settings: settings(given)?,
+            replicas: replicas(given)?,
         },
         virtual_nodes: number("virtual_nodes", given.virtual_nodes.as_ref())?.unwrap_or(VIRTUAL_NODES),
         replication_factor,
         min_in_sync,
     })
+}
+
+fn replicas(given: &Given) -> Result<replicas::Settings, ConfigError> {
+    let default = replicas::Settings::default();
+    let millis = |key: &str, given: &Option<Spanned<u64>>, default: Duration| {
+        let given: Option<u64> = number(key, given.as_ref())?;
+        Ok(given.map_or(default, Duration::from_millis))
+    };
+    let lag_max = millis("replica_lag_max_ms", &given.replica_lag_max_ms, default.replica.lag_max)?;
+    let wait_max = millis("fetch_wait_max_ms", &given.fetch_wait_max_ms, default.wait_max)?;
+    let replica = replica::Settings { lag_max, ..default.replica };
+    Ok(replicas::Settings { replica, wait_max, ..default })
 }
 
 fn settings(given: &Given) -> Result<Settings, ConfigError> {

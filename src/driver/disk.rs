@@ -11,8 +11,10 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::storage::{SnapshotSaver, Storage, StorageError};
-use crate::id::WriteId;
+use crate::id::{ReadId, WriteId};
 use crate::node::WriteBatch;
+use crate::partition::log::Read;
+use crate::partition::replica::io::Batch;
 use crate::raft::Snapshot;
 use crate::state_machine::Frozen;
 
@@ -21,6 +23,8 @@ use crate::state_machine::Frozen;
 pub enum Completion {
     /// A batch was written, or not.
     Written(WriteId, Result<(), StorageError>),
+    /// Batches of a partition's log were read, or not.
+    Read(ReadId, Result<Vec<Batch>, StorageError>),
     /// A snapshot was saved, or not.
     Saved(Result<(), StorageError>),
     /// A state was written down.
@@ -32,6 +36,9 @@ pub enum Completion {
 pub trait Disk {
     /// Starts to write a batch.
     fn submit(&mut self, batch: WriteBatch);
+
+    /// Starts to read batches of a partition's log, behind the writes that were begun before.
+    fn read(&mut self, id: ReadId, read: Read);
 
     /// Starts to save a snapshot.
     fn save(&mut self, snapshot: Snapshot);
@@ -53,6 +60,7 @@ pub trait Disk {
 /// What a storage thread is told to do.
 enum Order {
     Write(WriteBatch),
+    Read(ReadId, Read),
     Save(Snapshot),
 }
 
@@ -90,6 +98,7 @@ impl ThreadDisk {
             while let Some(order) = inbox.blocking_recv() {
                 let completion = match order {
                     Order::Write(batch) => Completion::Written(batch.id, storage.write(&batch)),
+                    Order::Read(id, read) => Completion::Read(id, storage.read(&read)),
                     Order::Save(snapshot) => Completion::Saved(storage.save(&snapshot)),
                 };
                 if outbox_of_thread.send(completion).is_err() {
@@ -151,6 +160,10 @@ impl Disk for ThreadDisk {
     fn submit(&mut self, batch: WriteBatch) {
         self.in_flight = Some(batch.id);
         self.order(Order::Write(batch));
+    }
+
+    fn read(&mut self, id: ReadId, read: Read) {
+        self.order(Order::Read(id, read));
     }
 
     fn save(&mut self, snapshot: Snapshot) {

@@ -306,6 +306,7 @@ where
             self.observer.output(self.clock.now(), &output);
             match output {
                 Output::Write(batch) => self.disk.submit(batch),
+                Output::Read { id, read } => self.disk.read(id, read),
                 Output::SaveSnapshot(snapshot) => self.disk.save(snapshot),
                 Output::BuildSnapshot => {
                     if let Some(job) = node.take_job() {
@@ -337,6 +338,8 @@ fn into_input(done: Completion) -> Input {
     match done {
         Completion::Written(id, Ok(())) => Input::Written(id),
         Completion::Written(id, Err(error)) => Input::WriteFailed { id, reason: error.to_string() },
+        Completion::Read(id, Ok(batches)) => Input::Read { id, batches },
+        Completion::Read(id, Err(error)) => Input::ReadFailed { id, reason: error.to_string() },
         Completion::Saved(Ok(())) => Input::SnapshotSaved,
         Completion::Saved(Err(error)) => Input::SnapshotFailed { reason: error.to_string() },
         Completion::Built(state) => Input::SnapshotBuilt(state),

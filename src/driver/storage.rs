@@ -2,6 +2,8 @@
 
 use crate::id::{ClusterName, NodeId};
 use crate::node::{Durable, WriteBatch};
+use crate::partition::log::Read;
+use crate::partition::replica::io::Batch;
 use crate::raft::Snapshot;
 
 /// Whose data a store holds. Written when the store is made, checked whenever it is opened.
@@ -27,7 +29,8 @@ pub trait Storage: Send {
     /// Makes a batch durable as one: after a crash all of it is there or nothing of it.
     ///
     /// In this order: `snapshot` replaces snapshot and log; `compact` replaces the snapshot and the entries up
-    /// to its place; `entries` replace the log from the first one's index on; the other fields replace their old values if they are given.
+    /// to its place; `entries` replace the log from the first one's index on; `logs` are changed in their order; the other
+    /// fields replace their old values if they are given.
     ///
     /// # Errors
     ///
@@ -35,6 +38,15 @@ pub trait Storage: Send {
     /// a failed sync the kernel may have dropped the data and report success the next time. The node
     /// halts, and its next start re-reads what is there.
     fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError>;
+
+    /// Reads batches of a partition's log that were written before: as [`Logs::read`] does.
+    ///
+    /// [`Logs::read`]: crate::partition::log::Logs::read
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if what was written is not there. The node halts.
+    fn read(&mut self, read: &Read) -> Result<Vec<Batch>, StorageError>;
 
     /// Makes a snapshot durable that a later batch may name. The one that the last batch named stays until
     /// then, all others may go.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::id::{ClusterName, NodeId, PeerName};
 use crate::partition::controller::{self, SettingsError};
+use crate::partition::replicas;
 use crate::raft::{Flow, Timing};
 use crate::swim;
 
@@ -42,6 +43,8 @@ pub struct Partitioning {
     pub rack: Option<String>,
     /// How patient it is while it leads.
     pub settings: controller::Settings,
+    /// What its replicas take upon themselves.
+    pub replicas: replicas::Settings,
 }
 
 impl Partitioning {
@@ -56,7 +59,8 @@ impl Partitioning {
 
 impl Default for Partitioning {
     fn default() -> Partitioning {
-        Partitioning { weight: 1, rack: None, settings: controller::Settings::default() }
+        let (settings, replicas) = Default::default();
+        Partitioning { weight: 1, rack: None, settings, replicas }
     }
 }
 

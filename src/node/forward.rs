@@ -146,6 +146,7 @@ impl<S: StateMachine> Node<S> {
             | Reply::Metadata { .. }
             | Reply::Followed { .. }
             | Reply::Explained(_)
+            | Reply::Told(_)
             | Reply::Status(_)
             | Reply::Entries(_)
             | Reply::Members(_)

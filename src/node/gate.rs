@@ -28,6 +28,8 @@ use super::io::{Peer, WriteBatch};
 use super::message::Message;
 use crate::formation;
 use crate::id::{BootId, WriteId};
+use crate::partition::log::Change;
+use crate::partition::replicas::Marks;
 use crate::raft::{Persist, ReadyNumber, Snapshot};
 
 /// A message on its way out.
@@ -48,6 +50,8 @@ pub(super) struct Released {
     pub(super) snapshot: bool,
     /// Messages whose promises are durable now.
     pub(super) departures: Vec<Departure>,
+    /// What of partitions was in the batch.
+    pub(super) marks: Marks,
 }
 
 /// What one batch carries besides its content.
@@ -57,6 +61,7 @@ struct Waiting {
     ready: Option<ReadyNumber>,
     standing: bool,
     snapshot: bool,
+    marks: Marks,
 }
 
 /// Collects writes, and holds back what depends on them.
@@ -143,6 +148,17 @@ impl Gate {
         self.must_write = true;
     }
 
+    /// Puts into the open batch what becomes of the log of a partition.
+    pub(super) fn change_log(&mut self, change: Change) {
+        self.open.logs.push(change);
+        self.must_write = true;
+    }
+
+    /// Whether the open batch can be taken.
+    pub(super) fn is_due(&self) -> bool {
+        self.must_write && self.in_flight.is_none()
+    }
+
     /// Lets a message through, or holds it until `after` is durable.
     pub(super) fn depart(&mut self, departure: Departure, after: Option<ReadyNumber>) -> Option<Departure> {
         let until = match after.filter(|number| *number > self.durable_ready) {
@@ -159,9 +175,16 @@ impl Gate {
         }
     }
 
+    /// The open batch is about to be taken: with it goes what is committed in the logs of partitions, and what they are told
+    /// when it is durable.
+    pub(super) fn close_logs(&mut self, committed: Vec<Change>, marks: Marks) {
+        self.open.logs.extend(committed);
+        self.open_waiting.marks = marks;
+    }
+
     /// Takes the open batch if it must be written and nothing is in flight.
     pub(super) fn flush(&mut self) -> Option<WriteBatch> {
-        if !self.must_write || self.in_flight.is_some() {
+        if !self.is_due() {
             return None;
         }
         let id = self.open.id.next();
@@ -184,8 +207,8 @@ impl Gate {
         self.durable_ready = done.ready.unwrap_or(self.durable_ready).max(self.durable_ready);
         let waited = self.held.iter().take_while(|(until, _)| *until <= id).count();
         let departures = self.held.drain(..waited).map(|(_, departure)| departure).collect();
-        let Waiting { ready, standing, snapshot, .. } = done;
-        Released { ready, standing, snapshot, departures }
+        let Waiting { ready, standing, snapshot, marks, .. } = done;
+        Released { ready, standing, snapshot, departures, marks }
     }
 
     /// Tells how many messages wait.

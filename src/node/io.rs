@@ -10,9 +10,12 @@ use super::StartError;
 use super::message::Message;
 use super::status::{Members, Status};
 use crate::formation;
-use crate::id::{BootId, LogIndex, NodeId, PeerName, RequestId, WriteId};
+use crate::id::{BootId, LogIndex, NodeId, PartitionId, PeerName, ReadId, RequestId, WriteId};
 use crate::partition::controller::Explanation;
+use crate::partition::log::{self, Logs, Read};
 use crate::partition::metadata::{self, Command, Delta, Outcome};
+use crate::partition::replica::io::Batch;
+use crate::partition::replicas::io::{Answer, Ask, AskError};
 use crate::raft::{self, ChangeError, Entry, HardState, Position, Recovered, Refusal, Snapshot, Step};
 use crate::session::Proposal;
 use crate::swim::{self, WallSeconds};
@@ -52,6 +55,20 @@ pub enum Input {
         /// What the disk said.
         reason: String,
     },
+    /// The batches of records that [`Output::Read`] asked for.
+    Read {
+        /// Its number.
+        id: ReadId,
+        /// What is there.
+        batches: Vec<Batch>,
+    },
+    /// They cannot be read.
+    ReadFailed {
+        /// The number of the read.
+        id: ReadId,
+        /// What the disk said.
+        reason: String,
+    },
     /// The state that [`Output::BuildSnapshot`] asked for, written down.
     SnapshotBuilt(Bytes),
     /// The snapshot of the last [`Output::SaveSnapshot`] is durable.
@@ -77,6 +94,13 @@ pub enum Input {
 pub enum Output {
     /// Make this durable as one, then say [`Input::Written`]. The next batch comes only after that.
     Write(WriteBatch),
+    /// Read this from a partition's log, then say [`Input::Read`]. All batches that were written before are there.
+    Read {
+        /// The number of the read.
+        id: ReadId,
+        /// What.
+        read: Read,
+    },
     /// Take [`Node::take_job`](super::Node::take_job), do it somewhere else, then say
     /// [`Input::SnapshotBuilt`].
     BuildSnapshot,
@@ -197,6 +221,13 @@ pub enum Request {
         /// What the caller has.
         after: LogIndex,
     },
+    /// What a producer or a consumer wants of a partition. Its leader answers.
+    Ask {
+        /// Which partition.
+        partition: PartitionId,
+        /// What.
+        ask: Ask,
+    },
     /// What does the controller make of a node, and why? The leader answers.
     Explain {
         /// Which one.
@@ -268,6 +299,8 @@ pub enum Reply {
     },
     /// What the controller makes of a node.
     Explained(Box<Explanation>),
+    /// What a producer or a consumer wanted, or why it does not get it.
+    Told(Result<Answer, AskError>),
 }
 
 /// Why a request was not carried out. Nothing was changed.
@@ -360,6 +393,8 @@ pub struct WriteBatch {
     pub entries: Vec<Entry>,
     /// Term, vote and commit index.
     pub hard_state: Option<HardState>,
+    /// What becomes of the logs of partitions, in this order.
+    pub logs: Vec<log::Change>,
 }
 
 /// Everything that was durable when the node last stopped. The default is an empty disk.
@@ -375,6 +410,8 @@ pub struct Durable {
     pub entries: Vec<Entry>,
     /// Term, vote and commit index.
     pub hard_state: HardState,
+    /// The logs of partitions; the records themselves are read later.
+    pub logs: Logs<()>,
 }
 
 impl Durable {
@@ -450,6 +487,12 @@ pub enum Halt {
     /// A snapshot could not be saved. Repair the disk, then start the node again.
     #[error("a snapshot could not be saved: {reason}")]
     SnapshotFailed {
+        /// What the disk said.
+        reason: String,
+    },
+    /// Records that were written cannot be read. Repair the disk, or restore the folder, then start the node again.
+    #[error("records that were written cannot be read: {reason}")]
+    ReadFailed {
         /// What the disk said.
         reason: String,
     },

@@ -11,6 +11,7 @@ use crate::formation;
 use crate::id::{BootId, LogIndex, NodeId, PeerName, Term, Token};
 use crate::partition::controller::Beat;
 use crate::partition::metadata::Alteration;
+use crate::partition::replicas;
 use crate::raft;
 use crate::session::Proposal;
 
@@ -80,6 +81,8 @@ pub enum Message {
     Beat(Box<Beat>),
     /// Who leads partitions says who is in sync there, to the leader.
     Alterations(Vec<Alteration>),
+    /// Records of partitions, and who asks for them.
+    Records(replicas::io::Message),
 }
 
 /// What a node that announces itself has of its cluster.
@@ -134,6 +137,8 @@ pub enum Lane {
     Control,
     /// Entries and their acknowledgements.
     Log,
+    /// Records of partitions, and who asks for them.
+    Records,
     /// Snapshots, of which a part may take long.
     Snapshot,
 }
@@ -147,6 +152,7 @@ impl Message {
             Message::Forward { .. } | Message::Forwarded { .. } | Message::Alterations(_) => {
                 return Lane::Log;
             }
+            Message::Records(_) => return Lane::Records,
             Message::Transfer(_) => return Lane::Snapshot,
             Message::Formation(_)
             | Message::ReadIndex(_)

@@ -12,6 +12,7 @@
 //!                 │     └──► reads ◄──ReadAt───┘                                 │
 //!  Gossip ────────┼─► swim ──hints─► raft, links ──────────────────────── Gossip ─┼──► members
 //!  Beat ──────────┼─► controller ──commands─► raft                               │
+//!  Records, Ask ──┼─► replicas ──changes─► gate ──────────────────────────── Send ─┼──► peers
 //!  Written ───────┼─► gate ─► raft, swim                                         │
 //!                 │            └─Commit─► state machine ────────────────── Reply ─┼──► callers
 //!                 └──────────────────────────────────────────────────────────────┘
@@ -21,7 +22,8 @@
 //! that has to wait for something has a file of its own beside it, with what waits: `reads` (for a
 //! majority), `forward` (for the leader), `snapshots` (for building and saving), `transfer` (for the other
 //! side), `join` (for a cluster), `members` (for learners to catch up), `gossip` (for the first write), `control`
-//! (for nodes to speak), `follow` (for news); `partitions` is the node's own word on what it holds. `links` says who is
+//! (for nodes to speak), `follow` (for news); `partitions` is the node's own word on itself, `records` what its replicas are
+//! told and want. `links` says who is
 //! dialled, `requests` what callers may ask. Requests are collected and proposed together when the driver drains, so a
 //! burst of commands is one append.
 
@@ -38,6 +40,7 @@ mod members;
 mod message;
 mod partitions;
 mod reads;
+mod records;
 mod requests;
 mod route;
 mod snapshots;
@@ -59,6 +62,7 @@ use self::links::Links;
 use self::members::Care;
 use self::partitions::Partitions;
 use self::reads::Reads;
+use self::records::Records;
 use self::snapshots::Work;
 use self::transfer::Transfers;
 use crate::formation::{self, Formation};
@@ -140,6 +144,7 @@ pub struct Node<S> {
     care: Care,
     company: Company,
     partitions: Partitions,
+    records: Records,
     control: Control,
     followers: Followers,
     /// Proposals that wait for the next drain.
@@ -202,6 +207,7 @@ impl<S: StateMachine> Node<S> {
         let formation =
             Formation::start(config.id, config.address.clone(), peers, durable.standing, seed, now);
         let links = Links::start(&config.peers);
+        let records = Records::start(&config, &durable.logs);
         let mut node = Node {
             config,
             seed,
@@ -219,6 +225,7 @@ impl<S: StateMachine> Node<S> {
             care: Care::default(),
             company: Company::default(),
             partitions: Partitions::default(),
+            records,
             control: Control::default(),
             followers: Followers::default(),
             queued: Vec::new(),
@@ -323,6 +330,9 @@ impl<S: StateMachine> Node<S> {
         if let Some(swim) = self.company.swim() {
             swim.assert_invariants();
         }
+        if let Some(replicas) = self.replicas() {
+            replicas.assert_invariants();
+        }
         let under_way = self.proposals_under_way();
         assert!(under_way <= self.config.limits.proposals_max, "{under_way} proposals are under way");
     }
@@ -347,6 +357,7 @@ impl<S: StateMachine> Node<S> {
         self.give_up_requests();
         self.abandon_reads();
         self.abandon_followers();
+        self.abandon_records();
         self.end_hand_over();
         self.outputs.push_back(Output::Event(Event::Halted { reason: reason.clone() }));
         self.halted = Some(reason);
@@ -385,6 +396,8 @@ impl<S: StateMachine> Machine for Node<S> {
                 self.leave_gossip();
             }
             Input::Written(id) => self.handle_written(id),
+            Input::Read { id, batches } => self.records_read(id, batches),
+            Input::ReadFailed { reason, .. } => self.records_unreadable(reason),
             Input::SnapshotBuilt(state) => self.snapshot_built(state),
             Input::SnapshotSaved => self.snapshot_saved(),
             Input::SnapshotFailed { reason } => self.snapshot_failed(reason),
@@ -412,6 +425,7 @@ impl<S: StateMachine> Machine for Node<S> {
         self.beat_if_due();
         self.review_if_due();
         self.expire_followers();
+        self.records.handle_timeout(now);
     }
 
     fn poll(&mut self) -> Option<Output> {
@@ -435,6 +449,7 @@ impl<S: StateMachine> Machine for Node<S> {
             self.care.deadline(),
             self.company.deadline(),
             self.partitions.deadline(),
+            self.records.deadline(),
             self.control.deadline(),
             self.followers.deadline(),
         ];

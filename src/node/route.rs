@@ -28,16 +28,32 @@ impl<S: StateMachine> Node<S> {
         while let Some(output) = self.formation.poll() {
             self.route_formation(output);
         }
-        while let Some(output) = self.raft.as_mut().and_then(Machine::poll) {
-            self.route_raft(output);
+        self.route_log();
+        // What replicas propose may be for this node's own log.
+        while self.route_records() {
+            self.route_log();
         }
         self.route_gossip();
         self.beat_if_urgent();
-        self.tell_in_sync();
         if self.halted.is_some() {
             return;
         }
         self.take_whole();
+        self.flush();
+    }
+
+    fn route_log(&mut self) {
+        while let Some(output) = self.raft.as_mut().and_then(Machine::poll) {
+            self.route_raft(output);
+        }
+    }
+
+    /// Gate -> disk: what is open is written, if something must be and nothing is under way.
+    fn flush(&mut self) {
+        if let (true, Some(replicas)) = (self.gate.is_due(), &mut self.records.replicas) {
+            let (committed, marks) = replicas.close_batch();
+            self.gate.close_logs(committed, marks);
+        }
         if let Some(batch) = self.gate.flush() {
             self.stats.writes += 1;
             self.write_began = Some(self.now);
@@ -123,6 +139,12 @@ impl<S: StateMachine> Node<S> {
             }
             Message::Beat(beat) => self.hear_beat(from, *beat),
             Message::Alterations(alterations) => self.take_alterations(from, alterations),
+            Message::Records(_) if self.is_stalled() => self.stats.stalled += 1,
+            Message::Records(message) => {
+                if let Some(replicas) = &mut self.records.replicas {
+                    replicas.handle_message(self.now, from, message);
+                }
+            }
             Message::Meet { address } => self.handle_gossip(swim::Input::Met { id: from, address }),
             Message::Dismissed { node } if node == self.config.id => self.handle_dismissed(from),
             Message::Notice { .. } | Message::Dismissed { .. } => {}
@@ -156,6 +178,7 @@ impl<S: StateMachine> Node<S> {
         if let Some(number) = released.ready {
             self.handle_raft(raft::Input::Persisted(number));
         }
+        self.records_written(released.marks);
         for departure in released.departures {
             self.send(departure);
         }
@@ -265,7 +288,7 @@ impl<S: StateMachine> Node<S> {
     /// Tells whether the disk has not answered for longer than any voter waits for a leader. Such a node
     /// falls silent and deaf: it must not lead a cluster that it cannot serve, nor pile up promises.
     /// Losing messages is always safe.
-    fn is_stalled(&self) -> bool {
+    pub(super) fn is_stalled(&self) -> bool {
         let patience = self.config.timing.election_timeout.end * STALL_FACTOR;
         self.write_began.is_some_and(|began| self.now.saturating_since(began) > patience)
     }

@@ -65,6 +65,7 @@ pub(super) fn settle(node: &mut Node<KeyValue>) -> Vec<Output> {
             }
             Output::SaveSnapshot(_) => node.handle(node.now, Input::SnapshotSaved),
             other @ (Output::Send { .. }
+            | Output::Read { .. }
             | Output::Dial(_)
             | Output::HangUp(_)
             | Output::Gossip(_)
@@ -117,6 +118,7 @@ pub(super) fn replies(outputs: Vec<Output>) -> Vec<(u64, Reply)> {
         | Output::BuildSnapshot
         | Output::SaveSnapshot(_)
         | Output::Send { .. }
+        | Output::Read { .. }
         | Output::Dial(_)
         | Output::HangUp(_)
         | Output::Gossip(_)
@@ -388,6 +390,7 @@ fn a_snapshot_replaces_state_and_log_when_it_is_there_whole_and_its_acknowledgem
                 acknowledged += 1;
             }
             Output::Send { .. }
+            | Output::Read { .. }
             | Output::Dial(_)
             | Output::HangUp(_)
             | Output::Gossip(_)
@@ -423,6 +426,7 @@ fn an_order_to_campaign_right_after_a_snapshot_does_no_harm() {
             Output::SaveSnapshot(_) => node.handle(node.now, Input::SnapshotSaved),
             Output::Write(batch) => write = Some(batch.id),
             Output::Send { .. }
+            | Output::Read { .. }
             | Output::Dial(_)
             | Output::HangUp(_)
             | Output::Gossip(_)
@@ -556,6 +560,7 @@ fn no_snapshot_is_saved_while_the_record_of_the_one_before_is_not_durable() {
                 }
                 Output::Write(batch) => write = Some(batch.id),
                 Output::Send { .. }
+                | Output::Read { .. }
                 | Output::Dial(_)
                 | Output::HangUp(_)
                 | Output::Gossip(_)

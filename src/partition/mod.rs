@@ -46,12 +46,15 @@
 
 pub mod controller;
 pub mod hash;
+pub mod log;
 mod logarithm;
 pub mod metadata;
 pub mod planner;
 pub mod planning;
+pub mod records;
 mod rendezvous;
 pub mod replica;
+pub mod replicas;
 mod ring;
 
 pub use self::hash::PlacementVersion;

@@ -35,7 +35,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long resolving may take, and then connecting, over all addresses of a name together.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many lanes there are.
-const LANES: usize = 3;
+const LANES: usize = 4;
 /// The most messages that wait in one lane; beyond it the newest is dropped.
 const LANE_MESSAGES_MAX: usize = 1024;
 /// The most bytes that wait in all lanes of a link; beyond it the newest message is dropped.
@@ -72,7 +72,8 @@ fn position(lane: Lane) -> usize {
     match lane {
         Lane::Control => 0,
         Lane::Log => 1,
-        Lane::Snapshot => 2,
+        Lane::Records => 2,
+        Lane::Snapshot => 3,
     }
 }
 
@@ -154,12 +155,13 @@ impl Dialer {
         queues: &mut [mpsc::Receiver<Bytes>; LANES],
         connection: &Connection,
     ) -> String {
-        let [control, log, snapshot] = queues;
+        let [control, log, records, snapshot] = queues;
         let reason = tokio::select! {
             biased;
             reason = connection.closed() => explain(&reason, &self.cluster),
-            () = pump(connection, link, control, 2) => "the control lane broke".to_owned(),
-            () = pump(connection, link, log, 1) => "the log lane broke".to_owned(),
+            () = pump(connection, link, control, 3) => "the control lane broke".to_owned(),
+            () = pump(connection, link, log, 2) => "the log lane broke".to_owned(),
+            () = pump(connection, link, records, 1) => "the records lane broke".to_owned(),
             () = pump(connection, link, snapshot, 0) => "the snapshot lane broke".to_owned(),
         };
         link.up.store(false, Ordering::Relaxed);
@@ -228,10 +230,9 @@ mod tests {
 
     fn link(capacity: usize) -> (Link, mpsc::Receiver<Bytes>) {
         let (control, receiver) = mpsc::channel(capacity);
-        let (log, _) = mpsc::channel(1);
-        let (snapshot, _) = mpsc::channel(1);
+        let [log, records, snapshot] = core::array::from_fn(|_| mpsc::channel(1).0);
         let up = Arc::new(AtomicBool::new(true));
-        (Link { up, queued_bytes: Arc::default(), lanes: [control, log, snapshot] }, receiver)
+        (Link { up, queued_bytes: Arc::default(), lanes: [control, log, records, snapshot] }, receiver)
     }
 
     #[test]

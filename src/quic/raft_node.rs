@@ -209,6 +209,7 @@ impl RaftNode {
             | Reply::Metadata { .. }
             | Reply::Followed { .. }
             | Reply::Explained(_)
+            | Reply::Told(_)
             | Reply::Members(_)
             | Reply::HandedOver { .. }
             | Reply::Entries(_) => None,

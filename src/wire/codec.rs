@@ -74,6 +74,16 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if used == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len() - used)) }
 }
 
+/// Decodes what this node has written itself, and tells how many of the bytes that took.
+///
+/// # Errors
+///
+/// [`CodecError`] if the bytes do not begin with such a value.
+pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
+    bincode::serde::decode_from_slice(bytes, STATE_FORMAT)
+        .map_err(|error| CodecError::Malformed(error.to_string()))
+}
+
 /// Decodes what this node has written itself, or a state machine's state: it may be larger than any
 /// message. Nothing is allocated that the bytes do not hold.
 ///

@@ -106,6 +106,7 @@ impl Cluster {
                             let state = node.take_job().expect("it is asked for once").write();
                             inputs.push((me, Input::SnapshotBuilt(state)));
                         }
+                        Output::Read { .. } => unreachable!("there are no partitions"),
                         Output::SaveSnapshot(_) => inputs.push((me, Input::SnapshotSaved)),
                         Output::Dial(_)
                         | Output::HangUp(_)

@@ -212,6 +212,7 @@ pub fn apply(durable: &mut Durable, batch: &WriteBatch) {
         durable.entries.extend(batch.entries.iter().cloned());
     }
     durable.hard_state = batch.hard_state.unwrap_or(durable.hard_state);
+    batch.logs.iter().for_each(|change| durable.logs.note(change));
 }
 
 #[cfg(test)]

@@ -227,6 +227,7 @@ impl Checkers {
             }
             Output::SaveSnapshot(snapshot) => self.promises.save(node, snapshot.at),
             Output::BuildSnapshot
+            | Output::Read { .. }
             | Output::Send { .. }
             | Output::Dial(_)
             | Output::HangUp(_)

@@ -62,6 +62,7 @@ impl Log {
                     first: Offset::new(offset),
                     epoch: record.0,
                     count: 1,
+                    stamp: None,
                     records: Bytes::copy_from_slice(&bytes),
                 }),
             }

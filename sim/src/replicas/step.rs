@@ -77,7 +77,7 @@ impl World {
         let records: Bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let until = self.now + patience;
         let count = u32::try_from(count).expect("a few");
-        replica.produce(Produce { request, acks, until, count, records });
+        replica.produce(Produce { request, acks, until, count, stamp: None, records });
         if acks != Acks::None {
             self.asked.insert(request, Asked { host, acks, values });
         }

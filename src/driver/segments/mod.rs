@@ -27,6 +27,7 @@
 //! log is the first place without a valid record *if nothing valid stands behind it*; if something does, the
 //! store is damaged, and says so instead of forgetting acknowledged batches.
 
+mod logs;
 mod record;
 mod recovery;
 mod snapshots;
@@ -36,8 +37,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use self::logs::{Index, LogRecord, LogState, Mover, Place, Writing};
 use self::record::{HEADER_BYTES, RECORD_HEADER_BYTES, Segment, record_bytes};
 use self::snapshots::SnapshotFiles;
 use super::folder::{Bytes as _, Folder};
@@ -45,6 +48,9 @@ use super::storage::{Owner, SnapshotSaver, Storage, StorageError};
 use crate::formation;
 use crate::id::{BootId, LogIndex};
 use crate::node::{Durable, WriteBatch};
+use crate::partition::log::Read;
+use crate::partition::records;
+use crate::partition::replica::io::Batch;
 use crate::raft::{Entry, HardState, Membership, Position};
 use crate::wire::codec;
 
@@ -68,6 +74,11 @@ pub struct SegmentStorage<F: Folder> {
     recovered: Option<Durable>,
     snapshots: SnapshotFiles<F>,
     named: Named,
+    /// Where the batches of partitions are.
+    index: Index,
+    mover: Mover,
+    /// The full segment that was read from last.
+    reader: Option<(u64, F::File)>,
     /// The record under construction; kept for its memory.
     buffer: Vec<u8>,
 }
@@ -97,6 +108,8 @@ struct State {
     snapshot: Option<Mark>,
     /// The last entry of the log. Until a snapshot covers it, the segments before are needed.
     last: LogIndex,
+    /// The logs of partitions. It is filled in when a segment begins.
+    logs: Vec<LogState>,
 }
 
 /// The record that names a snapshot.
@@ -125,6 +138,8 @@ struct Change<'a> {
     /// Replaces the log up to its place.
     compact: Option<Mark>,
     entries: Cow<'a, [Entry]>,
+    /// Their payloads follow on the record.
+    logs: Cow<'a, [LogRecord]>,
 }
 
 impl<F: Folder> SegmentStorage<F> {
@@ -157,7 +172,8 @@ impl<F: Folder> SegmentStorage<F> {
         };
         let State { boot, standing, hard_state, .. } = found.state.clone();
         let entries = found.entries;
-        let recovered = Some(Durable { boot, standing, snapshot, entries, hard_state });
+        let logs = found.index.map(|_| ());
+        let recovered = Some(Durable { boot, standing, snapshot, entries, hard_state, logs });
         Ok(SegmentStorage {
             folder,
             owner: record::owner_hash(owner),
@@ -170,6 +186,9 @@ impl<F: Folder> SegmentStorage<F> {
             recovered,
             snapshots,
             named,
+            index: found.index,
+            mover: Mover::default(),
+            reader: None,
             buffer: Vec::new(),
         })
     }
@@ -179,6 +198,8 @@ impl<F: Folder> SegmentStorage<F> {
             at: snapshot.at,
             membership: snapshot.membership.clone(),
         };
+        let mut writing = Writing::of(&batch.logs);
+        let is_emptied = self.move_some(&mut writing)?;
         let change = Change {
             boot: batch.boot,
             standing: batch.standing.clone(),
@@ -186,34 +207,49 @@ impl<F: Folder> SegmentStorage<F> {
             snapshot: batch.snapshot.as_ref().map(mark),
             compact: batch.compact.as_ref().map(mark),
             entries: Cow::Borrowed(&batch.entries),
+            logs: Cow::Borrowed(&writing.records),
         };
         let record = Record::Batch(change);
         self.encode(&record);
-        self.make_room()?;
+        let payloads = writing.put(&mut self.buffer);
+        let before_payloads = u64::try_from(self.buffer.len() - payloads).unwrap_or(u64::MAX);
+        let is_begun = self.make_room()?;
         let last = batch.entries.last().map_or(0, |entry| entry.at.index.value());
         self.current.highest = self.current.highest.max(last);
+        let at = self.current.end + before_payloads;
         self.current.put(&mut self.buffer)?;
         self.current.file.sync()?;
+        logs::replay(&mut self.index, &writing.records, self.current.segment.number, at);
         if let Record::Batch(change) = &record {
             self.state.note(change);
         }
         if batch.snapshot.is_some() || batch.compact.is_some() {
             let place = self.state.snapshot.as_ref().map(|mark| mark.at);
             *self.named.lock().unwrap_or_else(PoisonError::into_inner) = place;
+        }
+        if is_begun || is_emptied || batch.snapshot.is_some() || batch.compact.is_some() {
             self.free_segments()?;
         }
         Ok(())
     }
 
+    /// Moves a little of what is in a segment that is to be emptied. Returns whether that was the last.
+    fn move_some(&mut self, writing: &mut Writing) -> io::Result<bool> {
+        let SegmentStorage { folder, current, reader, index, mover, .. } = self;
+        mover.go_on(index, writing, |place| read_payload(folder, current, reader, place))
+    }
+
     /// Sees to it that the record in the buffer fits, and that a segment begins with the state: one that was
-    /// made just before a crash has no record at all.
-    fn make_room(&mut self) -> io::Result<()> {
+    /// made just before a crash has no record at all. The state is durable before what comes behind it. Returns whether a
+    /// segment was begun.
+    fn make_room(&mut self) -> io::Result<bool> {
         let is_bare = self.current.end == HEADER_BYTES && self.current.serial > 0;
         let needed = record_bytes(self.buffer.len() - RECORD_HEADER_BYTES);
         if !is_bare && self.current.end + needed <= self.current.length {
-            return Ok(());
+            return Ok(false);
         }
         let batch = core::mem::take(&mut self.buffer);
+        self.state.logs = logs::states(&self.index);
         self.encode(&Record::State(Cow::Owned(self.state.clone())));
         let both = needed + record_bytes(self.buffer.len() - RECORD_HEADER_BYTES);
         if is_bare && self.current.end + both <= self.current.length {
@@ -221,8 +257,9 @@ impl<F: Folder> SegmentStorage<F> {
         } else {
             self.rotate(both)?;
         }
+        self.current.file.sync()?;
         self.buffer = batch;
-        Ok(())
+        Ok(true)
     }
 
     fn encode(&mut self, record: &Record<'_>) {
@@ -242,14 +279,20 @@ impl<F: Folder> SegmentStorage<F> {
         self.current.put(&mut self.buffer)
     }
 
-    /// Puts aside the segments for whose entries a snapshot stands.
+    /// Puts aside the segments for whose entries a snapshot stands, and in which nothing of a partition is. If the first one
+    /// stays for a partition alone, it may have to be emptied.
     fn free_segments(&mut self) -> io::Result<()> {
         let Some(start) = self.state.snapshot.as_ref().map(|mark| mark.at.index.value()) else {
             return Ok(());
         };
         let mut is_changed = false;
-        while self.full.front().is_some_and(|(_, highest)| *highest <= start) {
-            let Some((number, _)) = self.full.pop_front() else { break };
+        while let Some((number, _)) = self.full.front().copied().filter(|(_, highest)| *highest <= start) {
+            if logs::is_in_use(&self.index, number) {
+                self.mover.begin(&self.index, number, self.full.len(), self.segment_bytes);
+                break;
+            }
+            self.full.pop_front();
+            self.reader = self.reader.take().filter(|(open, _)| *open != number);
             is_changed = true;
             if self.spares.len() < SPARES_MAX {
                 let spare = format!("spare-{number:016x}");
@@ -262,9 +305,40 @@ impl<F: Folder> SegmentStorage<F> {
         if is_changed { self.folder.sync() } else { Ok(()) }
     }
 
+    fn read_batches(&mut self, read: &Read) -> io::Result<Vec<Batch>> {
+        let SegmentStorage { folder, current, reader, index, .. } = self;
+        let Some(log) = index.get(read.partition) else { return Ok(Vec::new()) };
+        let length = |place: &Place| usize::try_from(place.length).unwrap_or(usize::MAX);
+        let whole = |entry: &crate::partition::log::Entry<Place>| {
+            Ok(entry.batch(read_payload(folder, current, reader, entry.records)?))
+        };
+        log.select(read, length).map(whole).collect()
+    }
+
     fn failed(&self, error: &io::Error) -> StorageError {
         StorageError::Failed { place: self.folder.place(), reason: error.to_string() }
     }
+}
+
+/// Reads a payload, wherever it is.
+fn read_payload<F: Folder>(
+    folder: &F,
+    current: &Current<F>,
+    reader: &mut Option<(u64, F::File)>,
+    place: Place,
+) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(place.length).unwrap_or(usize::MAX)];
+    if place.segment == current.segment.number {
+        current.file.read(place.at, &mut bytes)?;
+        return Ok(bytes.into());
+    }
+    let file = match reader.take() {
+        Some((open, file)) if open == place.segment => file,
+        Some(_) | None => folder.open(&segment_name(place.segment))?,
+    };
+    file.read(place.at, &mut bytes)?;
+    *reader = Some((place.segment, file));
+    Ok(bytes.into())
 }
 
 impl<F: Folder> Current<F> {
@@ -343,6 +417,21 @@ impl<F: Folder> Storage for SegmentStorage<F> {
             self.snapshots.save_unless_saved(snapshot)?;
         }
         self.append(batch).map_err(|error| self.failed(&error))
+    }
+
+    fn read(&mut self, read: &Read) -> Result<Vec<Batch>, StorageError> {
+        let batches = self.read_batches(read).map_err(|error| self.failed(&error))?;
+        match batches.iter().find(|batch| !records::is_sound(&batch.records)) {
+            None => Ok(batches),
+            Some(batch) => Err(StorageError::Damaged {
+                place: self.folder.place(),
+                record: format!(
+                    "the batch at {} of partition {} of topic {}",
+                    batch.first, read.partition.number, read.partition.topic
+                ),
+                reason: "its checksum is another one".to_owned(),
+            }),
+        }
     }
 
     fn save(&mut self, snapshot: &crate::raft::Snapshot) -> Result<(), StorageError> {

@@ -7,6 +7,7 @@ use std::io;
 use super::record::{
     HEADER_BYTES, Header, HeaderError, RECORD_HEADER_BYTES, Segment, owner_hash, record_bytes,
 };
+use super::logs::{self, Index};
 use super::{Change, Current, Record, State, begin, segment_name};
 use crate::driver::folder::{Bytes as _, Folder};
 use crate::driver::storage::{Owner, StorageError};
@@ -20,6 +21,7 @@ pub(super) struct Found<F: Folder> {
     pub(super) current: Current<F>,
     pub(super) state: State,
     pub(super) entries: Vec<Entry>,
+    pub(super) index: Index,
 }
 
 /// A segment in memory.
@@ -33,6 +35,7 @@ struct Content {
 struct Replay {
     state: State,
     entries: Vec<Entry>,
+    index: Index,
     serial: u64,
     checksum: u32,
     /// The highest index of an entry in the present segment.
@@ -80,7 +83,8 @@ pub(super) fn read<F: Folder>(
     }
     let start = replay.state.snapshot.as_ref().map_or(0, |mark| mark.at.index.value());
     let is_emptied = numbers.is_empty() && names.iter().any(|name| is_of_log(name));
-    if start < replay.before || is_emptied {
+    let is_partial = replay.index.iter().any(|(_, log)| !log.is_whole());
+    if start < replay.before || is_emptied || is_partial {
         let reason = "a file of the log is missing that is still needed".to_owned();
         return Err(StorageError::Damaged { place, record: "the first segment".to_owned(), reason });
     }
@@ -96,7 +100,7 @@ pub(super) fn read<F: Folder>(
             begin(folder, segment, segment_bytes, None, serial, checksum).map_err(failed)?
         }
     };
-    Ok(Found { full, spares, current, state: replay.state, entries: replay.entries })
+    Ok(Found { full, spares, current, state: replay.state, entries: replay.entries, index: replay.index })
 }
 
 /// What is wrong with one segment.
@@ -180,19 +184,43 @@ impl Replay {
             if self.is_begun && !follows {
                 break;
             }
-            let record = codec::decode_state(body).map_err(|error| Fault::Body(error.to_string()))?;
+            let (record, used) =
+                codec::decode_prefix(body).map_err(|error| Fault::Body(error.to_string()))?;
             if !self.is_begun && header.serial > 1 && !matches!(record, Record::State(_)) {
                 return Err(Fault::Body("what stands before its first record is missing".to_owned()));
             }
             if let (false, Record::State(state)) = (self.is_begun, &record) {
                 self.before = state.last.value();
+                self.index = logs::begin(&state.logs);
             }
+            self.find_batches(&record, content.segment.number, offset, used, body.len())?;
             self.is_begun = true;
             (self.serial, self.checksum) = (header.serial, header.checksum);
             self.apply(record);
             offset += record_bytes(header.length);
         }
         Ok(offset)
+    }
+
+    /// Notes where the payloads behind a record are.
+    fn find_batches(
+        &mut self,
+        record: &Record<'_>,
+        segment: u64,
+        offset: u64,
+        used: usize,
+        length: usize,
+    ) -> Result<(), Fault> {
+        let records = match record {
+            Record::State(_) => &[][..],
+            Record::Batch(change) => &change.logs,
+        };
+        let in_file = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        if in_file(length - used) != logs::payload_bytes(records) {
+            return Err(Fault::Body(format!("{} bytes follow a record", length - used)));
+        }
+        logs::replay(&mut self.index, records, segment, offset + in_file(RECORD_HEADER_BYTES + used));
+        Ok(())
     }
 
     fn apply(&mut self, record: Record<'_>) {

@@ -5,12 +5,14 @@ use core::time::Duration;
 use super::super::tests::{config, elected, formed, hear, id, replies, settle};
 use super::super::{Caller, Config, Input, Partitioning, Rejection, Reply, Request};
 use super::*;
-use crate::id::{LogIndex, RequestId, Term};
+use crate::id::{LogIndex, NodeId, Offset, PartitionId, RequestId, Term};
 use crate::kv::KeyValue;
 use crate::ledger::Ledger;
 use crate::machine::Machine;
 use crate::node::Durable;
-use crate::partition::metadata::{Command, FenceReason, Outcome, Recovery, TopicSpec};
+use crate::partition::metadata::{Alteration, Command, FenceReason, Outcome, Recovery, TopicSpec};
+use crate::partition::replica::io::Fetch;
+use crate::partition::replicas;
 use crate::raft::{Body, Position};
 use crate::rng::Seed;
 use crate::session::{Applied, ClusterTime, Proposal};
@@ -88,6 +90,15 @@ fn a_leader_takes_itself_and_who_speaks_into_the_metadata() {
     assert_eq!(node.metadata().node(id(3)), None);
 }
 
+/// Node 2 says that its log of a partition is empty.
+fn fetch(node: &Node<KeyValue>, place: PartitionId) -> Input {
+    let session = node.metadata().node(id(2)).unwrap().epoch;
+    let leader_epoch = node.metadata().partition(place).unwrap().leader_epoch;
+    let fetch = Fetch { session, leader_epoch, at: Offset::new(0), last_epoch: None };
+    let message = Message::Records(replicas::io::Message::Fetch(vec![(place, fetch)]));
+    Input::Message { from: id(2), message }
+}
+
 #[test]
 fn who_leads_a_partition_says_who_is_in_sync_and_nobody_says_it_for_another() {
     let mut node = leader();
@@ -106,9 +117,7 @@ fn who_leads_a_partition_says_who_is_in_sync_and_nobody_says_it_for_another() {
     // Node 2 falls silent, and is fenced; when it speaks again it comes back.
     pass(&mut node, Duration::from_secs(12));
     assert_eq!(in_sync(&node), [id(1)]);
-    let mut forged = alteration(id(1), place, node.metadata());
-    assert_eq!(forged, None, "all is said");
-    forged = Some(Alteration {
+    let forged = Alteration {
         partition: place,
         leader: id(1),
         node_epoch: node.metadata().node(id(1)).unwrap().epoch,
@@ -117,9 +126,9 @@ fn who_leads_a_partition_says_who_is_in_sync_and_nobody_says_it_for_another() {
         in_sync: vec![(id(1), node.metadata().node(id(1)).unwrap().epoch)],
         is_recovered: false,
         voids_earlier: true,
-    });
+    };
     let before = node.metadata().clone();
-    let message = Message::Alterations(forged.into_iter().collect());
+    let message = Message::Alterations(vec![forged]);
     node.handle(node.now, Input::Message { from: id(2), message });
     settle(&mut node);
     commit(&mut node);
@@ -129,6 +138,12 @@ fn who_leads_a_partition_says_who_is_in_sync_and_nobody_says_it_for_another() {
         node.handle(node.now, Input::Message { from: id(2), message });
         pass(&mut node, Duration::from_secs(1));
     }
+    assert_eq!(in_sync(&node), [id(1)], "that it is there is not enough");
+    let fetches = fetch(&node, place);
+    node.handle(node.now, fetches);
+    settle(&mut node);
+    commit(&mut node);
+    commit(&mut node);
     assert_eq!(in_sync(&node), [id(1), id(2)]);
 }
 
@@ -167,11 +182,14 @@ fn formed_with_a_topic() -> Durable {
 }
 
 #[test]
-fn what_is_not_heard_is_said_again_and_after_a_restart() {
+fn what_is_not_heard_is_said_again() {
     let config = Config { partitioning: Some(Partitioning::default()), ..config() };
     let disk = formed_with_a_topic();
     let mut node = Node::start(config, Seed::new(1), disk, KeyValue::default(), Instant::ORIGIN).unwrap();
     settle(&mut node);
+    let topic = node.metadata().topics().next().map(|(topic, _)| topic).unwrap();
+    let fetches = fetch(&node, PartitionId { topic, number: 0 });
+    node.handle(node.now, fetches);
     let told = |outputs: Vec<Output>| {
         let is_told = |output: &&Output| matches!(output, Output::Send { message: Message::Alterations(all), .. } if all.len() == 1);
         outputs.iter().filter(is_told).count()

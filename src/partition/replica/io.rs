@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, RequestId};
+use crate::id::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, ProducerId, RequestId};
 use crate::partition::metadata::Alteration;
 
 /// Records of one leader epoch, next to each other in the log.
@@ -15,8 +15,19 @@ pub struct Batch {
     pub epoch: LeaderEpoch,
     /// How many there are, from 1.
     pub count: u32,
+    /// Whose they are, if their producer wants to be known again.
+    pub stamp: Option<Stamp>,
     /// The records themselves, which nothing here looks at.
     pub records: Bytes,
+}
+
+/// Names a batch for ever: whoever sends it again, to whomever, sends the same stamp with it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Stamp {
+    /// Who produced it.
+    pub producer: ProducerId,
+    /// How many records it had produced for the partition before.
+    pub sequence: u64,
 }
 
 impl Batch {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::io::{Acks, Answer, Batch, Effect, Fetch, FetchRefusal, Fetched, ProduceError};
+use super::io::{Acks, Answer, Batch, Effect, Fetch, FetchRefusal, Fetched, ProduceError, Stamp};
+use super::producers::Written;
 use super::{Replica, Role};
 use crate::id::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, RequestId};
 use crate::partition::metadata::{Alteration, Refusal};
@@ -62,6 +63,8 @@ pub struct Produce {
     pub until: Instant,
     /// How many records there are, from 1.
     pub count: u32,
+    /// Whose they are.
+    pub stamp: Option<Stamp>,
     /// The records.
     pub records: Bytes,
 }
@@ -119,7 +122,7 @@ impl Leader {
             proposal.is_none_or(|(alteration, _)| alteration.in_sync.iter().all(is_proposed)),
             "whoever is proposed counts"
         );
-        let ascends = self.waiting.iter().zip(self.waiting.iter().skip(1)).all(|(a, b)| a.end <= b.first);
+        let ascends = self.waiting.iter().zip(self.waiting.iter().skip(1)).all(|(a, b)| a.first <= b.first);
         assert!(ascends, "producers wait in the order of their records");
     }
 }
@@ -165,7 +168,7 @@ impl Replica {
     ///
     /// If there are none.
     pub fn produce(&mut self, produce: Produce) {
-        let Produce { request, acks, until, count, records } = produce;
+        let Produce { request, acks, until, count, stamp, records } = produce;
         assert!(count > 0, "a producer has something to write");
         if let Err(error) = self.may_produce(acks) {
             if acks != Acks::None {
@@ -174,7 +177,7 @@ impl Replica {
             return;
         }
         let Role::Leader(leader) = &mut self.role else { return };
-        let batch = Batch { first: self.log.end, epoch: leader.epoch, count, records };
+        let batch = Batch { first: self.log.end, epoch: leader.epoch, count, stamp, records };
         let (first, end) = (batch.first, batch.end());
         self.log.end = end;
         if acks != Acks::None {
@@ -182,6 +185,25 @@ impl Replica {
             leader.waiting.push_back(Waiting { request, first, end, is_leader_enough, until });
         }
         self.effects.push_back(Effect::Append(batch));
+    }
+
+    /// A producer has sent a batch again that is in the log already: it is answered when that has come as far as it wants.
+    pub fn produced_before(&mut self, request: RequestId, acks: Acks, until: Instant, written: Written) {
+        let is_leader_enough = acks != Acks::All;
+        let is_done = written.end() <= if is_leader_enough { self.log.durable } else { self.high_watermark };
+        let result = match self.may_produce(acks) {
+            Err(error @ ProduceError::NotLeader { .. }) => Err(error),
+            _ if is_done => Ok(written.first),
+            Err(_) => Err(ProduceError::NotEnoughReplicasAfterAppend),
+            Ok(()) => {
+                let Role::Leader(leader) = &mut self.role else { return };
+                let (first, end) = (written.first, written.end());
+                let place = leader.waiting.partition_point(|waiting| waiting.first <= first);
+                leader.waiting.insert(place, Waiting { request, first, end, is_leader_enough, until });
+                return;
+            }
+        };
+        self.effects.push_back(Effect::Reply { request, result });
     }
 
     fn may_produce(&self, acks: Acks) -> Result<(), ProduceError> {
@@ -213,6 +235,17 @@ impl Replica {
         // What it has may have been what was missing.
         self.advance();
         Ok(Answer::Matches { high_watermark: self.high_watermark, start: self.log.start })
+    }
+
+    /// As [`serve`](Replica::serve), for a fetch that was counted before and has waited for news.
+    #[must_use]
+    pub fn serve_again(&self, from: NodeId, fetch: Fetch) -> Fetched {
+        let matches = Answer::Matches { high_watermark: self.high_watermark, start: self.log.start };
+        let answer = match self.judge(from, &fetch) {
+            Ok(()) => self.compare(&fetch).unwrap_or(matches),
+            Err(refusal) => Answer::Refused(refusal),
+        };
+        Fetched { fetch, answer }
     }
 
     /// Whether this replica can answer.

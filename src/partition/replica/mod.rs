@@ -41,6 +41,7 @@
 //! |---|---|
 //! | [`io`] | what replicas say to each other, and what a replica wants done |
 //! | [`epochs`] | where the leader epochs begin in a log |
+//! | [`producers`] | whose batches are in a log |
 //! | `leader` | what a leader does: counts, admits, puts out, answers |
 //! | `follower` | what a follower does: fetches, cuts off, appends |
 //!
@@ -53,6 +54,7 @@ pub mod epochs;
 mod follower;
 pub mod io;
 mod leader;
+pub mod producers;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -286,7 +288,7 @@ impl Replica {
     }
 
     /// Ends whatever it did. Producers that wait are told that nobody knows what becomes of their records.
-    fn step_down(&mut self) {
+    pub(super) fn step_down(&mut self) {
         let Role::Leader(leader) = core::mem::replace(&mut self.role, Role::Idle) else { return };
         let record = &self.view.partition;
         let error = ProduceError::Deposed { leader: record.leader, epoch: record.leader_epoch };
@@ -368,6 +370,12 @@ impl Replica {
             Role::Leader(leader) => Some(leader.epoch),
             Role::Follower { .. } | Role::Idle => None,
         }
+    }
+
+    /// How often something was dropped at the end: what was read before that is not what is there.
+    #[must_use]
+    pub(super) fn cuts(&self) -> u64 {
+        self.log.cuts
     }
 
     /// Where the log begins and ends.

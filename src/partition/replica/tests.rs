@@ -148,7 +148,8 @@ fn members(alteration: &Alteration) -> Vec<u64> {
 
 fn produce(replica: &mut Replica, request: u64, acks: Acks) {
     let (request, records) = (RequestId::new(request), Bytes::from_static(b"record"));
-    replica.produce(Produce { request, acks, until: at(60_000), count: 1, records });
+    let (until, stamp) = (at(60_000), None);
+    replica.produce(Produce { request, acks, until, count: 1, stamp, records });
 }
 
 fn sync(replica: &mut Replica) {
@@ -157,7 +158,7 @@ fn sync(replica: &mut Replica) {
 }
 
 fn batch(first: u64, epoch: u64, count: u32) -> Batch {
-    Batch { first: offset(first), epoch: LeaderEpoch::new(epoch), count, records: Bytes::new() }
+    Batch { first: offset(first), epoch: LeaderEpoch::new(epoch), count, stamp: None, records: Bytes::new() }
 }
 
 fn matches(fetch: Fetch, committed: u64) -> Fetched {

@@ -1,10 +1,13 @@
 //! A node's disk in the pure world: batches kept whole, or a real store on a simulated medium.
 
+use bytes::Bytes;
 use rivven_cluster::driver::{
     Owner, RedbStorage, SegmentStorage, Storage, StorageError, open_or_set_aside, set_aside,
 };
 use rivven_cluster::formation::Standing;
 use rivven_cluster::node::{Durable, WriteBatch};
+use rivven_cluster::partition::log::{Logs, Read};
+use rivven_cluster::partition::replica::io::Batch;
 use rivven_cluster::raft::Snapshot;
 use rivven_cluster::rng::Stream;
 
@@ -24,6 +27,8 @@ pub(super) enum NodeDisk {
 #[derive(Clone, Default)]
 pub(super) struct BatchDisk {
     durable: Durable,
+    /// The records of partitions.
+    records: Logs<Bytes>,
     in_flight: Option<WriteBatch>,
     trouble: Trouble,
 }
@@ -49,6 +54,7 @@ pub(super) trait Stored {
     fn open(&mut self, owner: &Owner) -> Result<Durable, StorageError>;
     fn set_aside(&mut self) -> Result<(), StorageError>;
     fn submit(&mut self, batch: &WriteBatch);
+    fn read(&mut self, read: &Read) -> Result<Vec<Batch>, StorageError>;
     fn save(&mut self, snapshot: &Snapshot) -> Result<(), StorageError>;
     fn settle(&mut self);
     fn complete(&mut self) -> Result<(), StorageError>;
@@ -107,6 +113,10 @@ impl<M: Medium> Stored for StoredDisk<M> {
 
     fn submit(&mut self, batch: &WriteBatch) {
         self.in_flight = Some(self.store().write(batch));
+    }
+
+    fn read(&mut self, read: &Read) -> Result<Vec<Batch>, StorageError> {
+        self.store().read(read)
     }
 
     fn save(&mut self, snapshot: &Snapshot) -> Result<(), StorageError> {
@@ -257,7 +267,7 @@ impl Medium for SimFolder {
 /// What a disk held at some time.
 #[derive(Clone, PartialEq)]
 pub(super) enum Image {
-    Durable(Box<Durable>),
+    Durable(Box<(Durable, Logs<Bytes>)>),
     Blocks(Vec<u8>),
     Files(folder::Image),
 }
@@ -265,7 +275,7 @@ pub(super) enum Image {
 impl Image {
     fn is_empty(&self) -> bool {
         match self {
-            Image::Durable(durable) => **durable == Durable::default(),
+            Image::Durable(durable) => durable.0 == Durable::default(),
             Image::Blocks(blocks) => blocks.is_empty(),
             Image::Files(files) => files.is_empty(),
         }
@@ -322,6 +332,7 @@ impl NodeDisk {
         match self {
             NodeDisk::Batches(disk) => {
                 disk.durable = Durable { standing: Standing::Damaged, ..Durable::default() };
+                disk.records = Logs::default();
                 Ok(())
             }
             NodeDisk::Stored(disk) => disk.set_aside(),
@@ -333,6 +344,14 @@ impl NodeDisk {
         match self {
             NodeDisk::Batches(disk) => disk.in_flight = Some(batch),
             NodeDisk::Stored(disk) => disk.submit(&batch),
+        }
+    }
+
+    /// Reads batches of a partition.
+    pub(super) fn read(&mut self, read: &Read) -> Result<Vec<Batch>, String> {
+        match self {
+            NodeDisk::Batches(disk) => Ok(disk.records.read(read)),
+            NodeDisk::Stored(disk) => disk.read(read).map_err(|error| error.to_string()),
         }
     }
 
@@ -370,7 +389,9 @@ impl NodeDisk {
     /// What is durable.
     pub(super) fn image(&self) -> Image {
         match self {
-            NodeDisk::Batches(disk) => Image::Durable(Box::new(disk.durable.clone())),
+            NodeDisk::Batches(disk) => {
+                Image::Durable(Box::new((disk.durable.clone(), disk.records.clone())))
+            }
             NodeDisk::Stored(disk) => disk.image(),
         }
     }
@@ -380,7 +401,7 @@ impl NodeDisk {
     pub(super) fn replace(&mut self, image: Image) -> bool {
         let changes = self.image() != image;
         match (self, image) {
-            (NodeDisk::Batches(disk), Image::Durable(durable)) => disk.durable = *durable,
+            (NodeDisk::Batches(disk), Image::Durable(durable)) => (disk.durable, disk.records) = *durable,
             (NodeDisk::Stored(disk), image) => disk.replace(image),
             (NodeDisk::Batches(_), Image::Blocks(_) | Image::Files(_)) => {
                 unreachable!("an image goes back to the disk that it was taken of")
@@ -430,8 +451,13 @@ impl BatchDisk {
         if core::mem::take(&mut self.trouble.fails_next_sync) {
             return Err("the sync failed".to_owned());
         }
-        apply(&mut self.durable, &batch);
+        self.keep(&batch);
         Ok(())
+    }
+
+    fn keep(&mut self, batch: &WriteBatch) {
+        apply(&mut self.durable, batch);
+        batch.logs.iter().for_each(|change| self.records.apply(change));
     }
 
     fn cut(&mut self, fate: &mut Stream) -> Ended {
@@ -440,7 +466,7 @@ impl BatchDisk {
         if fails || fate.chance(1, 2) {
             return Ended::Lost { shows: true };
         }
-        apply(&mut self.durable, &batch);
+        self.keep(&batch);
         Ended::Kept
     }
 }

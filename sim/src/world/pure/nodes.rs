@@ -334,6 +334,13 @@ impl<A: Application> World<A> {
                 let state = self.host(node).process.as_mut().and_then(Process::build);
                 self.finish_later(node, Input::SnapshotBuilt(state.unwrap_or_default()));
             }
+            Output::Read { id, read } => {
+                let done = match self.host(node).disk.read(&read) {
+                    Ok(batches) => Input::Read { id, batches },
+                    Err(reason) => Input::ReadFailed { id, reason },
+                };
+                self.finish_later(node, done);
+            }
             Output::SaveSnapshot(snapshot) => self.save(node, &snapshot),
             Output::Send { to, message } => {
                 let to = match to {

@@ -4,7 +4,9 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
 use rivven_cluster::driver::{Completion, Disk, RedbStorage, Storage};
+use rivven_cluster::id::ReadId;
 use rivven_cluster::node::WriteBatch;
+use rivven_cluster::partition::log::Read;
 use rivven_cluster::raft::Snapshot;
 use rivven_cluster::rng::Stream;
 use rivven_cluster::state_machine::Frozen;
@@ -65,6 +67,11 @@ impl Disk for SimDisk {
     fn submit(&mut self, batch: WriteBatch) {
         let result = self.work(|storage| storage.write(&batch));
         self.finish_later(Completion::Written(batch.id, result));
+    }
+
+    fn read(&mut self, id: ReadId, read: Read) {
+        let result = self.work(|storage| storage.read(&read));
+        self.finish_later(Completion::Read(id, result));
     }
 
     fn save(&mut self, snapshot: Snapshot) {

@@ -4,11 +4,15 @@
 //!   table "meta":  format │ owner │ boot │ standing │ snapshot │ hard state
 //!   table "log":   index ──► entry
 //!   table "snapshots":  index, term, part ──► bytes
+//!   table "partition logs":     topic, partition ──► extent
+//!   table "partition batches":  topic, partition, first offset ──► batch
 //! ```
 //!
 //! Each value is a record: the XXH3-64 of its table, key and body, then the body. The key is part of
 //! the checksum, so that an intact record in the wrong place is found out, too. A batch is one redb
 //! transaction, which is atomic, and durable when the commit returns.
+
+mod logs;
 
 use core::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,14 +24,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use self::logs::{BATCHES, LOGS};
 use super::storage::{Owner, Storage, StorageError};
 use crate::id::LogIndex;
 use crate::node::{Durable, WriteBatch};
+use crate::partition::log::Read;
+use crate::partition::replica::io::Batch;
 use crate::raft::{Entry, Membership, Position, Snapshot};
 use crate::wire::codec;
 
 /// The format that this build writes and reads.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// The memory that redb may use as a cache. The log is in memory anyway, so little is needed.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -188,6 +195,8 @@ impl RedbStorage {
             let mut meta = transaction.open_table(META).map_err(|error| self.failed(error))?;
             transaction.open_table(LOG).map_err(|error| self.failed(error))?;
             transaction.open_table(SNAPSHOTS).map_err(|error| self.failed(error))?;
+            transaction.open_table(LOGS).map_err(|error| self.failed(error))?;
+            transaction.open_table(BATCHES).map_err(|error| self.failed(error))?;
             match self.read_meta::<u32>(&meta, "format")? {
                 None => {
                     self.put_meta(&mut meta, "format", &FORMAT)?;
@@ -232,6 +241,7 @@ impl RedbStorage {
             snapshot,
             entries,
             hard_state: self.read_meta(&meta, "hard state")?.unwrap_or_default(),
+            logs: self.read_logs(&transaction)?,
         })
     }
 
@@ -269,6 +279,7 @@ impl RedbStorage {
                 self.put_meta(&mut meta, "hard state", hard_state)?;
             }
         }
+        self.change_logs(&transaction, &batch.logs)?;
         transaction.commit().map_err(|error| self.failed(error))
     }
 
@@ -396,6 +407,10 @@ impl Storage for RedbStorage {
 
     fn write(&mut self, batch: &WriteBatch) -> Result<(), StorageError> {
         self.contained(|| self.write_batch(batch))
+    }
+
+    fn read(&mut self, read: &Read) -> Result<Vec<Batch>, StorageError> {
+        self.contained(|| self.read_batches(read))
     }
 
     fn save(&mut self, snapshot: &Snapshot) -> Result<(), StorageError> {
