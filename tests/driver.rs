@@ -10,7 +10,7 @@ use rivven_cluster::driver::{
     Clock, Completion, Disk, Driver, DriverError, Dropped, Handle, Observer, StorageError, TokioClock,
     Transport, inbox,
 };
-use rivven_cluster::id::{ReadId, LogIndex, PeerName, WriteId};
+use rivven_cluster::id::{LogIndex, PeerName, ReadId, WriteId};
 use rivven_cluster::kv::{Command, KeyValue};
 use rivven_cluster::node::{
     Caller, Config, Durable, Event, Halt, Message, Node, Output, Peer, Reply, Request, WriteBatch,

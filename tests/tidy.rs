@@ -48,18 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "driver",
-        &[
-            "formation",
-            "id",
-            "machine",
-            "node",
-            "partition",
-            "raft",
-            "state_machine",
-            "swim",
-            "time",
-            "wire",
-        ],
+        &["formation", "id", "machine", "node", "partition", "raft", "state_machine", "swim", "time", "wire"],
     ),
     ("config", &["id", "node", "partition", "raft", "swim"]),
     (

@@ -24,6 +24,8 @@ pub enum Draw {
     PowerLoss,
     /// What a steward wants next, and when.
     Steward,
+    /// What producers and consumers want next, and when.
+    Records,
     /// How long a host, a link or a client waits before its next try.
     Pause,
 }
@@ -37,6 +39,7 @@ impl Draw {
             Draw::Snapshot => "snapshot",
             Draw::PowerLoss => "power loss",
             Draw::Steward => "steward",
+            Draw::Records => "records",
             Draw::Pause => "pause",
         }
     }

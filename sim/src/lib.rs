@@ -37,6 +37,7 @@ pub mod history;
 pub mod lock;
 pub mod marks;
 pub mod recording;
+pub mod records;
 pub mod replicas;
 pub mod scenario;
 pub mod shape;

@@ -281,7 +281,12 @@ impl Shape {
             limits: steps::Limits { per_node: 1, total: 3 },
         };
         let rack = Some(format!("rack{}", node % 3));
-        (self.beat_interval > 0).then_some(Partitioning { weight: 1, rack, settings, ..Partitioning::default() })
+        (self.beat_interval > 0).then_some(Partitioning {
+            weight: 1,
+            rack,
+            settings,
+            ..Partitioning::default()
+        })
     }
 
     /// What its leaders send at a time.

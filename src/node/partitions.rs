@@ -7,9 +7,9 @@
 //! It is not answered: what comes of it stands in the log. A node whose disk does not answer is silent, so that others
 //! lead what it leads.
 
+use super::Node;
 use super::io::{Event, Output};
 use super::message::Message;
-use super::Node;
 use crate::partition::controller::Beat;
 use crate::partition::metadata::command::Registration;
 use crate::partition::metadata::{Delta, FEATURE_LEVEL_FIRST, NodeState};

@@ -9,10 +9,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Config, Node, Partitioning};
 use super::gate::Departure;
 use super::io::{Halt, Output, Peer, Rejection, Reply};
 use super::message::Message;
+use super::{Config, Node, Partitioning};
 use crate::id::{NodeEpoch, PartitionId, ReadId, RequestId};
 use crate::partition::log::Logs;
 use crate::partition::metadata::{Alteration, Command, Delta, Outcome};
@@ -37,9 +37,8 @@ pub(super) struct Records {
 impl Records {
     /// With what is on the disk.
     pub(super) fn start(config: &Config, logs: &Logs<()>) -> Records {
-        let start = |partitioning: &Partitioning| {
-            Replicas::start(config.id, partitioning.replicas, logs.stored())
-        };
+        let start =
+            |partitioning: &Partitioning| Replicas::start(config.id, partitioning.replicas, logs.stored());
         Records { replicas: config.partitioning.as_ref().map(start), ..Records::default() }
     }
 
@@ -74,7 +73,8 @@ impl<S: StateMachine> Node<S> {
         for delta in &ordered.deltas {
             self.note_changed(delta);
         }
-        if let (Command::AlterPartitions(all), Ok(Outcome::Each(answers))) = (&ordered.command, &ordered.answer)
+        if let (Command::AlterPartitions(all), Ok(Outcome::Each(answers))) =
+            (&ordered.command, &ordered.answer)
         {
             let own = self.config.id;
             let refused = all.iter().zip(answers).filter(|(alteration, _)| alteration.leader == own);

@@ -158,7 +158,10 @@ impl<T> Logs<T> {
         match &change.what {
             What::Append(batch) => {
                 let Batch { first, epoch, count, stamp, .. } = *batch;
-                self.append(change.partition, Entry { first, epoch, count, stamp, records: keep(&batch.records) });
+                self.append(
+                    change.partition,
+                    Entry { first, epoch, count, stamp, records: keep(&batch.records) },
+                );
             }
             what => self.change(change.partition, what),
         }
@@ -279,6 +282,7 @@ impl<T> Log<T> {
         }
         self.end = self.end.min(end).max(self.start);
         self.high_watermark = self.high_watermark.min(self.end);
+        self.drop_trimmed();
     }
 
     fn drop_trimmed(&mut self) {

@@ -62,9 +62,9 @@ pub fn encode(records: &[Record]) -> Bytes {
 /// Tells whether the bytes are what was packed.
 #[must_use]
 pub fn is_sound(bytes: &[u8]) -> bool {
-    bytes.split_first_chunk().is_some_and(|(checksum, rest)| {
-        u64::from_le_bytes(*checksum) == xxhash_rust::xxh3::xxh3_64(rest)
-    })
+    bytes
+        .split_first_chunk()
+        .is_some_and(|(checksum, rest)| u64::from_le_bytes(*checksum) == xxhash_rust::xxh3::xxh3_64(rest))
 }
 
 /// Unpacks the first `count` records. There may be more: a log may have been cut off within a batch.

@@ -85,6 +85,11 @@ impl MetadataRules {
         Ok(())
     }
 
+    /// The newest that any node has had.
+    pub fn newest(&self) -> Option<&Metadata> {
+        self.newest.as_ref().map(|(_, metadata)| metadata)
+    }
+
     /// What is missing in the end: `members` are the nodes that are there, `gone` those that were put out.
     pub fn unsettled(&self, members: &BTreeSet<u64>, gone: impl IntoIterator<Item = u64>) -> Option<String> {
         let Some((newest, metadata)) = &self.newest else {

@@ -23,6 +23,7 @@ mod log_matching;
 mod metadata;
 mod monotone;
 mod oracle;
+mod records;
 mod resources;
 mod rule;
 mod state_machine_safety;
@@ -33,6 +34,7 @@ use std::collections::BTreeSet;
 use rivven_cluster::id::NodeId;
 use rivven_cluster::node::{Durable, Event, Halt, Input, Message, Output, Peer};
 use rivven_cluster::partition::metadata::Metadata;
+use rivven_cluster::partition::replicas::Replicas;
 use rivven_cluster::raft::{Indexes, Role, Standing};
 use rivven_cluster::swim::Swim;
 
@@ -53,6 +55,7 @@ pub use self::log_matching::LogMatching;
 pub use self::metadata::MetadataRules;
 pub use self::monotone::Monotone;
 pub use self::oracle::Oracle;
+pub use self::records::{Records, Told};
 pub use self::resources::Resources;
 pub use self::rule::{Rule, Verdict, Violation};
 pub use self::state_machine_safety::StateMachineSafety;
@@ -76,6 +79,7 @@ pub struct Checkers {
     resources: Resources,
     gossip: Gossip,
     metadata: MetadataRules,
+    records: Records,
     /// Nodes whose disks are not to be trusted.
     suspects: BTreeSet<u64>,
     /// Nodes whose disks were emptied at some time.
@@ -134,6 +138,7 @@ impl Checkers {
         self.committed.emptied(node);
         self.promises.emptied(node);
         self.stored.emptied(node);
+        self.records.emptied(node);
     }
 
     /// The disk of `node` may have lost or changed something without a word.
@@ -167,6 +172,7 @@ impl Checkers {
         self.append_only.started(node);
         self.gossip.started(node);
         self.metadata.started(node);
+        self.records.started(node, durable);
         self.commands.started(node, durable.snapshot.as_ref().map(|snapshot| snapshot.at.index));
     }
 
@@ -203,6 +209,8 @@ impl Checkers {
                 let verdict = self.promises.write(node, batch);
                 self.note(verdict);
                 self.commands.write(node, batch);
+                let verdict = self.records.write(node, batch);
+                self.note(verdict);
             }
             Output::Send { to: Peer::Node(to), message: Message::Raft(message) } => {
                 let verdict = self.promises.send(node, to.value(), message);
@@ -213,7 +221,10 @@ impl Checkers {
                 self.note(verdict);
             }
             Output::Event(Event::Gossip(_)) => self.gossip.stirs(node),
-            Output::Event(Event::Metadata { at, .. }) => self.metadata.changed(node, *at),
+            Output::Event(Event::Metadata { at, deltas }) => {
+                self.metadata.changed(node, *at);
+                self.records.changed(deltas);
+            }
             Output::Event(Event::Standing(standing)) => self.stands(node, *standing),
             Output::Event(Event::Halted { reason: Halt::Removed }) => {
                 if !self.removed().any(|removed| removed == node) {
@@ -262,6 +273,19 @@ impl Checkers {
         let (verdict, is_new) = self.metadata.settled(node, metadata);
         self.note(verdict);
         is_new
+    }
+
+    /// Somebody was told of records by a node that has not settled yet.
+    pub fn told(&mut self, node: u64, told: Told) {
+        self.records.told(node, told);
+    }
+
+    /// A node has settled; these are its replicas, if it has any.
+    pub fn replicates(&mut self, node: u64, replicas: Option<&Replicas>, metadata: &Metadata) {
+        if let Some(replicas) = replicas {
+            let verdict = self.records.settled(node, replicas, metadata);
+            self.note(verdict);
+        }
     }
 
     fn stands(&mut self, node: u64, standing: Standing) {
@@ -330,10 +354,13 @@ impl Checkers {
             }
             Some(_) | None => {}
         }
-        match self.metadata.unsettled(&others, self.removed()) {
-            Some(what) if shape.beat_interval > 0 => Err(what),
-            Some(_) | None => Ok(()),
+        if shape.beat_interval == 0 {
+            return Ok(());
         }
+        let newest = self.metadata.newest();
+        let is_missing = self.metadata.unsettled(&others, self.removed());
+        let is_missing = is_missing.or_else(|| self.records.unsettled(newest?, &others));
+        is_missing.map_or(Ok(()), Err)
     }
 
     /// Adds the newcomers that were never taken in, or have forgotten that they were, since the one address that they

@@ -53,6 +53,8 @@ rules! {
     Gossip "gossip",
     /// Equal logs give equal metadata, a leader epoch has one leader, and who is in sync is there.
     Metadata "metadata",
+    /// What is committed in a partition never changes, every leader has it, and nothing is there twice.
+    Records "records",
     /// Queues and batches stay within their bounds.
     Resources "resources",
     /// What contradicts itself, or what a node knows, is dropped at its door.

@@ -80,6 +80,7 @@ impl RedbStorage {
             What::Truncate(to) => {
                 self.drop_batches(batches, (topic, number), to.value(), u64::MAX)?;
                 self.shorten_last(batches, (topic, number), *to)?;
+                self.drop_trimmed(batches, (topic, number), start)?;
                 end = end.min(*to).max(start);
                 high_watermark = high_watermark.min(end);
             }

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 
+use super::logs::{self, Index};
 use super::record::{
     HEADER_BYTES, Header, HeaderError, RECORD_HEADER_BYTES, Segment, owner_hash, record_bytes,
 };
-use super::logs::{self, Index};
 use super::{Change, Current, Record, State, begin, segment_name};
 use crate::driver::folder::{Bytes as _, Folder};
 use crate::driver::storage::{Owner, StorageError};

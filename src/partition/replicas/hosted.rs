@@ -78,7 +78,8 @@ impl Hosted {
     pub(super) fn assert_invariants(&self) {
         self.replica.assert_invariants();
         let log = self.replica.log();
-        let has_unwritten = log.durable == log.end || self.tail.first().is_some_and(|first| first <= log.durable);
+        let has_unwritten =
+            log.durable == log.end || self.tail.first().is_some_and(|first| first <= log.durable);
         assert!(has_unwritten, "what is not on the disk is in memory");
         assert!(self.tail.end().is_none_or(|end| end == log.end), "the tail is the end of the log");
     }

@@ -309,7 +309,9 @@ impl Replicas {
     pub fn written(&mut self, marks: Marks) {
         self.written_bytes -= marks.bytes.min(self.written_bytes);
         for (id, life, mark) in marks.marks {
-            let Some(hosted) = self.hosted.get_mut(&id).filter(|hosted| hosted.life == life) else { continue };
+            let Some(hosted) = self.hosted.get_mut(&id).filter(|hosted| hosted.life == life) else {
+                continue;
+            };
             hosted.replica.written(mark);
             self.carry_out(id);
         }

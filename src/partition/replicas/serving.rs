@@ -104,7 +104,8 @@ impl Replicas {
     pub(super) fn serve(&mut self, now: Instant, from: NodeId, id: PartitionId, fetch: Fetch) {
         let Some(hosted) = self.hosted.get_mut(&id) else {
             let fetched = Fetched { fetch, answer: Answer::Refused(FetchRefusal::NotLeader) };
-            return self.send_deliveries(from, vec![Delivery { partition: id, fetched, records: Vec::new() }]);
+            return self
+                .send_deliveries(from, vec![Delivery { partition: id, fetched, records: Vec::new() }]);
         };
         let fetched = hosted.replica.serve(now, from, fetch);
         if matches!(fetched.answer, Answer::Matches { .. }) {
@@ -120,11 +121,7 @@ impl Replicas {
     }
 
     /// Followers that wait are sent what there is.
-    pub(super) fn answer_followers(
-        &mut self,
-        id: PartitionId,
-        deliveries: &mut BTreeMap<NodeId, Answers>,
-    ) {
+    pub(super) fn answer_followers(&mut self, id: PartitionId, deliveries: &mut BTreeMap<NodeId, Answers>) {
         let Some(hosted) = self.hosted.get_mut(&id) else { return };
         let mut reads = Vec::new();
         for (node, parked) in core::mem::take(&mut hosted.parked) {
@@ -132,7 +129,8 @@ impl Replicas {
             let answers = deliveries.entry(node).or_default();
             let left = self.settings.message_bytes.saturating_sub(answers.bytes);
             let bytes = self.settings.answer_bytes.min(left);
-            let mut deliver = |records| answers.push(Delivery { partition: id, fetched: fetched.clone(), records });
+            let mut deliver =
+                |records| answers.push(Delivery { partition: id, fetched: fetched.clone(), records });
             let Answer::Matches { high_watermark, .. } = fetched.answer else {
                 deliver(Vec::new());
                 continue;
@@ -174,7 +172,9 @@ impl Replicas {
     /// The disk has read what was asked for.
     pub fn handle_read(&mut self, id: ReadId, batches: Vec<Batch>) {
         let Some(Reading { partition, life, cuts, reader }) = self.reads.remove(&id) else { return };
-        let Some(hosted) = self.hosted.get_mut(&partition).filter(|hosted| hosted.life == life) else { return };
+        let Some(hosted) = self.hosted.get_mut(&partition).filter(|hosted| hosted.life == life) else {
+            return;
+        };
         let is_awaited = hosted.note_reading(reader, None) == Some(id);
         self.touched.insert(partition);
         if !is_awaited || hosted.replica.cuts() != cuts || batches.is_empty() {

@@ -91,7 +91,9 @@ impl World {
                 Delta::Topic(topic) | Delta::TopicGone(topic) => {
                     changed.extend((0..8).map(|number| PartitionId { topic, number }));
                 }
-                Delta::Node(node) | Delta::NodeGone(node) => changed.extend(self.metadata.partitions_of(node)),
+                Delta::Node(node) | Delta::NodeGone(node) => {
+                    changed.extend(self.metadata.partitions_of(node))
+                }
                 Delta::MayHaveLost(_) | Delta::Plan => {}
             }
         }
@@ -234,7 +236,8 @@ impl World {
         let until = self.now + Duration::from_millis(millis);
         loop {
             self.run();
-            let deadlines = self.hosts.values().filter(|host| host.is_up).filter_map(|host| host.replicas.deadline());
+            let deadlines =
+                self.hosts.values().filter(|host| host.is_up).filter_map(|host| host.replicas.deadline());
             let Some(next) = deadlines.min().filter(|at| *at <= until) else { break };
             assert!(next > self.now, "nobody spins");
             self.now = next;
@@ -254,7 +257,9 @@ impl World {
         };
         let unpack = |batch: &replica::io::Batch| {
             let all = records::decode(&batch.records, batch.count).unwrap();
-            all.into_iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()).collect::<Vec<_>>()
+            all.into_iter()
+                .map(|record| String::from_utf8(record.value.to_vec()).unwrap())
+                .collect::<Vec<_>>()
         };
         batches.iter().flat_map(unpack).collect()
     }

@@ -389,9 +389,7 @@ impl NodeDisk {
     /// What is durable.
     pub(super) fn image(&self) -> Image {
         match self {
-            NodeDisk::Batches(disk) => {
-                Image::Durable(Box::new((disk.durable.clone(), disk.records.clone())))
-            }
+            NodeDisk::Batches(disk) => Image::Durable(Box::new((disk.durable.clone(), disk.records.clone()))),
             NodeDisk::Stored(disk) => disk.image(),
         }
     }

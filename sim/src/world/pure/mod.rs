@@ -12,6 +12,7 @@
 //!   Timer ───┤► nodes:  skewed clock ─► Node ─► outputs ────────┤► more events
 //!   WriteDone┤► disk:   batches, or redb on faulty blocks       │
 //!   Answer ──┤► clients: one command at a time, the history     │
+//!   Records ─┤► producers and consumers, on the nodes themselves │
 //!   Switch ──┤► play:   the plan of faults                      │
 //!            └──────────────────────────────────────────────────┘
 //!                        every input and output ─► checkers, trace, marks
@@ -33,16 +34,19 @@ mod operator;
 mod play;
 mod process;
 mod queue;
+mod records;
 mod steward;
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use rivven_cluster::id::RequestId;
 use rivven_cluster::rng::Seed;
 
 use self::client::Client;
 use self::nodes::Host;
 use self::queue::{Event, Queue};
+use self::records::Asked;
 use super::{Options, Report};
 use crate::app::Application;
 use crate::checkers::{Checkers, Rule};
@@ -50,6 +54,7 @@ use crate::choice::Choices;
 use crate::faults::{Effects, Fault, Weather, lost_nodes};
 use crate::history::History;
 use crate::marks::Marks;
+use crate::records::Workload;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 
@@ -95,6 +100,9 @@ pub struct World<A: Application> {
     marks: Marks,
     /// What operators have asked for, by its place in the plan.
     asked: BTreeSet<usize>,
+    /// Who produces and consumes, and what of that is not answered yet.
+    records: Workload,
+    asked_records: BTreeMap<RequestId, Asked>,
     events: u64,
     elections: u64,
     restarts: u64,
@@ -150,6 +158,8 @@ impl<A: Application> World<A> {
             effects: Effects::default(),
             marks: Marks::default(),
             asked: BTreeSet::new(),
+            records: Workload::default(),
+            asked_records: BTreeMap::new(),
             events: 0,
             elections: 0,
             restarts: 0,
@@ -205,6 +215,8 @@ impl<A: Application> World<A> {
             effects: self.effects.clone(),
             marks: self.marks.clone(),
             asked: self.asked.clone(),
+            records: self.records.clone(),
+            asked_records: self.asked_records.clone(),
             events: self.events,
             elections: self.elections,
             restarts: self.restarts,
@@ -271,6 +283,7 @@ impl<A: Application> World<A> {
         }
         if self.scenario.shape.beat_interval > 0 {
             self.queue.push(MILLISECOND, Event::Steward);
+            self.queue.push(MILLISECOND, Event::Records);
         }
         self.plan_switches();
         self.queue.push(self.scenario.shape.work_until * MILLISECOND, Event::Check);
@@ -303,6 +316,7 @@ impl<A: Application> World<A> {
             Event::Forge { place } => self.forge(place),
             Event::Operate { place } => self.operate(place),
             Event::Steward => self.look_after_partitions(),
+            Event::Records => self.move_records(),
             Event::Check => self.check(),
         }
     }
@@ -311,7 +325,8 @@ impl<A: Application> World<A> {
     fn check(&mut self) {
         let lost = self.lost();
         let run = (1..).zip(&self.hosts).all(|(node, host)| host.process.is_some() || lost.contains(&node));
-        let are_idle = run && self.clients.iter().all(|client| client.under_way.is_none());
+        let are_idle = run && self.records.is_idle();
+        let are_idle = are_idle && self.clients.iter().all(|client| client.under_way.is_none());
         let is_late = self.now >= self.scenario.shape.ends * MILLISECOND;
         let converged =
             if self.is_watched { self.checkers.have_converged(&self.scenario.shape, &lost) } else { Ok(()) };

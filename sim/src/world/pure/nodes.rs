@@ -351,6 +351,9 @@ impl<A: Application> World<A> {
                     undelivered.push(to);
                 }
             }
+            Output::Reply { id, reply } if self.asked_records.contains_key(&id) => {
+                self.records_answered(node, id, &reply);
+            }
             Output::Reply { id, reply } => {
                 let process = self.host(node).process.as_mut();
                 if let Some(attempt) = process.and_then(|process| process.requests.remove(&id)) {
@@ -382,6 +385,7 @@ impl<A: Application> World<A> {
         self.checkers.executed(node, &machine.state_machine().take_executed());
         self.checkers.settled(node, outputs, machine.standing(), machine.indexes());
         self.checkers.gossips(node, machine.gossip());
+        self.checkers.replicates(node, machine.replicas(), machine.metadata());
         if self.checkers.knows(node, machine.metadata()) {
             self.marks.observe_metadata(machine.metadata());
         }

@@ -50,6 +50,8 @@ pub(super) enum Event {
     Operate { place: usize },
     /// Whoever looks after partitions has another wish.
     Steward,
+    /// Somebody produces or consumes.
+    Records,
     /// It is time to see whether the run is over.
     Check,
 }

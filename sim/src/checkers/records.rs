@@ -1,0 +1,391 @@
+//! Spec of in-sync replication (KIP-101, 497, 966): what is committed in a partition never changes, and every leader has it.
+//!
+//! ```text
+//!   write batches ─► the log of each replica ─┐
+//!   high watermarks of leaders ───────────────┼─► what is committed ◄─ held against ─ followers, new leaders,
+//!   acknowledgements, what consumers read ────┘                                       producers, consumers
+//! ```
+//!
+//! Nothing is asked of a partition that an operator has given up to a leader that may lack something, nor of one of which
+//! as many disks were lost as acknowledged records are on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rivven_cluster::id::{LeaderEpoch, NodeId, Offset, PartitionId, ProducerId};
+use rivven_cluster::node::{Durable, WriteBatch};
+use rivven_cluster::partition::log::{Change, Log, Logs, What};
+use rivven_cluster::partition::metadata::{Delta, Metadata};
+use rivven_cluster::partition::replica::Replica;
+use rivven_cluster::partition::replica::io::{Batch, Stamp};
+use rivven_cluster::partition::replicas::Replicas;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Rule, Verdict, broken};
+
+/// The records of all partitions.
+#[derive(Clone, Default)]
+pub struct Records {
+    /// The logs of each node, as far as it has handed them to its disk.
+    logs: BTreeMap<u64, Logs<()>>,
+    /// What was written in each place by each leader.
+    written: BTreeMap<(PartitionId, Offset, LeaderEpoch), u64>,
+    committed: BTreeMap<PartitionId, Committed>,
+    /// Up to where each node's log was held against that.
+    judged: BTreeMap<(u64, PartitionId), Offset>,
+    /// The last leader epoch that each node was seen to lead in.
+    led: BTreeMap<(u64, PartitionId), LeaderEpoch>,
+    /// Partitions of which nothing is asked any more.
+    given_up: BTreeSet<PartitionId>,
+    /// How many disks each partition has lost.
+    lost: BTreeMap<PartitionId, u64>,
+    /// The fewest replicas that ever had to be in sync.
+    minimum: BTreeMap<PartitionId, usize>,
+    /// What producers and consumers were told by a node that has not settled yet.
+    told: Vec<(u64, Told)>,
+    /// How many batches were acknowledged.
+    acknowledged: u64,
+}
+
+/// What somebody was told.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// A batch is on every replica in sync.
+    Acknowledged {
+        /// In which partition.
+        partition: PartitionId,
+        /// Its place.
+        first: Offset,
+        /// Whose it is.
+        stamp: Stamp,
+    },
+    /// This is committed.
+    Read {
+        /// In which partition.
+        partition: PartitionId,
+        /// What.
+        batches: Vec<Batch>,
+    },
+}
+
+impl Told {
+    fn partition(&self) -> PartitionId {
+        let (Told::Acknowledged { partition, .. } | Told::Read { partition, .. }) = self;
+        *partition
+    }
+}
+
+/// What is committed in a partition.
+#[derive(Clone, Default)]
+struct Committed {
+    end: Offset,
+    batches: BTreeMap<Offset, Place>,
+    stamps: BTreeMap<(ProducerId, u64), Offset>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Place {
+    epoch: LeaderEpoch,
+    count: u32,
+    stamp: Option<Stamp>,
+}
+
+fn violation(what: String) -> Verdict {
+    broken(Rule::Records, what)
+}
+
+impl Records {
+    /// A process of `node` started on what was durable.
+    pub fn started(&mut self, node: u64, durable: &Durable) {
+        self.logs.insert(node, durable.logs.clone());
+        self.judged.retain(|(of, _), _| *of != node);
+        self.led.retain(|(of, _), _| *of != node);
+        self.told.retain(|(of, _)| *of != node);
+    }
+
+    /// The disk of `node` is empty now.
+    pub fn emptied(&mut self, node: u64) {
+        let logs = self.logs.remove(&node).unwrap_or_default();
+        for (partition, _) in logs.iter() {
+            let lost = self.lost.entry(partition).or_default();
+            *lost += 1;
+            let survives = self.minimum.get(&partition).copied().unwrap_or(1);
+            if usize::try_from(*lost).unwrap_or(usize::MAX) >= survives {
+                self.given_up.insert(partition);
+            }
+        }
+    }
+
+    /// What became of the metadata.
+    pub fn changed(&mut self, deltas: &[Delta]) {
+        for delta in deltas {
+            if let Delta::MayHaveLost(partition) = delta {
+                self.given_up.insert(*partition);
+            }
+        }
+    }
+
+    /// `node` hands a batch to its disk.
+    pub fn write(&mut self, node: u64, batch: &WriteBatch) -> Verdict {
+        let mut verdict = Ok(());
+        for change in &batch.logs {
+            verdict = verdict.and_then(|()| self.judge_change(node, change));
+            self.logs.entry(node).or_default().note(change);
+            if let What::Truncate(to) | What::Restart(to) = change.what {
+                let judged = self.judged.entry((node, change.partition)).or_default();
+                *judged = (*judged).min(to);
+            }
+        }
+        verdict
+    }
+
+    /// Logs that have a batch of one leader in one place have the same batch (log matching).
+    fn judge_change(&mut self, node: u64, change: &Change) -> Verdict {
+        let What::Append(batch) = &change.what else { return Ok(()) };
+        let id = change.partition;
+        let hash = xxh3_64(&batch.records);
+        let before = *self.written.entry((id, batch.first, batch.epoch)).or_insert(hash);
+        if before != hash {
+            let (first, epoch) = (batch.first, batch.epoch);
+            return violation(format!(
+                "node {node} writes another batch of epoch {epoch} at {first} of {id} than was there"
+            ));
+        }
+        let end = self.logs.get(&node).and_then(|logs| logs.get(id)).map(Log::end).unwrap_or_default();
+        if end != batch.first {
+            return violation(format!(
+                "node {node} writes a batch at {} of {id}, whose log ends at {end}",
+                batch.first
+            ));
+        }
+        Ok(())
+    }
+
+    /// Somebody was told something by `node`.
+    pub fn told(&mut self, node: u64, told: Told) {
+        self.told.push((node, told));
+    }
+
+    /// `node` has settled.
+    pub fn settled(&mut self, node: u64, replicas: &Replicas, metadata: &Metadata) -> Verdict {
+        for (id, replica) in replicas.iter() {
+            if self.given_up.contains(&id) {
+                continue;
+            }
+            let view = replica.view();
+            let minimum = self.minimum.entry(id).or_insert(view.min_in_sync);
+            *minimum = (*minimum).min(view.min_in_sync);
+            self.judge_leader(node, id, replica)?;
+            self.judge_log(node, id, replica)?;
+        }
+        let told = core::mem::take(&mut self.told);
+        let (now, later): (Vec<_>, Vec<_>) = told.into_iter().partition(|(of, _)| *of == node);
+        self.told = later;
+        let exists = |told: &Told| metadata.partition(told.partition()).is_some();
+        now.iter().filter(|(_, told)| exists(told)).try_for_each(|(_, told)| self.judge_told(node, told))
+    }
+
+    /// A leader has everything that is committed, as far as it was not trimmed.
+    fn judge_leader(&mut self, node: u64, id: PartitionId, replica: &Replica) -> Verdict {
+        let Some(epoch) = replica.leads() else { return Ok(()) };
+        if self.led.insert((node, id), epoch) == Some(epoch) {
+            return Ok(());
+        }
+        let (Some(committed), Some(log)) = (self.committed.get(&id), self.logs.get(&node)) else {
+            return Ok(());
+        };
+        let Some(log) = log.get(id) else {
+            return violation(format!("node {node} leads {id} in epoch {epoch} without a log"));
+        };
+        let has = places(log);
+        let lacks = |(first, place): &(&Offset, &Place)| {
+            first.plus(place.count.into()) > log.start() && has.get(first) != Some(place)
+        };
+        match committed.batches.iter().find(lacks) {
+            None => Ok(()),
+            Some((first, place)) => violation(format!(
+                "node {node} leads {id} in epoch {epoch}, and has {:?} at {first}, where {place:?} is committed",
+                has.get(first)
+            )),
+        }
+    }
+
+    /// What is below a high watermark is committed: the leader says so, and everybody agrees.
+    fn judge_log(&mut self, node: u64, id: PartitionId, replica: &Replica) -> Verdict {
+        let Some(log) = self.logs.get(&node).and_then(|logs| logs.get(id)) else { return Ok(()) };
+        // What is not handed to the disk yet is judged when it is.
+        let end = replica.high_watermark().min(log.end());
+        let from = self.judged.get(&(node, id)).copied().unwrap_or_default();
+        if end <= from {
+            return Ok(());
+        }
+        let committed = self.committed.entry(id).or_default();
+        for batch in log.batches().filter(|batch| batch.end() > from && batch.end() <= end) {
+            let place = Place { epoch: batch.epoch, count: batch.count, stamp: batch.stamp };
+            match committed.batches.get(&batch.first) {
+                Some(before) if *before == place => {}
+                Some(before) => {
+                    return violation(format!(
+                        "at {} of {id}, {before:?} was committed, and at node {node} {place:?} is",
+                        batch.first
+                    ));
+                }
+                None if replica.leads().is_none() && batch.end() > committed.end => {
+                    return violation(format!(
+                        "node {node}, which follows in {id}, holds {} to be committed, and no leader does",
+                        batch.first
+                    ));
+                }
+                // It was trimmed where it was judged first.
+                None if batch.first < committed.end => {}
+                None => committed.add(id, batch.first, place)?,
+            }
+        }
+        self.judged.insert((node, id), end);
+        Ok(())
+    }
+
+    fn judge_told(&mut self, node: u64, told: &Told) -> Verdict {
+        let id = told.partition();
+        if self.given_up.contains(&id) {
+            return Ok(());
+        }
+        let committed = self.committed.entry(id).or_default();
+        match told {
+            Told::Acknowledged { first, stamp, .. } => {
+                self.acknowledged += 1;
+                match committed.batches.get(first) {
+                    Some(place) if place.stamp == Some(*stamp) => Ok(()),
+                    found => violation(format!(
+                        "node {node} has acknowledged {stamp:?} at {first} of {id}, where {found:?} is committed"
+                    )),
+                }
+            }
+            Told::Read { batches, .. } => {
+                let is_committed = |batch: &&Batch| {
+                    let hash = self.written.get(&(id, batch.first, batch.epoch));
+                    let place = committed.batches.get(&batch.first);
+                    let is_same = place.is_some_and(|place| {
+                        (place.epoch, place.count, place.stamp) == (batch.epoch, batch.count, batch.stamp)
+                    });
+                    is_same && hash == Some(&xxh3_64(&batch.records))
+                };
+                match batches.iter().find(|batch| !is_committed(batch)) {
+                    None => Ok(()),
+                    Some(batch) => violation(format!(
+                        "a consumer has read a batch at {} of {id}, where {:?} is committed",
+                        batch.first,
+                        committed.batches.get(&batch.first)
+                    )),
+                }
+            }
+        }
+    }
+
+    /// How many batches were acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// What is missing in the end: every replica that is in sync has everything that its leader has, all of it committed.
+    pub fn unsettled(&self, metadata: &Metadata, members: &BTreeSet<u64>) -> Option<String> {
+        for (id, record) in metadata.all_partitions() {
+            let ends = |node: &NodeId| {
+                let log = self.logs.get(&node.value()).and_then(|logs| logs.get(id));
+                log.map(Log::end).unwrap_or_default()
+            };
+            let minimum =
+                metadata.topic(id.topic).map_or(1, |topic| record.min_in_sync(topic.spec.min_in_sync));
+            let is_there = |node: &NodeId| members.contains(&node.value());
+            let Some(leader) = record.leader.filter(is_there) else { continue };
+            if record.in_sync.len() < minimum || !record.in_sync.iter().all(is_there) {
+                continue;
+            }
+            if let Some(node) = record.in_sync.iter().find(|node| ends(node) != ends(&leader)) {
+                let (has, all) = (ends(node), ends(&leader));
+                return Some(format!("node {node} has {id} up to {has}, its leader {leader} up to {all}"));
+            }
+            let judged = self.judged.get(&(leader.value(), id)).copied().unwrap_or_default();
+            if judged < ends(&leader) && !self.given_up.contains(&id) {
+                return Some(format!("of {id} {judged} are committed, and {} written", ends(&leader)));
+            }
+        }
+        None
+    }
+}
+
+impl Committed {
+    /// One more batch is committed. No batch of a producer is committed twice.
+    fn add(&mut self, id: PartitionId, first: Offset, place: Place) -> Verdict {
+        self.end = first.plus(place.count.into());
+        self.batches.insert(first, place);
+        let Some(stamp) = place.stamp else { return Ok(()) };
+        match self.stamps.insert((stamp.producer, stamp.sequence), first) {
+            None => Ok(()),
+            Some(before) => violation(format!("{stamp:?} is committed at {before} and at {first} of {id}")),
+        }
+    }
+}
+
+fn places(log: &Log<()>) -> BTreeMap<Offset, Place> {
+    let place = |batch: &rivven_cluster::partition::log::Entry<()>| Place {
+        epoch: batch.epoch,
+        count: batch.count,
+        stamp: batch.stamp,
+    };
+    log.batches().map(|batch| (batch.first, place(batch))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use rivven_cluster::id::TopicId;
+
+    const PARTITION: PartitionId = PartitionId { topic: TopicId::new(1), number: 0 };
+
+    fn append(first: u64, epoch: u64, records: &'static [u8]) -> WriteBatch {
+        let batch = Batch {
+            first: Offset::new(first),
+            epoch: LeaderEpoch::new(epoch),
+            count: 1,
+            stamp: None,
+            records: Bytes::from_static(records),
+        };
+        let logs = vec![Change { partition: PARTITION, what: What::Append(batch) }];
+        WriteBatch { logs, ..WriteBatch::default() }
+    }
+
+    #[test]
+    fn two_batches_of_one_leader_in_one_place_are_noticed() {
+        let mut records = Records::default();
+        assert_eq!(records.write(1, &append(0, 1, b"a")), Ok(()));
+        assert_eq!(records.write(2, &append(0, 1, b"a")), Ok(()));
+        assert_eq!(records.write(2, &append(1, 1, b"b")), Ok(()));
+        assert!(records.write(1, &append(1, 1, b"c")).is_err());
+        assert!(records.write(1, &append(7, 1, b"d")).is_err(), "a gap");
+    }
+
+    #[test]
+    fn a_batch_that_is_committed_twice_is_noticed() {
+        let stamp = Some(Stamp { producer: ProducerId::new(7), sequence: 0 });
+        let place = Place { epoch: LeaderEpoch::new(1), count: 1, stamp };
+        let mut committed = Committed::default();
+        assert_eq!(committed.add(PARTITION, Offset::new(0), place), Ok(()));
+        assert!(committed.add(PARTITION, Offset::new(1), place).is_err());
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_is_not_committed_is_noticed() {
+        let mut records = Records::default();
+        let stamp = Stamp { producer: ProducerId::new(7), sequence: 0 };
+        let told = Told::Acknowledged { partition: PARTITION, first: Offset::new(0), stamp };
+        assert!(records.judge_told(1, &told).is_err());
+        let place = Place { epoch: LeaderEpoch::new(1), count: 1, stamp: Some(stamp) };
+        let committed = records.committed.entry(PARTITION).or_default();
+        assert_eq!(committed.add(PARTITION, Offset::new(0), place), Ok(()));
+        assert_eq!(records.judge_told(1, &told), Ok(()));
+        records.changed(&[Delta::MayHaveLost(PARTITION)]);
+        records.committed.clear();
+        assert_eq!(records.judge_told(1, &told), Ok(()), "nothing is asked of it any more");
+    }
+}
