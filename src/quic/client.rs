@@ -31,7 +31,7 @@ use crate::id::{ClusterName, LogIndex, PeerName};
 use crate::kv::{Answer, Command};
 use crate::node::{Caller, Rejection, Reply, Request, Status};
 use crate::raft::{Entry, Position};
-use crate::rng::Stream;
+use crate::rng::{Seed, Stream};
 use crate::session::Proposal;
 use crate::wire::FRAME_BYTES_MAX;
 
@@ -330,6 +330,12 @@ impl Client {
             Attempt::NotSent(reason) => ClientError::Unavailable(reason),
             Attempt::Lost(reason) => ClientError::Unknown(reason),
         })
+    }
+
+    /// Random choices of somebody who uses this client.
+    pub(super) fn stream(&self, name: &str) -> Stream {
+        let mut jitter = self.shared.jitter.lock().unwrap_or_else(PoisonError::into_inner);
+        Seed::new(jitter.draw()).stream(name, 0)
     }
 
     /// How long one request may take.

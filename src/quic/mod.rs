@@ -15,10 +15,12 @@
     reason = "this is where the sockets and the certificate files are"
 )]
 
+mod asking;
 mod authority;
 mod client;
 mod closing;
 mod connection;
+mod consumer;
 mod endpoint;
 mod exchange;
 mod gossip;
@@ -29,6 +31,7 @@ mod members;
 mod metadata;
 mod node_gossip;
 mod partitions;
+mod producer;
 mod raft_node;
 mod server;
 mod session;
@@ -55,6 +58,7 @@ use crate::wire::Frame;
 pub use self::authority::{Authority, Credentials, CredentialsError};
 pub use self::client::{Answered, Client, ClientConfig, ClientError, Committed};
 pub use self::connection::HangUp;
+pub use self::consumer::{ConsumeFailure, Consumed, Consumer, Offsets, StartAt};
 pub use self::endpoint::{BoxFuture, EndpointError, Resolver, Seams, SystemResolver, system_entropy};
 pub use self::identity::{Identity, IdentityError};
 pub use self::launch::{Launch, LaunchError, Running, resolve};
@@ -62,6 +66,7 @@ pub use self::metadata::{Followed, Ordered};
 pub use self::partitions::{
     NewTopic, News, PartitionError, PartitionManager, PartitionSettings, Route, RouteBy,
 };
+pub use self::producer::{ProduceFailure, Producer, ProducerSettings, Written};
 pub use self::raft_node::{RaftConfig, RaftNode, RaftNodeError, development_authority};
 pub use self::session::ClientSession;
 pub use self::swim_node::{DATAGRAM_MAX, SwimConfig, SwimNode, SwimNodeError};

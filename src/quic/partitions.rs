@@ -299,26 +299,54 @@ impl PartitionManager {
         }
     }
 
+    /// The client that it asks with.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// How many partitions a topic has, as far as is known here.
+    ///
+    /// # Errors
+    ///
+    /// [`PartitionError::TopicUnknown`] if there is none of that name.
+    pub fn partitions(&self, topic: &str) -> Result<u32, PartitionError> {
+        let count = self.look(|metadata| {
+            let (_, record) = metadata.topic_named(topic)?;
+            u32::try_from(record.partitions.len()).ok()
+        });
+        count.ok_or_else(|| PartitionError::TopicUnknown(topic.to_owned()))
+    }
+
+    /// Which partition that is, as far as is known here, whether it is led or not.
+    ///
+    /// # Errors
+    ///
+    /// [`PartitionError`] if there is no such topic or partition.
+    pub fn number(&self, topic: &str, by: RouteBy<'_>) -> Result<u32, PartitionError> {
+        let partitions = self.partitions(topic)?;
+        match by {
+            RouteBy::Key(key) => Ok(partition_of(key, partitions)),
+            RouteBy::Partition(number) if number < partitions => Ok(number),
+            RouteBy::Partition(number) => {
+                Err(PartitionError::PartitionUnknown { topic: topic.to_owned(), number, partitions })
+            }
+        }
+    }
+
     /// Where a partition is led, as far as is known here.
     ///
     /// # Errors
     ///
     /// [`PartitionError`] if there is no such topic or partition, or nobody leads it.
     pub fn route(&self, topic: &str, by: RouteBy<'_>) -> Result<Route, PartitionError> {
+        let number = self.number(topic, by)?;
+        // It may be deleted between one look and the next.
+        let unknown = || PartitionError::TopicUnknown(topic.to_owned());
         self.look(|metadata| {
-            let unknown = || PartitionError::TopicUnknown(topic.to_owned());
             let (id, record) = metadata.topic_named(topic).ok_or_else(unknown)?;
-            let partitions = u32::try_from(record.partitions.len()).unwrap_or(u32::MAX);
-            let number = match by {
-                RouteBy::Partition(number) => number,
-                RouteBy::Key(key) => partition_of(key, partitions),
-            };
             let partition = PartitionId { topic: id, number };
-            let found = metadata.partition(partition).ok_or_else(|| PartitionError::PartitionUnknown {
-                topic: topic.to_owned(),
-                number,
-                partitions,
-            })?;
+            let found = usize::try_from(number).ok().and_then(|number| record.partitions.get(number));
+            let found = found.ok_or_else(unknown)?;
             let leader = found.leader.ok_or(PartitionError::Leaderless(partition))?;
             let node = metadata.node(leader).ok_or(PartitionError::NodeUnknown(leader))?;
             Ok(Route { partition, leader, address: node.address.clone(), epoch: found.leader_epoch })

@@ -332,7 +332,7 @@ impl Checkers {
     /// # Errors
     ///
     /// What is missing.
-    pub fn have_converged(&self, shape: &Shape, lost: &BTreeSet<u64>) -> Result<(), String> {
+    pub fn have_converged(&mut self, shape: &Shape, lost: &BTreeSet<u64>) -> Result<(), String> {
         let members = self.committed.members();
         let has_its_place = |node: u64| {
             let votes = |id| members.voters().contains(&id) || !shape.votes(node);
@@ -357,9 +357,9 @@ impl Checkers {
         if shape.beat_interval == 0 {
             return Ok(());
         }
-        let newest = self.metadata.newest();
         let is_missing = self.metadata.unsettled(&others, self.removed());
-        let is_missing = is_missing.or_else(|| self.records.unsettled(newest?, &others));
+        let records = &mut self.records;
+        let is_missing = is_missing.or_else(|| records.unsettled(self.metadata.newest()?, &others));
         is_missing.map_or(Ok(()), Err)
     }
 

@@ -32,8 +32,8 @@ pub struct Records {
     committed: BTreeMap<PartitionId, Committed>,
     /// Up to where each node's log was held against that.
     judged: BTreeMap<(u64, PartitionId), Offset>,
-    /// The last leader epoch that each node was seen to lead in.
-    led: BTreeMap<(u64, PartitionId), LeaderEpoch>,
+    /// The leader epoch that each node led in when it settled last.
+    leads: BTreeMap<(u64, PartitionId), LeaderEpoch>,
     /// Partitions of which nothing is asked any more.
     given_up: BTreeSet<PartitionId>,
     /// How many disks each partition has lost.
@@ -42,6 +42,8 @@ pub struct Records {
     minimum: BTreeMap<PartitionId, usize>,
     /// What producers and consumers were told by a node that has not settled yet.
     told: Vec<(u64, Told)>,
+    /// Acknowledgements of leaders that had no replica any more when they settled: others must have what they say.
+    unproved: Vec<Told>,
     /// How many batches were acknowledged.
     acknowledged: u64,
 }
@@ -78,7 +80,8 @@ impl Told {
 #[derive(Clone, Default)]
 struct Committed {
     end: Offset,
-    batches: BTreeMap<Offset, Place>,
+    /// With the leader epoch in which it was.
+    batches: BTreeMap<Offset, (Place, LeaderEpoch)>,
     stamps: BTreeMap<(ProducerId, u64), Offset>,
 }
 
@@ -98,7 +101,7 @@ impl Records {
     pub fn started(&mut self, node: u64, durable: &Durable) {
         self.logs.insert(node, durable.logs.clone());
         self.judged.retain(|(of, _), _| *of != node);
-        self.led.retain(|(of, _), _| *of != node);
+        self.leads.retain(|(of, _), _| *of != node);
         self.told.retain(|(of, _)| *of != node);
     }
 
@@ -130,9 +133,11 @@ impl Records {
         for change in &batch.logs {
             verdict = verdict.and_then(|()| self.judge_change(node, change));
             self.logs.entry(node).or_default().note(change);
-            if let What::Truncate(to) | What::Restart(to) = change.what {
-                let judged = self.judged.entry((node, change.partition)).or_default();
-                *judged = (*judged).min(to);
+            let judged = self.judged.entry((node, change.partition)).or_default();
+            match change.what {
+                What::Truncate(to) | What::Restart(to) => *judged = (*judged).min(to),
+                What::Remove => *judged = Offset::default(),
+                What::Append(_) | What::Trim(_) | What::Committed(_) => {}
             }
         }
         verdict
@@ -176,33 +181,42 @@ impl Records {
             *minimum = (*minimum).min(view.min_in_sync);
             self.judge_leader(node, id, replica)?;
             self.judge_log(node, id, replica)?;
+            match replica.leads() {
+                Some(epoch) => _ = self.leads.insert((node, id), epoch),
+                None => _ = self.leads.remove(&(node, id)),
+            }
         }
         let told = core::mem::take(&mut self.told);
         let (now, later): (Vec<_>, Vec<_>) = told.into_iter().partition(|(of, _)| *of == node);
         self.told = later;
         let exists = |told: &Told| metadata.partition(told.partition()).is_some();
-        now.iter().filter(|(_, told)| exists(told)).try_for_each(|(_, told)| self.judge_told(node, told))
+        for (_, told) in now.into_iter().filter(|(_, told)| exists(told)) {
+            if replicas.replica(told.partition()).is_some() {
+                self.judge_told(node, &told)?;
+            } else {
+                self.unproved.push(told);
+            }
+        }
+        Ok(())
     }
 
-    /// A leader has everything that is committed, as far as it was not trimmed.
+    /// A leader has everything that was committed in earlier epochs, as far as it was not trimmed. Whoever hears late that
+    /// it leads may have been replaced already.
     fn judge_leader(&mut self, node: u64, id: PartitionId, replica: &Replica) -> Verdict {
         let Some(epoch) = replica.leads() else { return Ok(()) };
-        if self.led.insert((node, id), epoch) == Some(epoch) {
+        if self.leads.get(&(node, id)) == Some(&epoch) {
             return Ok(());
         }
-        let (Some(committed), Some(log)) = (self.committed.get(&id), self.logs.get(&node)) else {
-            return Ok(());
-        };
-        let Some(log) = log.get(id) else {
-            return violation(format!("node {node} leads {id} in epoch {epoch} without a log"));
-        };
-        let has = places(log);
-        let lacks = |(first, place): &(&Offset, &Place)| {
-            first.plus(place.count.into()) > log.start() && has.get(first) != Some(place)
+        let Some(committed) = self.committed.get(&id) else { return Ok(()) };
+        let log = self.logs.get(&node).and_then(|logs| logs.get(id));
+        let (has, start) = log.map(|log| (places(log), log.start())).unwrap_or_default();
+        let lacks = |(first, (place, since)): &(&Offset, &(Place, LeaderEpoch))| {
+            let is_kept = first.plus(place.count.into()) > start;
+            *since < epoch && is_kept && has.get(first) != Some(place)
         };
         match committed.batches.iter().find(lacks) {
             None => Ok(()),
-            Some((first, place)) => violation(format!(
+            Some((first, (place, _))) => violation(format!(
                 "node {node} leads {id} in epoch {epoch}, and has {:?} at {first}, where {place:?} is committed",
                 has.get(first)
             )),
@@ -212,8 +226,10 @@ impl Records {
     /// What is below a high watermark is committed: the leader says so, and everybody agrees.
     fn judge_log(&mut self, node: u64, id: PartitionId, replica: &Replica) -> Verdict {
         let Some(log) = self.logs.get(&node).and_then(|logs| logs.get(id)) else { return Ok(()) };
-        // What is not handed to the disk yet is judged when it is.
-        let end = replica.high_watermark().min(log.end());
+        // Whoever led until now may have committed something before it heard that it does not lead any more.
+        let leads = replica.leads().max(self.leads.get(&(node, id)).copied());
+        // What is not on the disk yet is judged when it is: something may have been cut off meanwhile.
+        let end = replica.high_watermark().min(replica.log().durable).min(log.end());
         let from = self.judged.get(&(node, id)).copied().unwrap_or_default();
         if end <= from {
             return Ok(());
@@ -222,22 +238,24 @@ impl Records {
         for batch in log.batches().filter(|batch| batch.end() > from && batch.end() <= end) {
             let place = Place { epoch: batch.epoch, count: batch.count, stamp: batch.stamp };
             match committed.batches.get(&batch.first) {
-                Some(before) if *before == place => {}
-                Some(before) => {
+                Some((before, _)) if *before == place => {}
+                Some((before, _)) => {
                     return violation(format!(
                         "at {} of {id}, {before:?} was committed, and at node {node} {place:?} is",
                         batch.first
                     ));
                 }
-                None if replica.leads().is_none() && batch.end() > committed.end => {
-                    return violation(format!(
-                        "node {node}, which follows in {id}, holds {} to be committed, and no leader does",
-                        batch.first
-                    ));
-                }
                 // It was trimmed where it was judged first.
                 None if batch.first < committed.end => {}
-                None => committed.add(id, batch.first, place)?,
+                None => match leads {
+                    Some(epoch) => committed.add(id, batch.first, place, epoch)?,
+                    None => {
+                        return violation(format!(
+                            "node {node}, which follows in {id}, holds {} to be committed, and no leader does",
+                            batch.first
+                        ));
+                    }
+                },
             }
         }
         self.judged.insert((node, id), end);
@@ -254,7 +272,7 @@ impl Records {
             Told::Acknowledged { first, stamp, .. } => {
                 self.acknowledged += 1;
                 match committed.batches.get(first) {
-                    Some(place) if place.stamp == Some(*stamp) => Ok(()),
+                    Some((place, _)) if place.stamp == Some(*stamp) => Ok(()),
                     found => violation(format!(
                         "node {node} has acknowledged {stamp:?} at {first} of {id}, where {found:?} is committed"
                     )),
@@ -264,7 +282,7 @@ impl Records {
                 let is_committed = |batch: &&Batch| {
                     let hash = self.written.get(&(id, batch.first, batch.epoch));
                     let place = committed.batches.get(&batch.first);
-                    let is_same = place.is_some_and(|place| {
+                    let is_same = place.is_some_and(|(place, _)| {
                         (place.epoch, place.count, place.stamp) == (batch.epoch, batch.count, batch.stamp)
                     });
                     is_same && hash == Some(&xxh3_64(&batch.records))
@@ -287,7 +305,14 @@ impl Records {
     }
 
     /// What is missing in the end: every replica that is in sync has everything that its leader has, all of it committed.
-    pub fn unsettled(&self, metadata: &Metadata, members: &BTreeSet<u64>) -> Option<String> {
+    pub fn unsettled(&mut self, metadata: &Metadata, members: &BTreeSet<u64>) -> Option<String> {
+        for told in core::mem::take(&mut self.unproved) {
+            let is_led = metadata.partition(told.partition()).is_some_and(|record| record.leader.is_some());
+            if let (true, Err(violation)) = (is_led, self.judge_told(0, &told)) {
+                self.unproved.push(told);
+                return Some(violation.to_string());
+            }
+        }
         for (id, record) in metadata.all_partitions() {
             let ends = |node: &NodeId| {
                 let log = self.logs.get(&node.value()).and_then(|logs| logs.get(id));
@@ -315,9 +340,9 @@ impl Records {
 
 impl Committed {
     /// One more batch is committed. No batch of a producer is committed twice.
-    fn add(&mut self, id: PartitionId, first: Offset, place: Place) -> Verdict {
-        self.end = first.plus(place.count.into());
-        self.batches.insert(first, place);
+    fn add(&mut self, id: PartitionId, first: Offset, place: Place, epoch: LeaderEpoch) -> Verdict {
+        self.end = self.end.max(first.plus(place.count.into()));
+        self.batches.insert(first, (place, epoch));
         let Some(stamp) = place.stamp else { return Ok(()) };
         match self.stamps.insert((stamp.producer, stamp.sequence), first) {
             None => Ok(()),
@@ -370,8 +395,8 @@ mod tests {
         let stamp = Some(Stamp { producer: ProducerId::new(7), sequence: 0 });
         let place = Place { epoch: LeaderEpoch::new(1), count: 1, stamp };
         let mut committed = Committed::default();
-        assert_eq!(committed.add(PARTITION, Offset::new(0), place), Ok(()));
-        assert!(committed.add(PARTITION, Offset::new(1), place).is_err());
+        assert_eq!(committed.add(PARTITION, Offset::new(0), place, place.epoch), Ok(()));
+        assert!(committed.add(PARTITION, Offset::new(1), place, place.epoch).is_err());
     }
 
     #[test]
@@ -382,7 +407,7 @@ mod tests {
         assert!(records.judge_told(1, &told).is_err());
         let place = Place { epoch: LeaderEpoch::new(1), count: 1, stamp: Some(stamp) };
         let committed = records.committed.entry(PARTITION).or_default();
-        assert_eq!(committed.add(PARTITION, Offset::new(0), place), Ok(()));
+        assert_eq!(committed.add(PARTITION, Offset::new(0), place, place.epoch), Ok(()));
         assert_eq!(records.judge_told(1, &told), Ok(()));
         records.changed(&[Delta::MayHaveLost(PARTITION)]);
         records.committed.clear();

@@ -403,6 +403,17 @@ impl Replica {
         }
     }
 
+    /// Up to where each follower has the log, as far as it has said so in this leader epoch.
+    #[must_use]
+    pub fn followers(&self) -> Vec<(NodeId, Offset)> {
+        match &self.role {
+            Role::Leader(leader) => {
+                leader.followers.iter().map(|(node, progress)| (*node, progress.end)).collect()
+            }
+            Role::Follower { .. } | Role::Idle => Vec::new(),
+        }
+    }
+
     pub(super) fn others_in_sync(&self) -> impl Iterator<Item = NodeId> {
         self.view.partition.in_sync.iter().copied().filter(|node| *node != self.own)
     }

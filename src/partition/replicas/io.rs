@@ -88,6 +88,10 @@ pub enum Answer {
         start: Offset,
         /// The place after the last one that is committed.
         high_watermark: Offset,
+        /// The place after the last one that the leader has.
+        end: Offset,
+        /// Up to where each follower has it, as far as the leader has heard.
+        followers: Vec<(NodeId, Offset)>,
     },
 }
 

@@ -307,7 +307,8 @@ impl Replicas {
         let (replica, record) = (&hosted.replica, &hosted.replica.view().partition);
         let high_watermark =
             replica.latest().map_err(|error| offset_error(error, record.leader, record.leader_epoch))?;
-        Ok(Told::Offsets { start: replica.log().start, high_watermark })
+        let (log, followers) = (replica.log(), replica.followers());
+        Ok(Told::Offsets { start: log.start, high_watermark, end: log.end, followers })
     }
 }
 

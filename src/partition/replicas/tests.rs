@@ -439,7 +439,9 @@ fn bad_batches_are_refused_and_nothing_is_written() {
     assert_eq!(world.replies.len(), 5);
     let request = world.ask(1, 0, Ask::Offsets);
     world.run();
-    let nothing = Answer::Offsets { start: Offset::new(0), high_watermark: Offset::new(0) };
+    let zero = Offset::new(0);
+    let followers = vec![(id(2), zero), (id(3), zero)];
+    let nothing = Answer::Offsets { start: zero, high_watermark: zero, end: zero, followers };
     assert_eq!(world.replies[&request], Ok(nothing));
 }
 
