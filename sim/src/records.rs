@@ -186,7 +186,10 @@ impl Consumer {
         let (partition, _) = metadata.all_partitions().nth(usize::try_from(place).unwrap_or_default())?;
         let from = self.positions.get(&partition).copied().unwrap_or_default();
         let wait = Duration::from_millis(choices.below(200));
-        Some((partition, Ask::Consume(Consume { from, bytes: 200, wait })))
+        Some((
+            partition,
+            Ask::Consume(Consume { from, bytes: 200, wait, from_anybody: choices.chance(1, 3) }),
+        ))
     }
 
     fn told(&mut self, partition: PartitionId, answer: &Result<Answer, AskError>) -> Option<Told> {

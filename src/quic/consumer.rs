@@ -120,7 +120,7 @@ impl Consumer {
             StartAt::Latest => self.offsets().await?.high_watermark,
         };
         self.position = StartAt::Offset(from);
-        let consume = Consume { from, bytes: BYTES, wait: WAIT };
+        let consume = Consume { from, bytes: BYTES, wait: WAIT, from_anybody: false };
         let batches = match self.ask(Ask::Consume(consume), WAIT).await? {
             Answer::Consumed { batches, .. } => batches,
             Answer::Produced { .. } | Answer::Offsets { .. } => Vec::new(),

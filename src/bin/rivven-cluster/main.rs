@@ -13,6 +13,7 @@ mod demo;
 mod members;
 mod nodes;
 mod plan;
+mod records;
 mod recover;
 mod run;
 mod status;
@@ -48,6 +49,10 @@ enum Command {
     Member(members::Options),
     /// Create, list, describe, extend and delete topics.
     Topic(topic::Options),
+    /// Write the lines of the terminal to a topic.
+    Produce(records::ProduceOptions),
+    /// Print the records of a topic.
+    Consume(records::ConsumeOptions),
     /// List the nodes that hold partitions; drain them.
     Node(nodes::Options),
     /// Show what would move between nodes, and have it moved.
@@ -95,6 +100,8 @@ async fn main() -> ExitCode {
         Command::Status(options) => status::status(&options).await,
         Command::Member(options) => members::members(&options).await,
         Command::Topic(options) => topic::topic(&options).await,
+        Command::Produce(options) => records::produce(&options).await,
+        Command::Consume(options) => records::consume(&options).await,
         Command::Node(options) => nodes::nodes(&options).await,
         Command::Plan(options) => plan::plan(&options).await,
         Command::Explain(options) => nodes::explain(&options).await,

@@ -1,9 +1,15 @@
 //! `topic`: create, list, describe, extend, delete.
 
-use rivven_cluster::id::{NodeId, TopicId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rivven_cluster::id::{NodeId, Offset, TopicId};
 use rivven_cluster::partition::metadata::{Metadata, NodeState, Partition, Recovery, Topic};
-use rivven_cluster::quic::NewTopic;
+use rivven_cluster::quic::{Consumer, NewTopic, Offsets, PartitionManager, StartAt};
 use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::Failure;
 use crate::access::{Access, ids};
@@ -44,7 +50,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Say of each partition who leads it and since what, who holds it, and who is in sync.
+    /// Say of each partition who leads it and since what, who holds it, who is in sync, how much is in it, and how far its
+    /// followers are behind.
     Describe {
         #[command(flatten)]
         access: Access,
@@ -80,6 +87,43 @@ struct Description<'a> {
     fenced: Vec<NodeId>,
     #[serde(flatten)]
     topic: &'a Topic,
+    /// Of each partition, if its leader answers.
+    offsets: Vec<Option<Extent>>,
+}
+
+/// How much is in a partition.
+#[derive(Clone, Serialize)]
+struct Extent {
+    start: Offset,
+    high_watermark: Offset,
+    end: Offset,
+    /// How many records each follower lacks, as far as the leader has heard.
+    lag: BTreeMap<NodeId, u64>,
+}
+
+/// How long the leader of a partition may take to say how much is in it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks the leaders of all partitions, at the same time.
+async fn offsets(
+    manager: Arc<PartitionManager>,
+    name: &str,
+) -> Result<(Arc<PartitionManager>, Vec<Option<Extent>>), Failure> {
+    let count = manager.partitions(name)?;
+    let mut asked = JoinSet::new();
+    for number in 0..count {
+        let consumer = Consumer::new(manager.clone(), name, number, StartAt::Earliest);
+        asked.spawn(async move { (number, timeout(PATIENCE, consumer.offsets()).await) });
+    }
+    let mut all = vec![None; usize::try_from(count)?];
+    while let Some(answered) = asked.join_next().await {
+        let (number, answer) = answered?;
+        let Ok(Ok(Offsets { start, high_watermark, end, followers })) = answer else { continue };
+        let behind = |(node, has): (NodeId, Offset)| (node, end.value().saturating_sub(has.value()));
+        let lag = followers.into_iter().map(behind).collect();
+        all[usize::try_from(number)?] = Some(Extent { start, high_watermark, end, lag });
+    }
+    Ok((manager, all))
 }
 
 pub async fn topic(options: &Options) -> Result<(), Failure> {
@@ -104,7 +148,8 @@ pub async fn topic(options: &Options) -> Result<(), Failure> {
         }
         Action::Describe { access, name, json } => {
             let (client, manager) = access.partitions().await?;
-            manager.look(|metadata| describe(metadata, name, *json))?;
+            let (manager, offsets) = offsets(Arc::new(manager), name).await?;
+            manager.look(|metadata| describe(metadata, name, &offsets, *json))?;
             client.close();
         }
         Action::Extend { access, name, by } => {
@@ -126,7 +171,7 @@ pub async fn topic(options: &Options) -> Result<(), Failure> {
 fn list(metadata: &Metadata, json: bool) -> Result<(), Failure> {
     if json {
         let topics: Vec<Description> =
-            metadata.topics().map(|(id, topic)| describe_as(metadata, id, topic)).collect();
+            metadata.topics().map(|(id, topic)| describe_as(metadata, id, topic, &[])).collect();
         println!("{}", serde_json::to_string_pretty(&topics)?);
         return Ok(());
     }
@@ -148,16 +193,21 @@ fn list(metadata: &Metadata, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn describe_as<'a>(metadata: &Metadata, id: TopicId, topic: &'a Topic) -> Description<'a> {
+fn describe_as<'a>(
+    metadata: &Metadata,
+    id: TopicId,
+    topic: &'a Topic,
+    offsets: &[Option<Extent>],
+) -> Description<'a> {
     let fenced = metadata.nodes().filter(|(_, record)| record.state == NodeState::Fenced);
-    Description { id, fenced: fenced.map(|(node, _)| node).collect(), topic }
+    Description { id, fenced: fenced.map(|(node, _)| node).collect(), topic, offsets: offsets.to_vec() }
 }
 
-fn describe(metadata: &Metadata, name: &str, json: bool) -> Result<(), Failure> {
+fn describe(metadata: &Metadata, name: &str, offsets: &[Option<Extent>], json: bool) -> Result<(), Failure> {
     let (id, topic) =
         metadata.topic_named(name).ok_or_else(|| Failure(format!("no topic is called {name:?}")))?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&describe_as(metadata, id, topic))?);
+        println!("{}", serde_json::to_string_pretty(&describe_as(metadata, id, topic, offsets))?);
         return Ok(());
     }
     let spec = &topic.spec;
@@ -175,16 +225,21 @@ fn describe(metadata: &Metadata, name: &str, json: bool) -> Result<(), Failure> 
         println!("node {node} at {} is {what}", record.address);
     }
     println!(
-        "{:>9}  {:>6}  {:<16} {:<16} {:>5}  leader",
-        "partition", "leader", "replicas", "in sync", "epoch"
+        "{:>9}  {:>6}  {:<16} {:<16} {:>5} {:>10} {:>10} {:>8}  leader",
+        "partition", "leader", "replicas", "in sync", "epoch", "start", "committed", "lag"
     );
     for (number, partition) in topic.partitions.iter().enumerate() {
+        let extent = offsets.get(number).and_then(Option::as_ref);
+        let shown = |of: fn(&Extent) -> u64| extent.map_or("?".to_owned(), |extent| of(extent).to_string());
         println!(
-            "{number:>9}  {:>6}  {:<16} {:<16} {:>5}  {}{}",
+            "{number:>9}  {:>6}  {:<16} {:<16} {:>5} {:>10} {:>10} {:>8}  {}{}",
             partition.leader.map_or("none".to_owned(), |leader| leader.to_string()),
             ids(&partition.replicas),
             ids(&partition.in_sync),
             partition.leader_epoch,
+            shown(|extent| extent.start.value()),
+            shown(|extent| extent.high_watermark.value()),
+            shown(|extent| extent.lag.values().max().copied().unwrap_or_default()),
             partition.why,
             more(partition)
         );

@@ -65,6 +65,8 @@ pub struct Consume {
     pub bytes: u32,
     /// How long to wait for news if there is none.
     pub wait: Duration,
+    /// Whether a follower may answer, too: it may be behind, and never says what is not committed.
+    pub from_anybody: bool,
 }
 
 /// What a producer or a consumer is told.

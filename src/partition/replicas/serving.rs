@@ -220,12 +220,12 @@ impl Replicas {
         let record = &replica.view().partition;
         let not_leader = |error| offset_error(error, record.leader, record.leader_epoch);
         let latest = replica.latest();
-        if replica.leads().is_none() {
+        if replica.leads().is_none() && !consume.from_anybody {
             return Err(latest.map_or_else(not_leader, |_| AskError::NotAvailable));
         }
         let (start, end) = (replica.log().start, replica.high_watermark());
         let is_too_early = consume.from < start;
-        // A new leader does not know yet whether there is more.
+        // A new leader does not know yet whether there is more, and neither does a follower.
         let is_too_late = consume.from > end && latest.is_ok();
         if is_too_early || is_too_late { Err(AskError::OutOfRange { start, end }) } else { Ok(()) }
     }

@@ -249,7 +249,8 @@ impl World {
     }
 
     fn values(&mut self, node: u64, number: u32, from: u64) -> Vec<String> {
-        let consume = Consume { from: Offset::new(from), bytes: 1 << 20, wait: Duration::ZERO };
+        let consume =
+            Consume { from: Offset::new(from), bytes: 1 << 20, wait: Duration::ZERO, from_anybody: false };
         let request = self.ask(node, number, Ask::Consume(consume));
         self.run();
         let Ok(Answer::Consumed { batches, .. }) = &self.replies[&request] else {
@@ -380,7 +381,8 @@ fn a_process_that_comes_back_knows_its_producers_and_catches_up_from_the_disk() 
 fn a_consumer_that_waits_is_sent_what_is_committed_at_once_or_nothing_in_the_end() {
     let mut world = World::new(1, Settings::default());
     world.run();
-    let consume = Consume { from: Offset::new(0), bytes: 1000, wait: Duration::from_secs(1) };
+    let consume =
+        Consume { from: Offset::new(0), bytes: 1000, wait: Duration::from_secs(1), from_anybody: false };
     let first = world.ask(1, 0, Ask::Consume(consume));
     world.run();
     assert!(!world.replies.contains_key(&first));
@@ -402,7 +404,7 @@ fn a_consumer_that_waits_is_sent_what_is_committed_at_once_or_nothing_in_the_end
 fn whoever_asks_a_follower_is_sent_to_the_leader() {
     let mut world = World::new(1, Settings::default());
     world.run();
-    let consume = Consume { from: Offset::new(0), bytes: 1000, wait: Duration::ZERO };
+    let consume = Consume { from: Offset::new(0), bytes: 1000, wait: Duration::ZERO, from_anybody: false };
     let asks = [Ask::Produce(produce(&["a"], Some((7, 0)))), Ask::Consume(consume), Ask::Offsets];
     for ask in asks {
         let request = world.ask(2, 0, ask);
@@ -411,6 +413,21 @@ fn whoever_asks_a_follower_is_sent_to_the_leader() {
             matches!(world.replies[&request], Err(AskError::NotLeader { leader: Some(leader), .. }) if leader == id(1))
         );
     }
+}
+
+#[test]
+fn a_follower_says_what_it_knows_to_be_committed_to_whoever_does_not_mind() {
+    let mut world = World::new(1, Settings::default());
+    world.run();
+    world.produce(1, 0, &["a"]);
+    world.run();
+    let (from, wait) = (Offset::new(0), Duration::from_secs(1));
+    let consumer = world.ask(2, 0, Ask::Consume(Consume { from, bytes: 1000, wait, from_anybody: true }));
+    world.run();
+    assert!(!world.replies.contains_key(&consumer), "it does not know yet");
+    world.sleep(600);
+    let told = &world.replies[&consumer];
+    assert!(matches!(told, Ok(Answer::Consumed { batches, .. }) if batches.len() == 1), "{told:?}");
 }
 
 #[test]
@@ -464,7 +481,8 @@ fn a_topic_that_is_deleted_leaves_nothing_and_answers_whoever_waits() {
     world.run();
     let written = world.produce(1, 0, &["a"]);
     world.run();
-    let consume = Consume { from: Offset::new(1), bytes: 1000, wait: Duration::from_secs(1) };
+    let consume =
+        Consume { from: Offset::new(1), bytes: 1000, wait: Duration::from_secs(1), from_anybody: false };
     let consumer = world.ask(1, 0, Ask::Consume(consume));
     let producer = world.produce(1, 0, &["b"]);
     let topic = world.topic;

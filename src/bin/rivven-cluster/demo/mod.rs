@@ -2,9 +2,10 @@
 //!
 //! Everything in it is what a real cluster uses: processes of their own, QUIC on loopback, certificates
 //! made for the occasion, stores that sync. What each command's client was told is written down, and
-//! held against the logs of all three nodes at the end.
+//! held against the logs of all three nodes at the end; and so it is with records of a topic.
 
 mod audit;
+mod records;
 mod workload;
 
 use std::time::Duration;
@@ -26,10 +27,13 @@ use crate::cluster::{Cluster, Observed};
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 /// The audit reads the whole log, so nothing is compacted.
 const KEEP_ALL: &str = "    snapshot_entries: 1000000000\n    snapshot_bytes: 1000000000000\n";
+/// Whoever is silent for two and a half seconds leads no partition any more.
+const PARTITIONING: &str =
+    "  partitioning:\n    fence_delay_ms: 2000\n    silence_max_ms: 2500\n    unfence_hold_ms: 500\n";
 /// How long a client waits for one command.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes a few seconds, leaves nothing behind.
+/// Takes some ten seconds, leaves nothing behind.
 #[derive(clap::Args)]
 pub struct Options {
     /// How many commands are sent in each round.
@@ -41,18 +45,22 @@ pub struct Options {
     /// How many clients send them at the same time.
     #[arg(long, default_value_t = 64)]
     clients: u64,
+    /// How many records are produced to a topic, while the leader of some of its partitions is killed.
+    #[arg(long, default_value_t = 50_000)]
+    records: u64,
 }
 
 pub async fn demo(options: &Options) -> Result<(), Failure> {
     if options.commands < 2 || options.clients == 0 || options.rounds == 0 {
         return Err(Failure("the demo needs at least 2 commands, 1 client and 1 round".to_owned()));
     }
-    let mut cluster = Cluster::start(&std::env::temp_dir(), KEEP_ALL).await?;
+    let more = KEEP_ALL.to_owned() + PARTITIONING;
+    let mut cluster = Cluster::start(&std::env::temp_dir(), &more).await?;
     // Whatever happens, no process is left behind.
     let result = play(&mut cluster, options).await;
     cluster.stop().await;
     result?;
-    println!("demo: ok, no acknowledged write lost");
+    println!("demo: ok, no acknowledged write lost, and no record lost or written twice");
     Ok(())
 }
 
@@ -92,6 +100,12 @@ async fn play(cluster: &mut Cluster, options: &Options) -> Result<(), Failure> {
     let until = within("all nodes to agree", audit::caught_up(&operator, cluster, acknowledged)).await??;
     let audited = audit::audit(&operator, cluster, &ledger, until).await?;
     report(&failover, catch_up, &ledger, &audited);
+    if options.records > 0 {
+        let bar = progress(options.records);
+        let audited = records::play(cluster, options.records, &bar).await?;
+        bar.finish_and_clear();
+        report_records(&audited);
+    }
     Ok(())
 }
 
@@ -184,12 +198,15 @@ fn say(bar: &ProgressBar, line: &str) {
 }
 
 async fn within<T>(what: &str, work: impl Future<Output = T>) -> Result<T, Failure> {
-    let late = || Failure(format!("waited {STEP_TIMEOUT:?} for {what}, in vain"));
-    timeout(STEP_TIMEOUT, work).await.map_err(|_| late())
+    within_time(STEP_TIMEOUT, what, work).await
+}
+
+async fn within_time<T>(time: Duration, what: &str, work: impl Future<Output = T>) -> Result<T, Failure> {
+    timeout(time, work).await.map_err(|_| Failure(format!("waited {time:?} for {what}, in vain")))
 }
 
 fn progress(commands: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} commands, {per_sec}");
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len}, {per_sec}");
     let bar = ProgressBar::new(commands);
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
@@ -213,5 +230,15 @@ fn report(failover: &Failover, catch_up: Duration, ledger: &Ledger, audited: &au
     println!("  commands of unknown fate           {:>8}", ledger.unknown.len());
     println!("    of these found in the log        {:>8}", audited.unknown_found);
     println!("  log entries, equal on all nodes    {:>8}", audited.entries);
+    println!();
+}
+
+fn report_records(audited: &records::Audited) {
+    println!();
+    println!("  records acknowledged               {:>8}", audited.acknowledged);
+    println!("    on each replica once, in order   {:>8}", audited.acknowledged);
+    println!("  records of unknown fate            {:>8}", audited.unknown);
+    println!("    of these found                   {:>8}", audited.unknown_found);
+    println!("  the slowest record took            {:>8}", millis(audited.slowest));
     println!();
 }
