@@ -35,6 +35,8 @@
 //!     silence_max_ms: 10000         # default; so long a node is silent, whatever the members hold of it, until then
 //!     unfence_hold_ms: 2000         # default; so long a node that is back speaks first; doubled each time
 //!     replace_after_s: 900          # default; after so long away a node's replicas go elsewhere; 0: never
+//!     replica_lag_max_ms: 10000     # default; who has not had everything for so long is put out of sync
+//!     fetch_wait_max_ms: 500        # default; a follower that was not answered asks again after so long
 //!     moves_per_node: 2             # default; replicas that are copied to, or from, one node at a time
 //!     moves_total: 64               # default; in the whole cluster
 //! ```

@@ -6,6 +6,8 @@
     reason = "a test of the command line starts processes, binds ports and writes files"
 )]
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -40,6 +42,22 @@ impl Nodes {
     }
 }
 
+/// Runs a command with these lines to read.
+fn fed(arguments: &[&str], lines: &str) -> String {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_rivven-cluster"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let mut stdin = process.stdin.take().expect("it reads");
+    stdin.write_all(lines.as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = process.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{arguments:?}");
+    text(&output.stdout)
+}
+
 fn active(nodes: &Value) -> Vec<u64> {
     let all = nodes.as_array().cloned().unwrap_or_default();
     all.iter().filter(|node| node["state"] == "Active").filter_map(|node| node["node"].as_u64()).collect()
@@ -70,6 +88,27 @@ fn partitions_have_leaders_whoever_is_killed_and_move_to_who_comes_and_from_who_
     assert!(text(&other.stderr).contains("has that name, and is different"), "{}", text(&other.stderr));
     let refused = rivven(&["node", "drain", "1", "--config", &nodes.config(1)]);
     assert!(text(&refused.stderr).contains("use an operator's"), "{}", text(&refused.stderr));
+
+    // Lines become records, which are there for whoever asks any node.
+    let produce = ["produce", "orders", "--key-separator", ":", "--config", &nodes.config(1)];
+    let produced = fed(&produce, "a:1\nb:2\nthree\n");
+    assert!(produced.starts_with("3 records are written"), "{produced}");
+    let consumed = nodes.shown(&["consume", "orders", "--json"], 3);
+    let mut lines: Vec<Value> =
+        consumed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    lines.sort_by_key(|line| line["value"].to_string());
+    let values: Vec<_> = lines.iter().map(|line| (&line["key"], &line["value"])).collect();
+    assert_eq!(
+        values,
+        [(&"a".into(), &"1".into()), (&"b".into(), &"2".into()), (&Value::Null, &"three".into())]
+    );
+    nodes.until(&["topic", "describe", "orders"], 2, |topic| {
+        let offsets = topic["offsets"].as_array().expect("an extent for each partition");
+        let sum = |key: &str| offsets.iter().filter_map(|extent| extent[key].as_u64()).sum::<u64>();
+        (offsets.len(), sum("high_watermark"), sum("end")) == (64, 3, 3)
+    });
+    let nowhere = rivven(&["consume", "payments", "--config", &nodes.config(1)]);
+    assert!(text(&nowhere.stderr).contains("no topic is called \"payments\""), "{}", text(&nowhere.stderr));
 
     // A node is killed: others lead, and it is said why.
     nodes.kill(3);
@@ -112,6 +151,8 @@ fn partitions_have_leaders_whoever_is_killed_and_move_to_who_comes_and_from_who_
     assert!(drained.status.success(), "{}", text(&drained.stderr));
     nodes.until(&["node", "list"], 1, |listed| listed[1]["node"] == 2 && listed[1]["replicas"] == 0);
     nodes.until(&["topic", "describe", "orders"], 4, |topic| looks(topic).1 == 192);
+    // What was produced in the beginning has moved along.
+    assert_eq!(nodes.shown(&["consume", "orders"], 4).lines().count(), 3);
     let deleted = nodes.shown(&["topic", "delete", "orders"], 1);
     assert!(deleted.contains("is deleted"), "{deleted}");
     nodes.until(&["topic", "list"], 4, |topics| *topics == serde_json::json!([]));

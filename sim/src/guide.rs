@@ -45,6 +45,15 @@
 //! give equal metadata, a leader epoch has one leader, and who is fenced is not in sync. When the faults are over, all nodes
 //! are active again, nobody is missing in sync, and no plan is left half done.
 //!
+//! # Records
+//!
+//! In the pure world [producers and consumers](crate::records) are at work on those partitions, programs on the nodes that
+//! die with their processes. A producer sends a batch again, to whomever it believes to lead, until it is acknowledged. A
+//! checker follows the log of each replica: what is below a leader's high watermark never changes, every later leader has
+//! it, no batch is there twice, what was acknowledged and what was read is there; and in the end everybody in sync has
+//! everything. It asks nothing of a partition that an operator has given to a leader which may lack something, nor of one
+//! of which as many disks were lost as acknowledged records are on.
+//!
 //! # Simulate your own store
 //!
 //! [`storage_suite!`](crate::storage_suite!) runs any [`Storage`](rivven_cluster::driver::Storage) through

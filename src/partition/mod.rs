@@ -37,12 +37,12 @@
 //! # Copied
 //!
 //! A [`replica`] is one node's part in keeping a partition's log on several nodes: who leads appends and counts who has
-//! what, who follows fetches, and nothing that was acknowledged is lost.
+//! what, who follows fetches, and nothing that was acknowledged is lost. [`replicas`] are all of a node, which share its
+//! messages and its disk: what is in a partition are [`records`], in a [`log`].
 //!
 //! # What is not there yet
 //!
-//! The replicas are proved in a world of their own (`rivven-sim replicas`), and no node drives them: in a cluster,
-//! partitions hold no records. So whoever is there has all that there is, and a partition's leader says so.
+//! Nothing trims a log but its leader's own end of it: records are kept until their topic is deleted.
 
 pub mod controller;
 pub mod hash;

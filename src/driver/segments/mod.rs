@@ -253,11 +253,10 @@ impl<F: Folder> SegmentStorage<F> {
         self.encode(&Record::State(Cow::Owned(self.state.clone())));
         let both = needed + record_bytes(self.buffer.len() - RECORD_HEADER_BYTES);
         if is_bare && self.current.end + both <= self.current.length {
-            self.current.put(&mut self.buffer)?;
+            self.current.put_durably(&mut self.buffer)?;
         } else {
             self.rotate(both)?;
         }
-        self.current.file.sync()?;
         self.buffer = batch;
         Ok(true)
     }
@@ -276,7 +275,7 @@ impl<F: Folder> SegmentStorage<F> {
         let next = begin(&self.folder, segment, length, spare, self.current.serial, self.current.checksum)?;
         let before = core::mem::replace(&mut self.current, next);
         self.full.push_back((before.segment.number, before.highest));
-        self.current.put(&mut self.buffer)
+        self.current.put_durably(&mut self.buffer)
     }
 
     /// Puts aside the segments for whose entries a snapshot stands, and in which nothing of a partition is. If the first one
@@ -342,6 +341,12 @@ fn read_payload<F: Folder>(
 }
 
 impl<F: Folder> Current<F> {
+    /// As [`put`](Current::put), and waits until it is durable.
+    fn put_durably(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        self.put(buffer)?;
+        self.file.sync()
+    }
+
     /// Writes the record in `buffer` behind the last one.
     fn put(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
         let serial = self.serial + 1;

@@ -3,7 +3,9 @@
 //! The rules are those that other systems are measured by: a closed loop (each caller sends its next
 //! operation when the last one is answered), at most 16 connections, 100,000 keys drawn uniformly, values of
 //! 256 random bytes, each operation answered on its own. A write is acknowledged when a majority has synced
-//! it; a read is linearizable, confirmed by a majority. Mutual TLS is on, as always.
+//! it; a read is linearizable, confirmed by a majority. A record of 256 bytes is acknowledged when all three replicas of
+//! its partition have synced it; callers of one connection share a producer, which sends what waits together. Mutual TLS
+//! is on, as always.
 
 mod load;
 mod machine;
@@ -15,7 +17,7 @@ use std::time::Duration;
 use rivven_cluster::node::Caller;
 use rivven_cluster::quic::Client;
 
-use self::load::Load;
+use self::load::{Load, Work};
 use self::report::{Disk, Report, Row};
 use crate::Failure;
 use crate::cluster::Cluster;
@@ -34,7 +36,14 @@ pub enum Operation {
     Write,
     /// A key is read, linearizably.
     Read,
+    /// A record is written to a topic, on all its replicas.
+    Produce,
 }
+
+/// How many partitions the topics have that records are written to.
+const PARTITIONS: [u32; 3] = [1, 6, 100];
+/// Takes part in partitioning.
+const PARTITIONING: &str = "  partitioning: {}\n";
 
 /// Leaves nothing behind. Without --op and --clients all rows are measured.
 #[derive(clap::Args)]
@@ -42,6 +51,9 @@ pub struct Options {
     /// Only this operation.
     #[arg(long)]
     op: Option<Operation>,
+    /// Only to a topic with so many partitions.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    partitions: Option<u32>,
     /// Only with so many callers at the same time.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     clients: Option<u64>,
@@ -58,7 +70,7 @@ pub struct Options {
 
 pub async fn bench(options: &Options) -> Result<(), Failure> {
     let place = options.dir.clone().unwrap_or_else(std::env::temp_dir);
-    let mut cluster = Cluster::start(&place, "").await?;
+    let mut cluster = Cluster::start(&place, PARTITIONING).await?;
     // Whatever happens, no process is left behind.
     let result = measure(&cluster, options).await;
     cluster.stop().await;
@@ -72,22 +84,34 @@ pub async fn bench(options: &Options) -> Result<(), Failure> {
 }
 
 async fn measure(cluster: &Cluster, options: &Options) -> Result<Report, Failure> {
-    let operations = options.op.map_or(vec![Operation::Write, Operation::Read], |op| vec![op]);
+    let all = vec![Operation::Write, Operation::Read, Operation::Produce];
+    let operations = options.op.map_or(all, |op| vec![op]);
     let counts = options.clients.map_or(vec![1, 16, 64, 256, 1000], |clients| vec![clients]);
     let connections = (0..CONNECTIONS_MAX)
         .map(|_| cluster.client(Caller::Client, CLIENT_TIMEOUT))
         .collect::<Result<Vec<Client>, Failure>>()?;
     let operator = cluster.client(Caller::Operator, CLIENT_TIMEOUT)?;
+    let topics = options.partitions.map_or(PARTITIONS.to_vec(), |partitions| vec![partitions]);
     let mut load = Load::new(connections)?;
     load.fill().await?;
+    if operations.contains(&Operation::Produce) {
+        load.open_topics(&topics).await?;
+    }
     let folder = cluster.folder().to_owned();
     let disk: Disk =
         tokio::task::spawn_blocking(move || machine::measure_disk(&folder, DISK_SECONDS)).await??;
     let mut rows = Vec::new();
-    for operation in operations {
+    let works = operations.into_iter().flat_map(|operation| match operation {
+        Operation::Write => vec![Work::Write],
+        Operation::Read => vec![Work::Read],
+        Operation::Produce => {
+            topics.iter().map(|partitions| Work::Produce { partitions: *partitions }).collect()
+        }
+    });
+    for work in works {
         for clients in &counts {
             let seconds = Duration::from_secs(options.seconds);
-            rows.push(measure_row(cluster, &operator, &mut load, operation, *clients, seconds).await?);
+            rows.push(measure_row(cluster, &operator, &mut load, work, *clients, seconds).await?);
         }
     }
     Ok(Report { rows, disk })
@@ -97,19 +121,23 @@ async fn measure_row(
     cluster: &Cluster,
     operator: &Client,
     load: &mut Load,
-    operation: Operation,
+    work: Work,
     clients: u64,
     seconds: Duration,
 ) -> Result<Row, Failure> {
-    load.run(operation, clients, Duration::from_secs(1)).await?;
+    load.run(work, clients, Duration::from_secs(1)).await?;
     let processes = cluster.processes();
     let before = (machine::cpu_of(&processes)?, machine::own_cpu()?, syncs(cluster, operator).await?);
-    let measured = load.run(operation, clients, seconds).await?;
+    let measured = load.run(work, clients, seconds).await?;
     let after = (machine::cpu_of(&processes)?, machine::own_cpu()?, syncs(cluster, operator).await?);
     let count = report::in_float(measured.latencies.len());
     Ok(Row {
         system: "rivven-cluster",
-        op: if operation == Operation::Write { "write" } else { "read" },
+        op: match work {
+            Work::Write => "write".to_owned(),
+            Work::Read => "read".to_owned(),
+            Work::Produce { partitions } => format!("produce/{partitions}"),
+        },
         clients,
         ops_s: count / measured.elapsed.as_secs_f64(),
         p50_us: measured.latencies.value_at_quantile(0.5),

@@ -15,7 +15,8 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub system: &'static str,
-    pub op: &'static str,
+    /// What was done; of records, to how many partitions.
+    pub op: String,
     pub clients: u64,
     pub ops_s: f64,
     pub p50_us: u64,
@@ -48,7 +49,7 @@ impl fmt::Display for Report {
         writeln!(f, "disk: pwrite + fdatasync of 4 KiB, three writers: p50 {p50_us} us, p99 {p99_us} us")?;
         writeln!(
             f,
-            "{:<6}{:>8}{:>10}{:>10}{:>10}{:>10}{:>16}{:>16}{:>16}",
+            "{:<12}{:>8}{:>10}{:>10}{:>10}{:>10}{:>16}{:>16}{:>16}",
             "op",
             "clients",
             "ops/s",
@@ -63,7 +64,7 @@ impl fmt::Display for Report {
             let in_micros = |seconds: f64| seconds * 1e6;
             writeln!(
                 f,
-                "{:<6}{:>8}{:>10.0}{:>10}{:>10}{:>10}{:>16.1}{:>16.1}{:>16.3}",
+                "{:<12}{:>8}{:>10.0}{:>10}{:>10}{:>10}{:>16.1}{:>16.1}{:>16.3}",
                 row.op,
                 row.clients,
                 row.ops_s,
