@@ -87,6 +87,15 @@ impl Cluster {
         Ok(process.kill().await?)
     }
 
+    /// Lets a process stand still (SIGSTOP), or go on (SIGCONT).
+    pub async fn pause(&self, node: u64, stands: bool) -> Result<(), Failure> {
+        let process = self.processes.get(&node).and_then(Child::id);
+        let process = process.ok_or_else(|| Failure(format!("no node {node}")))?;
+        let signal = if stands { "-STOP" } else { "-CONT" };
+        let sent = Command::new("kill").arg(signal).arg(process.to_string()).status().await?;
+        if sent.success() { Ok(()) } else { Err(Failure(format!("no signal reached node {node}"))) }
+    }
+
     /// The ids of the processes.
     pub fn processes(&self) -> Vec<u32> {
         self.processes.values().filter_map(Child::id).collect()

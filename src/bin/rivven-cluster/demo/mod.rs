@@ -48,6 +48,9 @@ pub struct Options {
     /// How many records are produced to a topic, while the leader of some of its partitions is killed.
     #[arg(long, default_value_t = 50_000)]
     records: u64,
+    /// How often a node is struck while they are: killed, or made to stand still.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    record_rounds: u64,
 }
 
 pub async fn demo(options: &Options) -> Result<(), Failure> {
@@ -102,7 +105,8 @@ async fn play(cluster: &mut Cluster, options: &Options) -> Result<(), Failure> {
     report(&failover, catch_up, &ledger, &audited);
     if options.records > 0 {
         let bar = progress(options.records);
-        let audited = records::play(cluster, options.records, &bar).await?;
+        let plan = records::Plan { records: options.records, rounds: options.record_rounds };
+        let audited = records::play(cluster, &plan, &mut choices, &bar).await?;
         bar.finish_and_clear();
         report_records(&audited);
     }

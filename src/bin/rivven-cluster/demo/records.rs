@@ -8,12 +8,14 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use rivven_cluster::id::{Offset, PartitionId, PeerName};
 use rivven_cluster::node::{Caller, Reply, Request};
+use rivven_cluster::partition::metadata::{Metadata, NodeState, Partition};
 use rivven_cluster::partition::records::{self, Record};
 use rivven_cluster::partition::replicas::io::{Answer, Ask, AskError, Consume};
 use rivven_cluster::quic::{
     Client, NewTopic, PartitionManager, PartitionSettings, ProduceFailure, Producer, ProducerSettings,
     RouteBy,
 };
+use rivven_cluster::rng::Stream;
 use tokio::task::JoinSet;
 
 use super::{CLIENT_TIMEOUT, say, within, within_time};
@@ -26,6 +28,12 @@ const TOPIC: &str = "demo";
 const PARTITIONS: u32 = 6;
 /// How many callers produce at the same time; each waits for its record before it sends the next.
 const CALLERS: u64 = 96;
+/// How long a node stands still: until others lead.
+const STILL: Duration = Duration::from_secs(5);
+/// How long a node that was killed is down.
+const DOWN: Duration = Duration::from_millis(500);
+/// By then it is noticed that a node was killed, and started again.
+const NOTICED: Duration = Duration::from_millis(2500);
 /// How long producing, and checking, may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -48,8 +56,21 @@ struct Told {
     slowest: Duration,
 }
 
-/// Produces so many records while the leader of some partitions is killed, and checks what is on each replica.
-pub async fn play(cluster: &mut Cluster, count: u64, bar: &ProgressBar) -> Result<Audited, Failure> {
+/// What the topic has to bear.
+pub struct Plan {
+    /// How many records are produced.
+    pub records: u64,
+    /// How often a node is killed, or stands still for a while: first who leads partition 0, then any.
+    pub rounds: u64,
+}
+
+/// Produces records while nodes are killed and stand still, and checks what is on each replica.
+pub async fn play(
+    cluster: &mut Cluster,
+    plan: &Plan,
+    choices: &mut Stream,
+    bar: &ProgressBar,
+) -> Result<Audited, Failure> {
     let client = cluster.client(Caller::Client, CLIENT_TIMEOUT)?;
     let partitions = PartitionManager::open(client.clone(), PartitionSettings::default()).await?;
     within("all nodes to hold partitions", partitions.has_nodes(3)).await?;
@@ -60,14 +81,19 @@ pub async fn play(cluster: &mut Cluster, count: u64, bar: &ProgressBar) -> Resul
     let mut callers: JoinSet<Result<(), Failure>> = JoinSet::new();
     for caller in 0..CALLERS {
         let (next, told, bar) = (next.clone(), told.clone(), bar.clone());
-        callers.spawn(produce(producer.clone(), caller, count, next, told, bar));
+        callers.spawn(produce(producer.clone(), caller, plan.records, next, told, bar));
     }
-    while next.load(Ordering::Relaxed) < count / 2 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    for round in 0..plan.rounds {
+        let half = plan.records * (2 * round + 1) / (2 * plan.rounds);
+        while next.load(Ordering::Relaxed) < half {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let leader = partitions.route(TOPIC, RouteBy::Partition(0)).map(|route| route.leader.value());
+        let victim = leader.ok().filter(|_| round == 0).unwrap_or_else(|| choices.between(1, 4));
+        strike(cluster, victim, round > 0 && choices.chance(1, 2), bar).await?;
+        let back = are_in_sync(&partitions);
+        within_time(PATIENCE, "a node to be in sync again", back).await?;
     }
-    let victim = partitions.route(TOPIC, RouteBy::Partition(0))?.leader.value();
-    cluster.kill(victim).await?;
-    say(bar, &format!("killed node {victim}, which leads partition 0, with SIGKILL"));
     let rest = async {
         while let Some(ended) = callers.join_next().await {
             ended??;
@@ -75,10 +101,43 @@ pub async fn play(cluster: &mut Cluster, count: u64, bar: &ProgressBar) -> Resul
         Ok::<(), Failure>(())
     };
     within_time(PATIENCE, "the rest of the records", rest).await??;
-    cluster.restart(victim).await?;
     let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
     let audited = audit(cluster, &client, &partitions, told);
     within_time(PATIENCE, "all replicas to have all records", audited).await?
+}
+
+/// A node is killed and started again, or stands still until others lead what it led.
+async fn strike(
+    cluster: &mut Cluster,
+    victim: u64,
+    stands_still: bool,
+    bar: &ProgressBar,
+) -> Result<(), Failure> {
+    if stands_still {
+        say(bar, &format!("node {victim} stands still (SIGSTOP) for {} s", STILL.as_secs()));
+        cluster.pause(victim, true).await?;
+        tokio::time::sleep(STILL).await;
+        cluster.pause(victim, false).await
+    } else {
+        say(bar, &format!("killed node {victim} with SIGKILL"));
+        cluster.kill(victim).await?;
+        tokio::time::sleep(DOWN).await;
+        cluster.restart(victim).await
+    }
+}
+
+/// Waits until all nodes are active, and every replica is in sync.
+async fn are_in_sync(partitions: &PartitionManager) {
+    let is_so = |metadata: &Metadata| {
+        let is_whole = |(_, record): (_, &Partition)| record.in_sync.len() == record.replicas.len();
+        metadata.nodes().all(|(_, record)| record.state == NodeState::Active)
+            && metadata.all_partitions().all(is_whole)
+    };
+    // A node that was struck just now is not noticed yet.
+    tokio::time::sleep(NOTICED).await;
+    while !partitions.look(is_so) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// One caller: the next record when the last one is acknowledged.
