@@ -32,7 +32,7 @@ use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use crate::id::{NodeId, PeerName, RequestId};
 use crate::machine::Machine;
-use crate::node::{Caller, Event, Halt, Input, Message, Node, Output, Peer, Reply, Request};
+use crate::node::{Caller, Event, Halt, Input, Lane, Message, Node, Output, Peer, Reply, Request};
 use crate::state_machine::StateMachine;
 use crate::swim;
 use crate::time::Instant;
@@ -314,8 +314,10 @@ where
                     }
                 }
                 Output::Send { to, message } => {
+                    // Records are asked for again; that they find no room says nothing of the node.
+                    let tells = message.lane() != Lane::Records;
                     let dropped = self.transport.send(&to, message).is_err();
-                    if let (Peer::Node(node), true) = (to, dropped) {
+                    if let (Peer::Node(node), true) = (to, dropped && tells) {
                         undelivered.push(node);
                     }
                 }

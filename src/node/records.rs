@@ -132,7 +132,7 @@ impl<S: StateMachine> Node<S> {
         let session = self.own_session();
         let Records { replicas: Some(replicas), changed, is_replaced } = &mut self.records else { return };
         let metadata = self.ledger.metadata();
-        if let (None, Some(session)) = (replicas.session(), session) {
+        if let Some(session) = session.filter(|session| replicas.session() != Some(*session)) {
             changed.extend(replicas.begin(session, metadata));
         } else if *is_replaced {
             changed.extend(replicas.all(metadata));
@@ -201,9 +201,14 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// Gate -> replicas: what was in a batch is durable.
+    /// Records make segments, which are needed as long as an entry of Raft in one of them is: they count for the snapshot.
     pub(super) fn records_written(&mut self, marks: Marks) {
-        if let Some(replicas) = &mut self.records.replicas {
-            replicas.written(marks);
+        let Some(replicas) = &mut self.records.replicas else { return };
+        let bytes = u64::try_from(marks.bytes()).unwrap_or(u64::MAX);
+        replicas.written(marks);
+        if bytes > 0 {
+            self.applied_bytes = self.applied_bytes.saturating_add(bytes);
+            self.consider_snapshot();
         }
     }
 

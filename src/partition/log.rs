@@ -298,6 +298,13 @@ impl<T> Log<T> {
         }
     }
 
+    /// The batch that begins there.
+    #[must_use]
+    pub fn find(&self, first: Offset) -> Option<&Entry<T>> {
+        let place = self.batches.partition_point(|batch| batch.first < first);
+        self.batches.get(place).filter(|batch| batch.first == first)
+    }
+
     /// Whether there is a batch for each of its records.
     #[must_use]
     pub fn is_whole(&self) -> bool {

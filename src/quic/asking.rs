@@ -65,6 +65,9 @@ pub(super) async fn ask(
             Attempt::Over(Unanswered::Refused(error)) if is_maybe_done => {
                 return Err(Unanswered::Unknown(error.to_string()));
             }
+            Attempt::Over(Unanswered::Failed(error)) if is_maybe_done => {
+                return Err(Unanswered::Unknown(error.to_string()));
+            }
             Attempt::Over(unanswered) => return Err(unanswered),
             Attempt::Again(why) => reason = why,
             Attempt::MaybeDone(why) if question.is_repeatable => (is_maybe_done, reason) = (true, why),

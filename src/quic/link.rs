@@ -58,7 +58,9 @@ impl Link {
     /// Puts an encoded frame into its lane.
     pub(super) fn send(&self, lane: Lane, frame: Bytes) -> Result<(), Dropped> {
         let length = frame.len();
-        let is_full = self.queued_bytes.load(Ordering::Relaxed) + length > LINK_BYTES_MAX;
+        // Records leave room for everything else.
+        let limit = if lane == Lane::Records { LINK_BYTES_MAX / 2 } else { LINK_BYTES_MAX };
+        let is_full = self.queued_bytes.load(Ordering::Relaxed) + length > limit;
         if is_full || !self.is_up() {
             return Err(Dropped);
         }

@@ -184,7 +184,7 @@ impl Producer {
         let begin = || {
             let (sender, receiver) = mpsc::channel(QUEUED_MAX);
             let name = ProducerId::new(names.draw());
-            let names = rivven_stream(names);
+            let names = stream_of_a_writer(names);
             let writer = Writer {
                 partitions: self.partitions.clone(),
                 topic: self.topic.clone(),
@@ -201,7 +201,7 @@ impl Producer {
 }
 
 /// A stream of a writer's own.
-fn rivven_stream(names: &mut Stream) -> Stream {
+fn stream_of_a_writer(names: &mut Stream) -> Stream {
     crate::rng::Seed::new(names.draw()).stream("producer of a partition", 0)
 }
 
@@ -286,6 +286,7 @@ impl Writer {
                 Ok(first)
             }
             Ok(Answer::Consumed { .. } | Answer::Offsets { .. }) => {
+                self.rename();
                 Err(ProduceFailure::Unknown("the answer makes no sense".to_owned()))
             }
             Err(Unanswered::Failed(error)) => Err(error.into()),

@@ -226,7 +226,7 @@ impl Mover {
             && let Some((partition, first)) = self.left.pop_front()
         {
             let log = index.get(partition);
-            let found = log.and_then(|log| log.batches().find(|entry| entry.first == first));
+            let found = log.and_then(|log| log.find(first));
             let Some(entry) = found.filter(|entry| entry.records.segment == self.segment) else { continue };
             let payload = read(entry.records)?;
             bytes += payload.len();

@@ -236,7 +236,13 @@ impl<F: Folder> SegmentStorage<F> {
     /// Moves a little of what is in a segment that is to be emptied. Returns whether that was the last.
     fn move_some(&mut self, writing: &mut Writing) -> io::Result<bool> {
         let SegmentStorage { folder, current, reader, index, mover, .. } = self;
-        mover.go_on(index, writing, |place| read_payload(folder, current, reader, place))
+        mover.go_on(index, writing, |place| {
+            let payload = read_payload(folder, current, reader, place)?;
+            // Damage must not get a new checksum: the next start finds it where it is.
+            let is_sound = records::is_sound(&payload);
+            let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a batch is not what was written");
+            is_sound.then_some(payload).ok_or_else(damaged)
+        })
     }
 
     /// Sees to it that the record in the buffer fits, and that a segment begins with the state: one that was

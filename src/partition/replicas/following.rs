@@ -28,8 +28,14 @@ impl Replicas {
         id: PartitionId,
         fetches: &mut BTreeMap<NodeId, Vec<(PartitionId, Fetch)>>,
     ) {
+        let is_full = self.open_bytes + self.written_bytes > self.settings.unwritten_bytes_max;
         let Some(hosted) = self.hosted.get_mut(&id) else { return };
         let Some((leader, fetch)) = hosted.replica.fetch() else { return };
+        if is_full {
+            // The disk does not keep up: it is asked for more when it has written something.
+            self.postponed.insert(id);
+            return;
+        }
         if hosted.asked.is_some_and(|asked| (asked.leader, asked.fetch) == (leader, fetch)) {
             return;
         }
@@ -68,7 +74,11 @@ impl Replicas {
             return;
         }
         let is_refused = matches!(fetched.answer, Answer::Refused(_));
-        if hosted.replica.fetched(&fetched, records) && !is_refused {
+        let (has_records, end) = (!records.is_empty(), hosted.replica.log().end);
+        let is_answer = hosted.replica.fetched(&fetched, records);
+        // Records that do not follow on the log are no help.
+        let is_useless = is_refused || (has_records && hosted.replica.log().end == end);
+        if is_answer && !is_useless {
             // Otherwise it is asked again when it has waited long enough, or when the metadata is another.
             hosted.asked = None;
         }

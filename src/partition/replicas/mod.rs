@@ -104,6 +104,14 @@ pub struct Marks {
     bytes: usize,
 }
 
+impl Marks {
+    /// How many bytes of records are in the batch.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// All replicas of one node. See the [module](self).
 #[derive(Debug)]
 pub struct Replicas {
@@ -125,6 +133,8 @@ pub struct Replicas {
     written_bytes: usize,
     timers: BTreeSet<(Instant, PartitionId)>,
     upstreams: Upstreams,
+    /// What is not fetched since the disk does not keep up.
+    postponed: BTreeSet<PartitionId>,
     /// Consumers that wait, by when they are told that there is no news.
     patience: BTreeSet<(Instant, RequestId, PartitionId)>,
     reads: BTreeMap<ReadId, Reading>,
@@ -155,6 +165,7 @@ impl Replicas {
             written_bytes: 0,
             timers: BTreeSet::new(),
             upstreams: Upstreams::default(),
+            postponed: BTreeSet::new(),
             patience: BTreeSet::new(),
             reads: BTreeMap::new(),
             last_read: ReadId::default(),
@@ -173,14 +184,12 @@ impl Replicas {
     }
 
     /// This process is registered, as of the metadata that is observed next. All logs and all partitions of the node are
-    /// to be observed then.
-    ///
-    /// # Panics
-    ///
-    /// If it is registered already: a process has one session.
+    /// to be observed then. If it was registered before, it was put out meanwhile, with nothing left: it begins with nothing.
     pub fn begin(&mut self, session: NodeEpoch, metadata: &Metadata) -> BTreeSet<PartitionId> {
-        assert!(self.session.is_none(), "a process has one session");
-        self.session = Some(session);
+        if self.session.replace(session).is_some() {
+            let all: Vec<PartitionId> = self.stored.keys().chain(self.hosted.keys()).copied().collect();
+            all.into_iter().for_each(|id| self.remove(id));
+        }
         self.all(metadata)
     }
 
@@ -308,6 +317,7 @@ impl Replicas {
     /// A closed batch is durable.
     pub fn written(&mut self, marks: Marks) {
         self.written_bytes -= marks.bytes.min(self.written_bytes);
+        self.touched.append(&mut self.postponed);
         for (id, life, mark) in marks.marks {
             let Some(hosted) = self.hosted.get_mut(&id).filter(|hosted| hosted.life == life) else {
                 continue;

@@ -36,7 +36,7 @@ impl Replicas {
     }
 
     pub(super) fn may_wait(&self) -> Result<(), AskError> {
-        let waiting = self.producers + self.patience.len();
+        let waiting = self.producers + self.patience.len() + self.reads.len();
         if waiting < self.settings.waiting_max { Ok(()) } else { Err(AskError::Busy) }
     }
 

@@ -35,12 +35,14 @@ pub(super) struct Consumer {
     consume: Consume,
     until: Instant,
     reading: Option<ReadId>,
+    /// What was committed when it was last read for.
+    read_to: Option<Offset>,
 }
 
 impl Consumer {
     pub(super) fn new(request: RequestId, consume: Consume, now: Instant) -> Consumer {
         let until = now + consume.wait.clamp(WAIT_MIN, WAIT_MAX);
-        Consumer { request, consume, until, reading: None }
+        Consumer { request, consume, until, reading: None, read_to: None }
     }
 }
 
@@ -163,7 +165,9 @@ impl Replicas {
         let Some(hosted) = self.hosted.get_mut(&read.partition) else { return };
         self.last_read = self.last_read.next();
         let id = self.last_read;
-        hosted.note_reading(reader, Some(id));
+        if let Some(reading) = hosted.reading(reader) {
+            *reading = Some(id);
+        }
         let (life, cuts) = (hosted.life, hosted.replica.cuts());
         self.reads.insert(id, Reading { partition: read.partition, life, cuts, reader });
         self.outputs.push_back(Output::Read { id, read });
@@ -175,9 +179,12 @@ impl Replicas {
         let Some(hosted) = self.hosted.get_mut(&partition).filter(|hosted| hosted.life == life) else {
             return;
         };
-        let is_awaited = hosted.note_reading(reader, None) == Some(id);
+        // Another read may have been begun since, for another question of the same reader.
+        if !hosted.end_reading(reader, id) {
+            return;
+        }
         self.touched.insert(partition);
-        if !is_awaited || hosted.replica.cuts() != cuts || batches.is_empty() {
+        if hosted.replica.cuts() != cuts || batches.is_empty() {
             return;
         }
         match reader {
@@ -185,12 +192,20 @@ impl Replicas {
                 let Some(parked) = hosted.parked.get(&node) else { return };
                 let fetched = hosted.replica.serve_again(node, parked.fetch);
                 let is_answer = matches!(fetched.answer, Answer::Matches { .. });
-                if is_answer && batches.first().is_some_and(|batch| batch.first == parked.fetch.at) {
-                    hosted.parked.remove(&node);
+                let fits = batches.first().is_some_and(|batch| batch.first == parked.fetch.at);
+                // Who asks from the middle of a batch gets nothing, and is not read for again until it asks again.
+                hosted.parked.remove(&node);
+                if is_answer && fits {
                     self.send_deliveries(node, vec![Delivery { partition, fetched, records: batches }]);
                 }
             }
-            Reader::Consumer(request) => self.answer_consumer(partition, request, batches),
+            Reader::Consumer(request) => {
+                let end = hosted.replica.high_watermark();
+                if let Some(consumer) = hosted.consumer(request) {
+                    consumer.read_to = Some(end);
+                }
+                self.answer_consumer(partition, request, batches);
+            }
         }
     }
 
@@ -243,10 +258,10 @@ impl Replicas {
         let end = hosted.replica.high_watermark();
         let mut all = Vec::new();
         for consumer in &hosted.consumers {
-            let Consumer { request, consume, reading, .. } = *consumer;
+            let Consumer { request, consume, reading, read_to, .. } = *consumer;
             if let Err(error) = self.consume_from(id, &consume) {
                 all.push((request, Err(error)));
-            } else if consume.from < end && reading.is_none() {
+            } else if consume.from < end && reading.is_none() && read_to != Some(end) {
                 let bytes = usize::try_from(consume.bytes).unwrap_or(usize::MAX);
                 let bytes = bytes.min(self.settings.answer_bytes);
                 all.push((request, Ok(hosted.find(id, consume.from, end, bytes))));
@@ -280,10 +295,16 @@ impl Replicas {
         self.reply(request, answer);
     }
 
-    /// There was no news for as long as a consumer wanted to wait.
+    /// There was no news for as long as a consumer wanted to wait. One for which the disk reads has news.
     pub(super) fn dismiss_consumers(&mut self, now: Instant) {
         while self.patience.first().is_some_and(|(at, _, _)| *at <= now) {
             let Some((_, request, id)) = self.patience.pop_first() else { return };
+            let consumer = self.hosted.get_mut(&id).and_then(|hosted| hosted.consumer(request));
+            if let Some(consumer) = consumer.filter(|consumer| consumer.reading.is_some()) {
+                consumer.until = now + WAIT_MAX;
+                self.patience.insert((consumer.until, request, id));
+                continue;
+            }
             let high_watermark = self.replica(id).map(Replica::high_watermark).unwrap_or_default();
             self.dismiss(id, request, Ok(Told::Consumed { batches: Vec::new(), high_watermark }));
         }
@@ -313,15 +334,20 @@ impl Replicas {
 }
 
 impl Hosted {
-    /// Notes what is read for somebody, and returns what was.
-    fn note_reading(&mut self, reader: Reader, reading: Option<ReadId>) -> Option<ReadId> {
-        let place = match reader {
+    fn consumer(&mut self, request: RequestId) -> Option<&mut Consumer> {
+        self.consumers.iter_mut().find(|consumer| consumer.request == request)
+    }
+
+    /// What is read for somebody.
+    fn reading(&mut self, reader: Reader) -> Option<&mut Option<ReadId>> {
+        match reader {
             Reader::Follower(node) => self.parked.get_mut(&node).map(|parked| &mut parked.reading),
-            Reader::Consumer(request) => {
-                let consumer = self.consumers.iter_mut().find(|consumer| consumer.request == request);
-                consumer.map(|consumer| &mut consumer.reading)
-            }
-        };
-        place.and_then(|place| core::mem::replace(place, reading))
+            Reader::Consumer(request) => self.consumer(request).map(|consumer| &mut consumer.reading),
+        }
+    }
+
+    /// That read has ended. Tells whether somebody waits for it.
+    fn end_reading(&mut self, reader: Reader, id: ReadId) -> bool {
+        self.reading(reader).is_some_and(|reading| reading.take_if(|read| *read == id).is_some())
     }
 }

@@ -45,10 +45,11 @@ pub struct Options {
     /// How many clients send them at the same time.
     #[arg(long, default_value_t = 64)]
     clients: u64,
-    /// How many records are produced to a topic, while the leader of some of its partitions is killed.
+    /// How many records are produced to a topic in each round.
     #[arg(long, default_value_t = 50_000)]
     records: u64,
-    /// How often a node is struck while they are: killed, or made to stand still.
+    /// How often a node is struck meanwhile: first who leads some of the topic's partitions is killed, then any is killed or
+    /// made to stand still.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     record_rounds: u64,
 }
@@ -104,7 +105,7 @@ async fn play(cluster: &mut Cluster, options: &Options) -> Result<(), Failure> {
     let audited = audit::audit(&operator, cluster, &ledger, until).await?;
     report(&failover, catch_up, &ledger, &audited);
     if options.records > 0 {
-        let bar = progress(options.records);
+        let bar = progress(options.records * options.record_rounds);
         let plan = records::Plan { records: options.records, rounds: options.record_rounds };
         let audited = records::play(cluster, &plan, &mut choices, &bar).await?;
         bar.finish_and_clear();

@@ -28,6 +28,8 @@ const TOPIC: &str = "demo";
 const PARTITIONS: u32 = 6;
 /// How many callers produce at the same time; each waits for its record before it sends the next.
 const CALLERS: u64 = 96;
+/// How long a caller rests between two records when there are many rounds, so that all of them are under load.
+const PACE: Duration = Duration::from_millis(20);
 /// How long a node stands still: until others lead.
 const STILL: Duration = Duration::from_secs(5);
 /// How long a node that was killed is down.
@@ -57,8 +59,9 @@ struct Told {
 }
 
 /// What the topic has to bear.
+#[derive(Clone, Copy)]
 pub struct Plan {
-    /// How many records are produced.
+    /// How many records are produced in each round.
     pub records: u64,
     /// How often a node is killed, or stands still for a while: first who leads partition 0, then any.
     pub rounds: u64,
@@ -81,10 +84,10 @@ pub async fn play(
     let mut callers: JoinSet<Result<(), Failure>> = JoinSet::new();
     for caller in 0..CALLERS {
         let (next, told, bar) = (next.clone(), told.clone(), bar.clone());
-        callers.spawn(produce(producer.clone(), caller, plan.records, next, told, bar));
+        callers.spawn(produce(producer.clone(), caller, *plan, next, told, bar));
     }
     for round in 0..plan.rounds {
-        let half = plan.records * (2 * round + 1) / (2 * plan.rounds);
+        let half = plan.records * round + plan.records / 2;
         while next.load(Ordering::Relaxed) < half {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -144,7 +147,7 @@ async fn are_in_sync(partitions: &PartitionManager) {
 async fn produce(
     producer: Arc<Producer>,
     caller: u64,
-    count: u64,
+    plan: Plan,
     next: Arc<AtomicU64>,
     told: Arc<Mutex<Told>>,
     bar: ProgressBar,
@@ -152,8 +155,11 @@ async fn produce(
     let partition = u32::try_from(caller % u64::from(PARTITIONS))?;
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= count {
+        if number >= plan.records * plan.rounds {
             return Ok(());
+        }
+        if plan.rounds > 1 {
+            tokio::time::sleep(PACE).await;
         }
         let began = tokio::time::Instant::now();
         let record = Record { key: None, value: number.to_string().into() };
