@@ -163,7 +163,13 @@ impl<T> Logs<T> {
                     Entry { first, epoch, count, stamp, records: keep(&batch.records) },
                 );
             }
-            what => self.change(change.partition, what),
+            what @ (What::Truncate(_)
+            | What::Trim(_)
+            | What::Restart(_)
+            | What::Committed(_)
+            | What::Remove) => {
+                self.change(change.partition, what);
+            }
         }
     }
 

@@ -104,7 +104,11 @@ impl Writing {
                     writing.payloads.push(batch.records.clone());
                     LogWhat::Append(Head { first, epoch, count, stamp, length })
                 }
-                other => LogWhat::Change(other.clone()),
+                other @ (What::Truncate(_)
+                | What::Trim(_)
+                | What::Restart(_)
+                | What::Committed(_)
+                | What::Remove) => LogWhat::Change(other.clone()),
             };
             writing.records.push(LogRecord { partition: change.partition, what });
         }

@@ -68,12 +68,11 @@ impl<A: Application> World<A> {
     /// A producer or a consumer is answered.
     pub(super) fn records_answered(&mut self, node: u64, id: RequestId, reply: &Reply) {
         let Some(Asked { asker, partition, .. }) = self.asked_records.remove(&id) else { return };
-        let told = match reply {
-            Reply::Told(answer) => self.records.told(asker, partition, answer),
-            _ => {
-                self.records.is_lost(asker);
-                None
-            }
+        let told = if let Reply::Told(answer) = reply {
+            self.records.told(asker, partition, answer)
+        } else {
+            self.records.is_lost(asker);
+            None
         };
         if let (Some(told), true) = (told, self.is_watched) {
             self.checkers.told(node, told);
