@@ -23,7 +23,7 @@
 //! everything is said again once in [`Settings::wait_max`], in one message for each leader.
 //!
 //! Records go out before they are on the leader's own disk; whoever counts copies counts only what is on disks. The
-//! [tail](tail) of each log is in memory as long as there is room, and always as far as it is not on the disk; what is older is read.
+//! `tail` of each log is in memory as long as there is room, and always as far as it is not on the disk; what is older is read.
 //!
 //! | file | what it is |
 //! |---|---|
