@@ -18,8 +18,9 @@ fn the_demo_kills_leaders_and_loses_nothing() {
     let output = rivven(&["demo", "--commands", "2000", "--rounds", "3"]);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
-    assert_eq!(out.lines().last(), Some("demo: ok, no acknowledged write lost"), "{out}");
-    assert_eq!(out.matches("with SIGKILL").count(), 3, "{out}");
+    let end = "demo: ok, no acknowledged write lost, and no record lost or written twice";
+    assert_eq!(out.lines().last(), Some(end), "{out}");
+    assert_eq!(out.matches("with SIGKILL").count(), 3 + 1, "three rounds of commands, one of records: {out}");
 }
 
 #[test]
