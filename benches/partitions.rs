@@ -18,6 +18,7 @@ use rivven_cluster::partition::metadata::{
 };
 use rivven_cluster::partition::planner::{Placement, Plan, PlanNode, Standing, plan};
 use rivven_cluster::partition::planning;
+use rivven_cluster::partition::retention::Retention;
 use rivven_cluster::time::Instant;
 use rivven_cluster::wire::codec;
 
@@ -105,7 +106,13 @@ fn metadata() -> Metadata {
     let size = usize::try_from(PARTITIONS).expect("it fits");
     for (topic, partitions) in placements.chunks(size).enumerate() {
         let name = format!("topic{topic}");
-        let spec = TopicSpec { name, replicas: 3, min_in_sync: 2, recovery: Recovery::Manual };
+        let spec = TopicSpec {
+            name,
+            replicas: 3,
+            min_in_sync: 2,
+            recovery: Recovery::Manual,
+            retention: Retention::default(),
+        };
         let assignments = partitions.iter().map(|placement| placement.replicas.clone()).collect();
         run(&Command::CreateTopic { spec, assignments });
     }

@@ -62,6 +62,27 @@ impl fmt::Display for Instant {
     }
 }
 
+/// Seconds since 2020-01-01 00:00 UTC, by a coarse wall clock. It may step; good until 2156.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct WallSeconds(pub u32);
+
+/// The Unix time of [`WallSeconds`] zero.
+pub const WALL_ORIGIN_UNIX: u64 = 1_577_836_800;
+
+impl WallSeconds {
+    /// So much later, to the second.
+    #[must_use]
+    pub fn plus(self, time: Duration) -> WallSeconds {
+        WallSeconds(self.0.saturating_add(u32::try_from(time.as_secs()).unwrap_or(u32::MAX)))
+    }
+
+    /// Seconds since 1970-01-01 00:00 UTC.
+    #[must_use]
+    pub fn unix(self) -> u64 {
+        WALL_ORIGIN_UNIX + u64::from(self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

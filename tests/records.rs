@@ -114,7 +114,7 @@ async fn whatever_cannot_be_done_is_said_and_nothing_is_written() {
 
     // Each acknowledgement gives what it says.
     let all = producer.send(record("all".to_owned())).await.expect("it is written");
-    assert_eq!((all.partition, all.offset), (0, Some(Offset::new(0))));
+    assert_eq!((all.partition.number, all.offset), (0, Some(Offset::new(0))));
     for (acks, place) in [(Acks::Leader, Some(Offset::new(1))), (Acks::None, None)] {
         let other = Producer::new(partitions.clone(), "orders", ProducerSettings { acks, ..settings });
         let written = other.send(record(format!("{acks:?}"))).await.expect("it is written");

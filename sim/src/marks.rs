@@ -9,6 +9,7 @@ use std::fmt;
 use rivven_cluster::formation;
 use rivven_cluster::id::LogIndex;
 use rivven_cluster::node::{Event, Halt, Message, Output, Rejection, Reply, Transfer, WriteBatch};
+use rivven_cluster::partition::log::What;
 use rivven_cluster::partition::metadata::{FenceReason, Metadata, NodeState, Why};
 use rivven_cluster::raft::{BIRTH, Body, Membership, Role};
 use rivven_cluster::swim;
@@ -82,6 +83,7 @@ marks! {
     Moving "a partition was being reassigned",
     PlanBegun "a plan was executed",
     PlanTakenBack "a plan was cancelled",
+    LogTrimmed "records were dropped that their topic does not want to be kept",
     ManySeemedGone "so many nodes seemed gone that they were fenced one at a time",
 }
 
@@ -100,6 +102,7 @@ impl Mark {
                     | Mark::SentAgain
                     | Mark::ReadElsewhere
                     | Mark::Forwarded
+                    | Mark::LogTrimmed
             )
     }
 }
@@ -200,6 +203,9 @@ impl Marks {
         }
         if batch.entries.len() > 1 {
             reachable!(self, EntriesGrouped);
+        }
+        if batch.logs.iter().any(|change| matches!(change.what, What::Trim(_))) {
+            reachable!(self, LogTrimmed);
         }
         let (Some(first), Some(last)) = (batch.entries.first(), batch.entries.last()) else { return };
         let end = self.ends.insert(node, last.at.index);

@@ -13,11 +13,14 @@ use rivven_cluster::partition::records::{self, Record};
 use rivven_cluster::partition::replica::io::{Acks, Stamp};
 use rivven_cluster::partition::replicas::io::{Answer, Ask, AskError, Consume, Produce};
 use rivven_cluster::rng::Stream;
+use rivven_cluster::time::Instant;
 
 use crate::checkers::Told;
 
 /// How many producers there are.
 const PRODUCERS: usize = 4;
+/// So long a producer sends a batch again.
+const RETRIES: Duration = Duration::from_millis(1500);
 /// How many consumers there are.
 const CONSUMERS: usize = 2;
 
@@ -33,8 +36,9 @@ struct Producer {
     id: ProducerId,
     partition: Option<PartitionId>,
     sequence: u64,
-    /// The batch that is under way, until its fate is known.
+    /// The batch that is under way, until its fate is known, and since when.
     batch: Option<Produce>,
+    since: Instant,
     is_waiting: bool,
 }
 
@@ -68,6 +72,7 @@ impl Default for Workload {
             partition: None,
             sequence: 0,
             batch: None,
+            since: Instant::ORIGIN,
             is_waiting: false,
         };
         let producers = (0..PRODUCERS).map(producer).collect();
@@ -77,11 +82,11 @@ impl Default for Workload {
 
 impl Workload {
     /// What somebody wants next of a cluster that looks like this; `None` if whoever it is waits for an answer.
-    pub fn next(&mut self, metadata: &Metadata, choices: &mut Stream) -> Option<Question> {
+    pub fn next(&mut self, now: Instant, metadata: &Metadata, choices: &mut Stream) -> Option<Question> {
         let everybody = u64::try_from(PRODUCERS + CONSUMERS).unwrap_or_default();
         let place = usize::try_from(choices.below(everybody)).unwrap_or_default();
         let (partition, ask) = match self.producers.get_mut(place) {
-            Some(producer) => producer.next(metadata, choices)?,
+            Some(producer) => producer.next(now, metadata, choices)?,
             None => self.consumers.get_mut(place - PRODUCERS)?.next(metadata, choices)?,
         };
         let record = metadata.partition(partition)?;
@@ -131,9 +136,18 @@ impl Workload {
 }
 
 impl Producer {
-    fn next(&mut self, metadata: &Metadata, choices: &mut Stream) -> Option<(PartitionId, Ask)> {
+    fn next(
+        &mut self,
+        now: Instant,
+        metadata: &Metadata,
+        choices: &mut Stream,
+    ) -> Option<(PartitionId, Ask)> {
         if self.is_waiting {
             return None;
+        }
+        if self.batch.is_some() && now.saturating_since(self.since) > RETRIES {
+            // Whoever goes on under its name may write it a second time.
+            self.partition = None;
         }
         if self.partition.is_none_or(|id| metadata.partition(id).is_none()) {
             // A producer's numbers are of one partition.
@@ -144,6 +158,9 @@ impl Producer {
             self.partition = found.map(|(id, _)| id);
         }
         let (partition, id, sequence) = (self.partition?, self.id, self.sequence);
+        if self.batch.is_none() {
+            self.since = now;
+        }
         let batch = self.batch.get_or_insert_with(|| {
             let count = choices.between(1, 4);
             let value = |number: u64| Bytes::from(format!("{id}/{}", sequence + number));

@@ -9,10 +9,14 @@ use core::time::Duration;
 use rivven_cluster::node::{Gossip, Limits, Partitioning};
 use rivven_cluster::partition::controller::Settings;
 use rivven_cluster::partition::planner::steps;
+use rivven_cluster::partition::replicas;
 use rivven_cluster::raft::{Flow, Timing};
 use rivven_cluster::rng::Stream;
 use rivven_cluster::swim;
 use serde::{Deserialize, Serialize};
+
+/// So long after it was written no simulated producer sends a batch again, by any clock.
+const RETRIES_WITHIN: Duration = Duration::from_secs(4);
 
 /// What the disks of the pure world are.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -285,7 +289,7 @@ impl Shape {
             weight: 1,
             rack,
             settings,
-            ..Partitioning::default()
+            replicas: replicas::Settings { retries_within: RETRIES_WITHIN, ..replicas::Settings::default() },
         })
     }
 

@@ -10,6 +10,7 @@ use rivven_cluster::partition::metadata::{
     Command, Election, Metadata, Partition, PlanPart, Recovery, TopicSpec,
 };
 use rivven_cluster::partition::planning;
+use rivven_cluster::partition::retention::Retention;
 use rivven_cluster::rng::Stream;
 
 /// The most topics at a time.
@@ -58,7 +59,8 @@ pub fn wish(metadata: &Metadata, choices: &mut Stream) -> Option<Command> {
             let topic = found?.0.topic;
             let (version, min) = (metadata.topic(topic)?.version, choices.between(1, 3));
             let min_in_sync = u16::try_from(min).ok();
-            Some(Command::ConfigureTopic { topic, version, min_in_sync, recovery: None })
+            let retention = choices.chance(1, 2).then(|| keep(choices));
+            Some(Command::ConfigureTopic { topic, version, min_in_sync, recovery: None, retention })
         }
         _ => None,
     }
@@ -75,8 +77,17 @@ fn create(metadata: &Metadata, choices: &mut Stream) -> Option<Command> {
     let nodes = metadata.nodes().count().min(REPLICAS_MAX);
     let replicas = u16::try_from(nodes).ok()?;
     let assignments = planning::assign(metadata, &name, (0, partitions), replicas).ok()?;
-    let spec = TopicSpec { name, replicas, min_in_sync: replicas / 2 + 1, recovery: Recovery::Manual };
+    let retention = keep(choices);
+    let spec =
+        TopicSpec { name, replicas, min_in_sync: replicas / 2 + 1, recovery: Recovery::Manual, retention };
     Some(Command::CreateTopic { spec, assignments })
+}
+
+/// A few records, or a few seconds, or everything.
+fn keep(choices: &mut Stream) -> Retention {
+    let bytes = choices.chance(1, 3).then(|| choices.between(0, 1000));
+    let seconds = choices.chance(1, 3).then(|| u32::try_from(choices.between(1, 20)).unwrap_or(1));
+    Retention { bytes, seconds }
 }
 
 fn extend(metadata: &Metadata, partition: PartitionId) -> Option<Command> {

@@ -21,6 +21,7 @@ use rivven_cluster::partition::records::{self, Record};
 use rivven_cluster::partition::replica::io::{Batch, Stamp};
 use rivven_cluster::raft::{BIRTH, Entry, HardState, Membership, Position, Snapshot};
 use rivven_cluster::rng::{Seed, Stream};
+use rivven_cluster::time::WallSeconds;
 
 use crate::checkers::apply;
 use crate::device::{Cut, Device, Trouble};
@@ -170,7 +171,8 @@ impl Life {
         let producer = ProducerId::new(self.choices.below(3));
         let stamp = self.choices.chance(1, 2).then_some(Stamp { producer, sequence: first.value() });
         let epoch = LeaderEpoch::new(self.batches / 20);
-        Batch { first, epoch, count, stamp, records: records::encode(&all) }
+        let time = WallSeconds(u32::try_from(self.choices.below(1 << 32)).expect("32 bits"));
+        Batch { first, epoch, count, stamp, time, records: records::encode(&all) }
     }
 
     /// Whether a store reads what was written to it.

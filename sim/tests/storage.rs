@@ -9,6 +9,7 @@ use rivven_cluster::partition::log::{Change, Read, What};
 use rivven_cluster::partition::records::{self, Record};
 use rivven_cluster::partition::replica::io::Batch;
 use rivven_cluster::raft::BIRTH;
+use rivven_cluster::time::WallSeconds;
 use rivven_sim::device::Device;
 use rivven_sim::folder::SimFolder;
 use rivven_sim::storage_suite::{Life, RedbRig, SegmentRig, Step, agree, knows_its_owner, owner};
@@ -98,7 +99,14 @@ fn a_quiet_log_keeps_no_old_segments() {
     let batch = |first: u64, length: usize| {
         let value = vec![7; length].into();
         let records = records::encode(&[Record { key: None, value }]);
-        Batch { first: Offset::new(first), epoch: LeaderEpoch::new(1), count: 1, stamp: None, records }
+        Batch {
+            first: Offset::new(first),
+            epoch: LeaderEpoch::new(1),
+            count: 1,
+            stamp: None,
+            time: WallSeconds::default(),
+            records,
+        }
     };
     let write = |store: &mut SegmentStorage<SimFolder>, life: &mut Life, logs: Vec<Change>| {
         let step = Step::Write(WriteBatch { logs, ..WriteBatch::default() });

@@ -3,8 +3,8 @@
 //! The node's instants count from an origin of the driver's choice. A recorder that outlives a process
 //! chooses one origin for all its processes; a simulation lets the clock jump and drift.
 
-use crate::swim::{WALL_ORIGIN_UNIX, WallSeconds};
 use crate::time::Instant;
+use crate::time::{WALL_ORIGIN_UNIX, WallSeconds};
 
 /// Tells a node the time. It never goes back.
 pub trait Clock {

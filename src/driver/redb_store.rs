@@ -34,7 +34,7 @@ use crate::raft::{Entry, Membership, Position, Snapshot};
 use crate::wire::codec;
 
 /// The format that this build writes and reads.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// The memory that redb may use as a cache. The log is in memory anyway, so little is needed.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 

@@ -20,8 +20,9 @@ use super::{Gossip, Node, NodeId, PeerName};
 use crate::description::Description;
 use crate::machine::Machine;
 use crate::state_machine::StateMachine;
-use crate::swim::{self, Lifecycle, Start, Swim, WallSeconds};
+use crate::swim::{self, Lifecycle, Start, Swim};
 use crate::time::Instant;
+use crate::time::WallSeconds;
 
 /// So many members are asked at a time where the cluster is.
 const ASKED_AT_ONCE: usize = 3;
@@ -66,6 +67,9 @@ impl<S: StateMachine> Node<S> {
     /// The driver has said what time it is.
     pub(super) fn note_wall_clock(&mut self, wall: WallSeconds) {
         self.company.wall = Some(wall);
+        if let Some(replicas) = &mut self.records.replicas {
+            replicas.note_wall_clock(self.now, wall);
+        }
         self.handle_gossip(swim::Input::WallClock(wall));
         self.begin_gossip();
     }

@@ -18,7 +18,8 @@ use crate::partition::replica::io::Batch;
 use crate::partition::replicas::io::{Answer, Ask, AskError};
 use crate::raft::{self, ChangeError, Entry, HardState, Position, Recovered, Refusal, Snapshot, Step};
 use crate::session::Proposal;
-use crate::swim::{self, WallSeconds};
+use crate::swim;
+use crate::time::WallSeconds;
 
 /// What the node is told.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -39,7 +40,7 @@ pub enum Input {
     },
     /// A message to this node was dropped on the way out.
     Unreachable(NodeId),
-    /// What the wall clock says: at the start, and every few seconds. It may step; only gossip reads it.
+    /// What the wall clock says: at the start, and every few seconds. It may step.
     WallClock(WallSeconds),
     /// Something reached the node's part in gossip.
     Gossip(swim::Input),

@@ -21,7 +21,9 @@ use super::replica::Extent;
 use super::replica::epochs::Epochs;
 use super::replica::io::{Batch, Stamp};
 use super::replica::producers::Producers;
+use super::retention::Chunks;
 use crate::id::{LeaderEpoch, Offset, PartitionId};
+use crate::time::WallSeconds;
 
 /// What is to become of a log.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -62,6 +64,8 @@ pub struct Stored {
     pub epochs: Epochs,
     /// Whose batches are in it.
     pub producers: Producers,
+    /// How much was written when.
+    pub chunks: Chunks,
     /// What was committed, or less.
     pub high_watermark: Offset,
 }
@@ -70,16 +74,18 @@ impl Stored {
     /// An empty log that begins at `start`.
     #[must_use]
     pub fn new(partition: PartitionId, start: Offset, high_watermark: Offset) -> Stored {
-        let (epochs, producers) = (Epochs::default(), Producers::default());
-        Stored { partition, start, end: start, epochs, producers, high_watermark }
+        let (epochs, producers, chunks) = (Epochs::default(), Producers::default(), Chunks::default());
+        Stored { partition, start, end: start, epochs, producers, chunks, high_watermark }
     }
 
     /// The next batch in it is this one, whose records are somewhere else. The first one may begin before the log does.
-    pub fn push(&mut self, first: Offset, epoch: LeaderEpoch, count: u32, stamp: Option<Stamp>) {
-        self.epochs.begin(epoch, first.max(self.start));
-        self.end = first.plus(count.into());
-        if let Some(stamp) = stamp {
-            self.producers.add(stamp, first, count, self.high_watermark);
+    pub fn push<T>(&mut self, entry: &Entry<T>) {
+        let first = entry.first;
+        self.epochs.begin(entry.epoch, first.max(self.start));
+        self.end = entry.end();
+        self.chunks.push(first, self.end, entry.length, entry.time);
+        if let Some(stamp) = entry.stamp {
+            self.producers.add(stamp, first, entry.count, self.high_watermark);
         }
     }
 
@@ -128,11 +134,31 @@ pub struct Entry<T> {
     pub count: u32,
     /// Whose it is.
     pub stamp: Option<Stamp>,
+    /// When it was written.
+    pub time: WallSeconds,
+    /// How many bytes its records have, with those that were cut off.
+    pub length: u32,
     /// Where the records are.
     pub records: T,
 }
 
 impl<T> Entry<T> {
+    /// A batch whose records are there.
+    #[must_use]
+    pub fn of(batch: &Batch, records: T) -> Entry<T> {
+        let Batch { first, epoch, count, stamp, time, .. } = *batch;
+        // A batch with more could not be sent.
+        let length = u32::try_from(batch.records.len()).unwrap_or(u32::MAX);
+        Entry { first, epoch, count, stamp, time, length, records }
+    }
+
+    /// The same batch, with its records somewhere else.
+    #[must_use]
+    pub fn with<U>(&self, records: U) -> Entry<U> {
+        let Entry { first, epoch, count, stamp, time, length, .. } = *self;
+        Entry { first, epoch, count, stamp, time, length, records }
+    }
+
     /// The place after its last record.
     #[must_use]
     pub fn end(&self) -> Offset {
@@ -157,11 +183,7 @@ impl<T> Logs<T> {
     fn apply_with(&mut self, change: &Change, keep: impl Fn(&Bytes) -> T) {
         match &change.what {
             What::Append(batch) => {
-                let Batch { first, epoch, count, stamp, .. } = *batch;
-                self.append(
-                    change.partition,
-                    Entry { first, epoch, count, stamp, records: keep(&batch.records) },
-                );
+                self.append(change.partition, Entry::of(batch, keep(&batch.records)));
             }
             what @ (What::Truncate(_)
             | What::Trim(_)
@@ -208,10 +230,7 @@ impl<T> Logs<T> {
     /// The same logs, with something else about the records.
     #[must_use]
     pub fn map<U>(&self, records: impl Fn(&T) -> U) -> Logs<U> {
-        let entry = |entry: &Entry<T>| {
-            let Entry { first, epoch, count, stamp, .. } = *entry;
-            Entry { first, epoch, count, stamp, records: records(&entry.records) }
-        };
+        let entry = |entry: &Entry<T>| entry.with(records(&entry.records));
         let log = |(partition, log): (&PartitionId, &Log<T>)| {
             let Log { start, end, high_watermark, .. } = *log;
             let batches = log.batches.iter().map(entry).collect();
@@ -241,9 +260,7 @@ impl<T> Logs<T> {
     pub fn stored(&self) -> Vec<Stored> {
         let stored = |(partition, log): (&PartitionId, &Log<T>)| {
             let mut stored = Stored::new(*partition, log.start, log.high_watermark);
-            for batch in &log.batches {
-                stored.push(batch.first, batch.epoch, batch.count, batch.stamp);
-            }
+            log.batches.iter().for_each(|batch| stored.push(batch));
             stored
         };
         self.0.iter().map(stored).collect()
@@ -325,12 +342,12 @@ impl<T> Log<T> {
         at == self.end
     }
 
-    /// The batches that are to be [read](Read), each with `length` bytes of records.
-    pub fn select(&self, read: &Read, length: impl Fn(&T) -> usize) -> impl Iterator<Item = &Entry<T>> {
+    /// The batches that are to be [read](Read).
+    pub fn select(&self, read: &Read) -> impl Iterator<Item = &Entry<T>> {
         let place = self.batches.partition_point(|batch| batch.end() <= read.from);
         let (until, mut left, mut is_first) = (read.until, read.bytes, true);
         self.batches.iter().skip(place).take_while(move |batch| {
-            let bytes = length(&batch.records);
+            let bytes = usize::try_from(batch.length).unwrap_or(usize::MAX);
             let fits = is_first || (batch.end() <= until && bytes <= left);
             left = left.saturating_sub(bytes);
             is_first = false;
@@ -356,7 +373,7 @@ impl Logs<Bytes> {
     #[must_use]
     pub fn read(&self, read: &Read) -> Vec<Batch> {
         let Some(log) = self.get(read.partition) else { return Vec::new() };
-        log.select(read, Bytes::len).map(|entry| entry.batch(entry.records.clone())).collect()
+        log.select(read).map(|entry| entry.batch(entry.records.clone())).collect()
     }
 }
 
@@ -364,7 +381,7 @@ impl<T> Entry<T> {
     /// The batch, with its records.
     #[must_use]
     pub fn batch(&self, records: Bytes) -> Batch {
-        let Entry { first, epoch, count, stamp, .. } = *self;
-        Batch { first, epoch, count, stamp, records }
+        let Entry { first, epoch, count, stamp, time, .. } = *self;
+        Batch { first, epoch, count, stamp, time, records }
     }
 }

@@ -38,11 +38,8 @@
 //!
 //! A [`replica`] is one node's part in keeping a partition's log on several nodes: who leads appends and counts who has
 //! what, who follows fetches, and nothing that was acknowledged is lost. [`replicas`] are all of a node, which share its
-//! messages and its disk: what is in a partition are [`records`], in a [`log`].
-//!
-//! # What is not there yet
-//!
-//! Nothing trims a log but its leader's own end of it: records are kept until their topic is deleted.
+//! messages and its disk: what is in a partition are [`records`], in a [`log`]. How much of it is kept is its topic's
+//! [`retention`].
 
 pub mod controller;
 pub mod hash;
@@ -55,6 +52,7 @@ pub mod records;
 mod rendezvous;
 pub mod replica;
 pub mod replicas;
+pub mod retention;
 mod ring;
 
 pub use self::hash::PlacementVersion;

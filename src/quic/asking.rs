@@ -1,7 +1,8 @@
 //! Asking the leader of a partition, whoever that is, until there is an answer or no time is left.
 //!
 //! Who leads is known from the metadata, which may be a moment old: who is asked in vain says so, and the metadata is
-//! looked at again. What may have been done by somebody who did not answer is told from what certainly was not.
+//! looked at again. What may have been done by somebody who did not answer is told from what certainly was not. A topic
+//! that is created anew under the same name while somebody asks is another one, and not asked.
 
 use core::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{Client, ClientError};
 use super::partitions::{PartitionError, PartitionManager, RouteBy};
+use crate::id::PartitionId;
 use crate::node::{Rejection, Reply, Request};
 use crate::partition::replicas::io::{Answer, Ask, AskError};
 
@@ -34,6 +36,8 @@ pub(super) enum Unanswered {
 pub(super) struct Question<'a> {
     pub(super) topic: &'a str,
     pub(super) partition: u32,
+    /// Which one that must be, if it was asked before.
+    pub(super) id: Option<PartitionId>,
     pub(super) ask: Ask,
     /// How long a node waits before it answers, when there is nothing else to say.
     pub(super) waits: Duration,
@@ -43,7 +47,7 @@ pub(super) struct Question<'a> {
 
 /// What one attempt has come to.
 enum Attempt {
-    Done(Answer),
+    Done(PartitionId, Answer),
     Over(Unanswered),
     /// Nothing was changed.
     Again(String),
@@ -51,17 +55,17 @@ enum Attempt {
     MaybeDone(String),
 }
 
-/// Asks the leader until `deadline`.
+/// Asks the leader until `deadline`. Says which partition has answered, and what.
 pub(super) async fn ask(
     partitions: &PartitionManager,
     question: &Question<'_>,
     deadline: Instant,
-) -> Result<Answer, Unanswered> {
-    let mut is_maybe_done = false;
+) -> Result<(PartitionId, Answer), Unanswered> {
+    let (mut id, mut is_maybe_done) = (question.id, false);
     let mut reason = "nobody was asked".to_owned();
     while Instant::now() < deadline {
-        match attempt(partitions, question, deadline).await {
-            Attempt::Done(answer) => return Ok(answer),
+        match attempt(partitions, question, &mut id, deadline).await {
+            Attempt::Done(id, answer) => return Ok((id, answer)),
             Attempt::Over(Unanswered::Refused(error)) if is_maybe_done => {
                 return Err(Unanswered::Unknown(error.to_string()));
             }
@@ -78,7 +82,12 @@ pub(super) async fn ask(
     Err(if is_maybe_done { Unanswered::Unknown(reason) } else { Unanswered::TooLate(reason) })
 }
 
-async fn attempt(partitions: &PartitionManager, question: &Question<'_>, deadline: Instant) -> Attempt {
+async fn attempt(
+    partitions: &PartitionManager,
+    question: &Question<'_>,
+    id: &mut Option<PartitionId>,
+    deadline: Instant,
+) -> Attempt {
     let Question { topic, partition, ask, waits, .. } = question;
     let route = match partitions.route(topic, RouteBy::Partition(*partition)) {
         Ok(route) => route,
@@ -87,13 +96,16 @@ async fn attempt(partitions: &PartitionManager, question: &Question<'_>, deadlin
         }
         Err(error) => return Attempt::Over(Unanswered::Failed(error)),
     };
+    if *id.get_or_insert(route.partition) != route.partition {
+        return Attempt::Over(Unanswered::Failed(PartitionError::TopicReplaced((*topic).to_owned())));
+    }
     let time = deadline.saturating_duration_since(Instant::now()).min(ATTEMPT + *waits);
     let request = Request::Ask { partition: route.partition, ask: ask.clone() };
     let client: &Client = partitions.client();
     let at = |what: String| format!("{}: {what}", route.address);
     match timeout(time, client.request(&route.address, request)).await {
         Err(_) => Attempt::MaybeDone(at("no answer in time".to_owned())),
-        Ok(Ok(Reply::Told(Ok(answer)))) => Attempt::Done(answer),
+        Ok(Ok(Reply::Told(Ok(answer)))) => Attempt::Done(route.partition, answer),
         Ok(Ok(Reply::Told(Err(error)))) => judge(error, &route.address.to_string()),
         Ok(Ok(Reply::Rejected(rejection @ (Rejection::NotFormed | Rejection::Halted | Rejection::Busy)))) => {
             Attempt::Again(at(rejection.to_string()))

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use super::asking::{Question, Unanswered, ask};
 use super::partitions::{PartitionError, PartitionManager};
-use crate::id::{NodeId, Offset};
+use crate::id::{NodeId, Offset, PartitionId};
 use crate::partition::records::{self, Record, RecordsError};
 use crate::partition::replicas::io::{Answer, Ask, AskError, Consume};
+use crate::time::WallSeconds;
 
 /// How long a node waits for news before it says that there is none.
 const WAIT: Duration = Duration::from_millis(500);
@@ -34,6 +35,8 @@ pub struct Consumed {
     pub offset: Offset,
     /// What was produced.
     pub record: Record,
+    /// When it was written, by the clock of who led then.
+    pub time: WallSeconds,
 }
 
 /// Why there are no records.
@@ -86,7 +89,9 @@ pub struct Offsets {
 pub struct Consumer {
     partitions: Arc<PartitionManager>,
     topic: String,
-    partition: u32,
+    number: u32,
+    /// Which one that is, once it was asked.
+    id: Option<PartitionId>,
     position: StartAt,
 }
 
@@ -99,12 +104,19 @@ impl Consumer {
         partition: u32,
         from: StartAt,
     ) -> Consumer {
-        Consumer { partitions, topic: topic.into(), partition, position: from }
+        Consumer { partitions, topic: topic.into(), number: partition, id: None, position: from }
     }
 
-    /// Goes on from somewhere else.
+    /// Goes on from somewhere else. If the topic was deleted, and created anew under its name, then in the new one.
     pub fn seek(&mut self, to: StartAt) {
         self.position = to;
+        self.id = None;
+    }
+
+    /// Which partition it reads, once it has.
+    #[must_use]
+    pub fn partition(&self) -> Option<PartitionId> {
+        self.id
     }
 
     /// The next records, as soon as there are some; none if there were none for half a second. The next call goes on behind
@@ -130,7 +142,9 @@ impl Consumer {
             let records = records::decode(&batch.records, batch.count)
                 .map_err(|error| ConsumeFailure::Damaged { offset: batch.first, error })?;
             let placed = records.into_iter().zip(0..);
-            let placed = placed.map(|(record, place)| Consumed { offset: batch.first.plus(place), record });
+            let time = batch.time;
+            let placed =
+                placed.map(|(record, place)| Consumed { offset: batch.first.plus(place), record, time });
             all.extend(placed.filter(|consumed| consumed.offset >= from));
         }
         if let Some(last) = batches.last() {
@@ -144,7 +158,7 @@ impl Consumer {
     /// # Errors
     ///
     /// As [`Consumer::next`].
-    pub async fn offsets(&self) -> Result<Offsets, ConsumeFailure> {
+    pub async fn offsets(&mut self) -> Result<Offsets, ConsumeFailure> {
         match self.ask(Ask::Offsets, Duration::ZERO).await? {
             Answer::Offsets { start, high_watermark, end, followers } => {
                 Ok(Offsets { start, high_watermark, end, followers })
@@ -155,10 +169,12 @@ impl Consumer {
         }
     }
 
-    async fn ask(&self, what: Ask, waits: Duration) -> Result<Answer, Unanswered> {
+    async fn ask(&mut self, what: Ask, waits: Duration) -> Result<Answer, Unanswered> {
         let deadline = Instant::now() + self.partitions.client().patience();
-        let (topic, partition) = (&*self.topic, self.partition);
-        let question = Question { topic, partition, ask: what, waits, is_repeatable: true };
-        ask(&self.partitions, &question, deadline).await
+        let (topic, partition) = (&*self.topic, self.number);
+        let question = Question { topic, partition, id: self.id, ask: what, waits, is_repeatable: true };
+        let (id, answer) = ask(&self.partitions, &question, deadline).await?;
+        self.id = Some(id);
+        Ok(answer)
     }
 }

@@ -64,7 +64,7 @@ pub use self::identity::{Identity, IdentityError};
 pub use self::launch::{Launch, LaunchError, Running, resolve};
 pub use self::metadata::{Followed, Ordered};
 pub use self::partitions::{
-    NewTopic, News, PartitionError, PartitionManager, PartitionSettings, Route, RouteBy,
+    NewTopic, News, PartitionError, PartitionManager, PartitionSettings, Route, RouteBy, TopicChanges,
 };
 pub use self::producer::{ProduceFailure, Producer, ProducerSettings, Written};
 pub use self::raft_node::{RaftConfig, RaftNode, RaftNodeError, development_authority};

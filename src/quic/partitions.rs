@@ -31,6 +31,7 @@ use crate::partition::metadata::{
 use crate::partition::planner::steps::{self, Schedule};
 use crate::partition::planner::{Change, Plan, PlanError, PlanNode};
 use crate::partition::planning::{self, AssignError};
+use crate::partition::retention::Retention;
 use crate::partition::{HashRing, RingError, RingNode};
 
 /// News that wait for a listener that is slow.
@@ -70,14 +71,35 @@ pub struct NewTopic {
     pub min_in_sync: Option<u16>,
     /// What is done when nobody is eligible to lead.
     pub recovery: Recovery,
+    /// How much of each log is kept; all of it unless something else is said.
+    pub retention: Retention,
+}
+
+/// What is to be different about a topic; `None` stays as it is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct TopicChanges {
+    /// How many replicas must be in sync for a write to be acknowledged.
+    pub min_in_sync: Option<u16>,
+    /// What is done when nobody is eligible to lead.
+    pub recovery: Option<Recovery>,
+    /// How much of each log is kept.
+    pub retention: Option<Retention>,
 }
 
 impl NewTopic {
     /// A topic as the manager's settings say.
     #[must_use]
     pub fn new(name: impl Into<String>, partitions: u32) -> NewTopic {
-        let recovery = Recovery::default();
-        NewTopic { name: name.into(), partitions, replicas: None, min_in_sync: None, recovery }
+        let (recovery, retention) = Default::default();
+        NewTopic { name: name.into(), partitions, replicas: None, min_in_sync: None, recovery, retention }
+    }
+}
+
+impl TopicChanges {
+    fn are_made(&self, spec: &TopicSpec) -> bool {
+        self.min_in_sync.is_none_or(|min_in_sync| min_in_sync == spec.min_in_sync)
+            && self.recovery.is_none_or(|recovery| recovery == spec.recovery)
+            && self.retention.is_none_or(|retention| retention == spec.retention)
     }
 }
 
@@ -131,6 +153,9 @@ pub enum PartitionError {
     /// Create it first.
     #[error("no topic is called {0:?}")]
     TopicUnknown(String),
+    /// What is known of the old one does not hold for it.
+    #[error("topic {0:?} was deleted, and another one has its name now")]
+    TopicReplaced(String),
     /// Count from 0 to one less than there are.
     #[error("topic {topic:?} has no partition {number}: it has {partitions}, counted from 0")]
     PartitionUnknown {
@@ -241,8 +266,9 @@ impl PartitionManager {
     pub async fn create_topic(&self, topic: NewTopic) -> Result<TopicId, PartitionError> {
         let replicas = topic.replicas.unwrap_or(self.settings.replication_factor);
         let min_in_sync = topic.min_in_sync.or(self.settings.min_in_sync).unwrap_or(replicas / 2 + 1);
-        let NewTopic { name, partitions, recovery, .. } = topic;
-        let spec = TopicSpec { name, replicas, min_in_sync: min_in_sync.min(replicas), recovery };
+        let NewTopic { name, partitions, recovery, retention, .. } = topic;
+        let min_in_sync = min_in_sync.min(replicas);
+        let spec = TopicSpec { name, replicas, min_in_sync, recovery, retention };
         let plan = |metadata: &Metadata| {
             let assignments = planning::assign(metadata, &spec.name, (0, partitions), replicas)?;
             Ok(Command::CreateTopic { spec: spec.clone(), assignments })
@@ -277,6 +303,29 @@ impl PartitionManager {
             // It was sent again since its answer was lost, and had been executed.
             Err(PartitionError::Refused(Refusal::PartitionCountStale { current }))
                 if current == from.saturating_add(count) =>
+            {
+                Ok(())
+            }
+            done => done.map(|_| ()),
+        }
+    }
+
+    /// Configures a topic differently.
+    ///
+    /// # Errors
+    ///
+    /// [`PartitionError::TopicUnknown`] if there is none of that name; [`Refusal::TopicVersionStale`] if somebody else was
+    /// faster; else as [`PartitionManager::create_topic`].
+    pub async fn configure_topic(&self, name: &str, changes: TopicChanges) -> Result<(), PartitionError> {
+        let found = self.look(|metadata| metadata.topic_named(name).map(|(id, topic)| (id, topic.version)));
+        let (topic, version) = found.ok_or_else(|| PartitionError::TopicUnknown(name.to_owned()))?;
+        let TopicChanges { min_in_sync, recovery, retention } = changes;
+        let command = Command::ConfigureTopic { topic, version, min_in_sync, recovery, retention };
+        match self.order(command).await {
+            // It was sent again since its answer was lost, and had been executed.
+            Err(PartitionError::Refused(Refusal::TopicVersionStale { .. }))
+                if self
+                    .look(|metadata| metadata.topic(topic).is_some_and(|it| changes.are_made(&it.spec))) =>
             {
                 Ok(())
             }

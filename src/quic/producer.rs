@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::asking::{Question, Unanswered, ask};
 use super::partitions::{PartitionError, PartitionManager, RouteBy};
-use crate::id::{Offset, ProducerId};
+use crate::id::{Offset, PartitionId, ProducerId};
 use crate::partition::records::{self, Record};
 use crate::partition::replica::io::{Acks, Stamp};
 use crate::partition::replicas::io::{Answer, Ask, AskError, Produce};
@@ -29,12 +29,16 @@ use crate::rng::Stream;
 /// The most records that wait for one partition. Beyond it, whoever sends waits.
 const QUEUED_MAX: usize = 16 * 1024;
 
+/// The longest that a record may take. Leaders keep what was written for longer, whatever their topic says.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
 /// How a [`Producer`] writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ProducerSettings {
     /// When a record counts as written.
     pub acks: Acks,
-    /// How long a record may take, tries and all.
+    /// How long a record may take, tries and all; a minute at most, since what is dropped after that cannot be told from
+    /// what never came.
     pub timeout: Duration,
     /// The most bytes of a batch, unless one record has more.
     pub batch_bytes: usize,
@@ -52,8 +56,8 @@ impl Default for ProducerSettings {
 /// Where a record was written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Written {
-    /// The number of the partition.
-    pub partition: u32,
+    /// The partition.
+    pub partition: PartitionId,
     /// Its place there; not known without acknowledgements.
     pub offset: Option<Offset>,
 }
@@ -140,6 +144,7 @@ impl Producer {
     ) -> Producer {
         let names = partitions.client().stream("producer");
         let queues = Mutex::new(Queues { of: BTreeMap::new(), names, turn: 0 });
+        let settings = ProducerSettings { timeout: settings.timeout.min(TIMEOUT_MAX), ..settings };
         Producer { partitions, topic: topic.into(), settings, queues }
     }
 
@@ -258,6 +263,7 @@ impl Writer {
         let question = Question {
             topic: &self.topic,
             partition: self.partition,
+            id: None,
             ask: Ask::Produce(produce),
             waits: Duration::ZERO,
             is_repeatable: acks == Acks::All,
@@ -265,8 +271,8 @@ impl Writer {
         let result = ask(&self.partitions, &question, deadline).await;
         let result = self.judge(result, count);
         for (answer, place) in answers.into_iter().zip(0..) {
-            let written = result.clone().map(|first| Written {
-                partition: self.partition,
+            let written = result.clone().map(|(partition, first)| Written {
+                partition,
                 offset: first.map(|first| first.plus(place)),
             });
             // Whoever gave up does not want to know.
@@ -277,15 +283,15 @@ impl Writer {
     /// What became of a batch, and what the next one is called.
     fn judge(
         &mut self,
-        result: Result<Answer, Unanswered>,
+        result: Result<(PartitionId, Answer), Unanswered>,
         count: u32,
-    ) -> Result<Option<Offset>, ProduceFailure> {
+    ) -> Result<(PartitionId, Option<Offset>), ProduceFailure> {
         match result {
-            Ok(Answer::Produced { first }) => {
+            Ok((partition, Answer::Produced { first })) => {
                 self.stamp.sequence += u64::from(count);
-                Ok(first)
+                Ok((partition, first))
             }
-            Ok(Answer::Consumed { .. } | Answer::Offsets { .. }) => {
+            Ok((_, Answer::Consumed { .. } | Answer::Offsets { .. })) => {
                 self.rename();
                 Err(ProduceFailure::Unknown("the answer makes no sense".to_owned()))
             }

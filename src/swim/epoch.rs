@@ -14,12 +14,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Seconds since 2020-01-01 00:00 UTC, by a coarse wall clock. It may step; good until 2156.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-pub struct WallSeconds(pub u32);
-
-/// The Unix time of [`WallSeconds`] zero.
-pub const WALL_ORIGIN_UNIX: u64 = 1_577_836_800;
+use crate::time::WallSeconds;
 
 /// How far ahead of our clock an accusation's generation may be, in seconds.
 const AHEAD_MAX: u32 = 24 * 60 * 60;

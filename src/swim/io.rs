@@ -5,9 +5,10 @@ use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::epoch::{Epoch, WallSeconds};
+use super::epoch::Epoch;
 use super::member::{Record, State};
 use crate::id::{NodeId, PeerName};
+use crate::time::WallSeconds;
 
 /// Whom to send to: an address, and who is expected there, if known.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -89,13 +89,14 @@ use crate::rng::{Seed, Stream};
 use crate::time::Instant;
 
 pub use self::config::{Caution, Config, ConfigError, IdConflictPolicy, Timing};
-pub use self::epoch::{Epoch, WALL_ORIGIN_UNIX, WallSeconds};
+pub use self::epoch::Epoch;
 pub use self::io::{Answer, CallId, Card, Event, Input, Known, Lifecycle, Member, Output, Question, Target};
 pub use self::member::{Record, State};
 #[cfg(test)]
 pub(crate) use self::message::hash_of;
 pub use self::message::{Kind, METADATA_INLINE_MAX, METADATA_MAX, Malformed, VERSION};
 pub use self::stats::Stats;
+pub use crate::time::WallSeconds;
 
 /// One member of a cluster, and all that it knows of the others.
 pub struct Swim {

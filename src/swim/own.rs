@@ -16,7 +16,7 @@ use core::time::Duration;
 
 use super::call::Purpose;
 use super::config::{Config, IdConflictPolicy};
-use super::epoch::{Epoch, WallSeconds};
+use super::epoch::Epoch;
 use super::member::{Record, State};
 use super::message::{Body, Kind, METADATA_MAX, hash_of};
 use super::send::Lead;
@@ -24,6 +24,7 @@ use super::table::Place;
 use super::{Event, Lifecycle, Question, Swim, Target};
 use crate::id::NodeId;
 use crate::time::Instant;
+use crate::time::WallSeconds;
 
 /// The longest wait between two refutations of a twin's words.
 const FIGHT_PAUSE_MAX: Duration = Duration::from_secs(60);

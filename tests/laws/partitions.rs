@@ -7,6 +7,7 @@ use rivven_cluster::partition::metadata::{
     Alteration, Command, Election, FenceReason, PlanPart, Recovery, TopicSpec,
 };
 use rivven_cluster::partition::planner::Change;
+use rivven_cluster::partition::retention::Retention;
 
 use super::*;
 
@@ -59,6 +60,7 @@ pub fn any_command() -> BoxedStrategy<Command> {
         replicas,
         min_in_sync,
         recovery: Recovery::Unclean,
+        retention: Retention::default(),
     });
     let change = (any_partition(), any_nodes(), any_nodes()).prop_map(|(partition, from, to)| Change {
         partition,

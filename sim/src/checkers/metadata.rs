@@ -201,6 +201,7 @@ mod tests {
     use rivven_cluster::id::{BootId, Token};
     use rivven_cluster::partition::metadata::command::Registration;
     use rivven_cluster::partition::metadata::{Command, FenceReason, Outcome, Recovery, TopicSpec};
+    use rivven_cluster::partition::retention::Retention;
 
     fn id(number: u64) -> NodeId {
         NodeId::new(number).unwrap()
@@ -231,7 +232,7 @@ mod tests {
             run(Command::UnfenceNode { node: id(node), epoch, seen, applied: seen });
         }
         let (name, recovery) = ("t".to_owned(), Recovery::Manual);
-        let spec = TopicSpec { name, replicas: 3, min_in_sync: 2, recovery };
+        let spec = TopicSpec { name, replicas: 3, min_in_sync: 2, recovery, retention: Retention::default() };
         run(Command::CreateTopic { spec, assignments: vec![vec![id(1), id(2), id(3)]] });
         (index, metadata)
     }

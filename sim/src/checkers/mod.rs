@@ -280,6 +280,11 @@ impl Checkers {
         self.records.told(node, told);
     }
 
+    /// Somebody far away was told of records.
+    pub fn heard(&mut self, told: Told) {
+        self.records.heard(told);
+    }
+
     /// A node has settled; these are its replicas, if it has any.
     pub fn replicates(&mut self, node: u64, replicas: Option<&Replicas>, metadata: &Metadata) {
         if let Some(replicas) = replicas {

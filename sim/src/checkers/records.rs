@@ -11,14 +11,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use rivven_cluster::id::{LeaderEpoch, NodeId, Offset, PartitionId, ProducerId};
 use rivven_cluster::node::{Durable, WriteBatch};
 use rivven_cluster::partition::log::{Change, Log, Logs, What};
 use rivven_cluster::partition::metadata::{Delta, Metadata};
+use rivven_cluster::partition::records;
 use rivven_cluster::partition::replica::Replica;
 use rivven_cluster::partition::replica::io::{Batch, Stamp};
 use rivven_cluster::partition::replicas::Replicas;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Rule, Verdict, broken};
 
@@ -28,7 +29,7 @@ pub struct Records {
     /// The logs of each node, as far as it has handed them to its disk.
     logs: BTreeMap<u64, Logs<()>>,
     /// What was written in each place by each leader.
-    written: BTreeMap<(PartitionId, Offset, LeaderEpoch), u64>,
+    written: BTreeMap<(PartitionId, Offset, LeaderEpoch), Bytes>,
     committed: BTreeMap<PartitionId, Committed>,
     /// Up to where each node's log was held against that.
     judged: BTreeMap<(u64, PartitionId), Offset>,
@@ -42,7 +43,7 @@ pub struct Records {
     minimum: BTreeMap<PartitionId, usize>,
     /// What producers and consumers were told by a node that has not settled yet.
     told: Vec<(u64, Told)>,
-    /// Acknowledgements of leaders that had no replica any more when they settled: others must have what they say.
+    /// What somebody was told of which no leader is known yet that has committed it: one must be in the end.
     unproved: Vec<Told>,
     /// How many batches were acknowledged.
     acknowledged: u64,
@@ -67,11 +68,22 @@ pub enum Told {
         /// What.
         batches: Vec<Batch>,
     },
+    /// This record is committed.
+    Record {
+        /// In which partition.
+        partition: PartitionId,
+        /// Its place.
+        offset: Offset,
+        /// What is in it.
+        value: Bytes,
+    },
 }
 
 impl Told {
     fn partition(&self) -> PartitionId {
-        let (Told::Acknowledged { partition, .. } | Told::Read { partition, .. }) = self;
+        let (Told::Acknowledged { partition, .. }
+        | Told::Read { partition, .. }
+        | Told::Record { partition, .. }) = self;
         *partition
     }
 }
@@ -83,6 +95,8 @@ struct Committed {
     /// With the leader epoch in which it was.
     batches: BTreeMap<Offset, (Place, LeaderEpoch)>,
     stamps: BTreeMap<(ProducerId, u64), Offset>,
+    /// The batch of each value: no value is produced twice.
+    values: BTreeMap<Bytes, Offset>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -147,9 +161,8 @@ impl Records {
     fn judge_change(&mut self, node: u64, change: &Change) -> Verdict {
         let What::Append(batch) = &change.what else { return Ok(()) };
         let id = change.partition;
-        let hash = xxh3_64(&batch.records);
-        let before = *self.written.entry((id, batch.first, batch.epoch)).or_insert(hash);
-        if before != hash {
+        let written = self.written.entry((id, batch.first, batch.epoch));
+        if *written.or_insert_with(|| batch.records.clone()) != batch.records {
             let (first, epoch) = (batch.first, batch.epoch);
             return violation(format!(
                 "node {node} writes another batch of epoch {epoch} at {first} of {id} than was there"
@@ -168,6 +181,13 @@ impl Records {
     /// Somebody was told something by `node`.
     pub fn told(&mut self, node: u64, told: Told) {
         self.told.push((node, told));
+    }
+
+    /// Somebody far away was told something.
+    pub fn heard(&mut self, told: Told) {
+        if self.judge_told(0, &told).is_err() {
+            self.unproved.push(told);
+        }
     }
 
     /// `node` has settled.
@@ -234,6 +254,8 @@ impl Records {
         if end <= from {
             return Ok(());
         }
+        // And the log may begin anew behind what the disk still has.
+        let from = from.max(replica.log().start);
         let committed = self.committed.entry(id).or_default();
         for batch in log.batches().filter(|batch| batch.end() > from && batch.end() <= end) {
             let place = Place { epoch: batch.epoch, count: batch.count, stamp: batch.stamp };
@@ -248,7 +270,11 @@ impl Records {
                 // It was trimmed where it was judged first.
                 None if batch.first < committed.end => {}
                 None => match leads {
-                    Some(epoch) => committed.add(id, batch.first, place, epoch)?,
+                    Some(epoch) => {
+                        committed.add(id, batch.first, place, epoch)?;
+                        let written = self.written.get(&(id, batch.first, batch.epoch));
+                        committed.add_values(id, batch.first, place.count, written)?;
+                    }
                     None => {
                         return violation(format!(
                             "node {node}, which follows in {id}, holds {} to be committed, and no leader does",
@@ -278,14 +304,20 @@ impl Records {
                     )),
                 }
             }
+            Told::Record { offset, value, .. } => match self.committed_value(id, *offset) {
+                Some(committed) if committed == *value => Ok(()),
+                found => violation(format!(
+                    "somebody was told that {value:?} is at {offset} of {id}, where {found:?} is committed"
+                )),
+            },
             Told::Read { batches, .. } => {
                 let is_committed = |batch: &&Batch| {
-                    let hash = self.written.get(&(id, batch.first, batch.epoch));
+                    let written = self.written.get(&(id, batch.first, batch.epoch));
                     let place = committed.batches.get(&batch.first);
                     let is_same = place.is_some_and(|(place, _)| {
                         (place.epoch, place.count, place.stamp) == (batch.epoch, batch.count, batch.stamp)
                     });
-                    is_same && hash == Some(&xxh3_64(&batch.records))
+                    is_same && written == Some(&batch.records)
                 };
                 match batches.iter().find(|batch| !is_committed(batch)) {
                     None => Ok(()),
@@ -299,6 +331,15 @@ impl Records {
         }
     }
 
+    /// The value of the committed record in a place.
+    fn committed_value(&self, id: PartitionId, offset: Offset) -> Option<Bytes> {
+        let (first, (place, _)) = self.committed.get(&id)?.batches.range(..=offset).next_back()?;
+        let written = self.written.get(&(id, *first, place.epoch))?;
+        let records = records::decode(written, place.count).ok()?;
+        let at = usize::try_from(offset.value() - first.value()).ok()?;
+        records.get(at).map(|record| record.value.clone())
+    }
+
     /// How many batches were acknowledged.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged
@@ -306,12 +347,16 @@ impl Records {
 
     /// What is missing in the end: every replica that is in sync has everything that its leader has, all of it committed.
     pub fn unsettled(&mut self, metadata: &Metadata, members: &BTreeSet<u64>) -> Option<String> {
+        let is_led = |id| metadata.partition(id).is_some_and(|record| record.leader.is_some());
+        let mut unproved = None;
         for told in core::mem::take(&mut self.unproved) {
-            let is_led = metadata.partition(told.partition()).is_some_and(|record| record.leader.is_some());
-            if let (true, Err(violation)) = (is_led, self.judge_told(0, &told)) {
+            if let (true, Err(violation)) = (is_led(told.partition()), self.judge_told(0, &told)) {
+                unproved.get_or_insert(violation.to_string());
                 self.unproved.push(told);
-                return Some(violation.to_string());
             }
+        }
+        if unproved.is_some() {
+            return unproved;
         }
         for (id, record) in metadata.all_partitions() {
             let ends = |node: &NodeId| {
@@ -351,6 +396,20 @@ impl Committed {
     }
 }
 
+impl Committed {
+    /// No record is committed twice, by whomever it was sent again.
+    fn add_values(&mut self, id: PartitionId, first: Offset, count: u32, written: Option<&Bytes>) -> Verdict {
+        let all = written.and_then(|written| records::decode(written, count).ok()).unwrap_or_default();
+        for (record, place) in all.into_iter().zip(0..) {
+            let (value, offset) = (record.value, first.plus(place));
+            if let Some(before) = self.values.insert(value.clone(), offset) {
+                return violation(format!("{value:?} is committed at {before} and at {offset} of {id}"));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn places(log: &Log<()>) -> BTreeMap<Offset, Place> {
     let place = |batch: &rivven_cluster::partition::log::Entry<()>| Place {
         epoch: batch.epoch,
@@ -363,8 +422,8 @@ fn places(log: &Log<()>) -> BTreeMap<Offset, Place> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use rivven_cluster::id::TopicId;
+    use rivven_cluster::time::WallSeconds;
 
     const PARTITION: PartitionId = PartitionId { topic: TopicId::new(1), number: 0 };
 
@@ -374,6 +433,7 @@ mod tests {
             epoch: LeaderEpoch::new(epoch),
             count: 1,
             stamp: None,
+            time: WallSeconds::default(),
             records: Bytes::from_static(records),
         };
         let logs = vec![Change { partition: PARTITION, what: What::Append(batch) }];

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
+use clap::ValueEnum;
 use rivven_sim::swim::chaos;
 use rivven_sim::swim::gates::{
     self, Gate, detection, dissemination, false_deaths, false_suspicions, join, lifeguard, merge, pause,
@@ -33,11 +34,33 @@ pub struct Arguments {
     /// Also what takes minutes: hours of loss, and Lifeguard's experiment, at 100 members.
     #[arg(long)]
     long: bool,
+    /// Only this measurement; may be given several times.
+    #[arg(long, value_name = "MEASUREMENT", conflicts_with = "long")]
+    only: Vec<Measurement>,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Measurement {
+    /// Simulated seconds a second, and the memory of a quiet cluster.
+    Speed,
+    /// Messages a member and period.
+    Load,
+    /// How soon a crash is noticed.
+    Detection,
+    /// How soon news are known to all.
+    News,
+    /// How soon a newcomer knows all, and all know it.
+    Join,
+    /// Two halves that find together again.
+    Merge,
+    /// Members that come and go.
+    Churn,
 }
 
 /// Runs the measurements; tells whether each gate holds.
 pub fn run(arguments: &Arguments) -> Result<bool, String> {
-    let Arguments { members, seed, crashes, chaos, hunt: prey, long } = *arguments;
+    let Arguments { members, seed, crashes, chaos, hunt: prey, long, ref only } = *arguments;
     if let Some(seeds) = chaos {
         return Ok(torment(seed, seeds));
     }
@@ -56,17 +79,10 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
             missed += usize::from(!gate.holds);
         }
     };
-    show(vec![speed(members, seed)]);
-    show(vec![quiet_load(members, seed)]);
-    show(detection(members, crashes.unwrap_or(if members > 5000 { 100 } else { 1500 }), seed));
-    show(vec![dissemination(members, if members > 5000 { 3 } else { 20 }, seed)]);
-    show(join(members, seed));
-    show(merge(members, 60, seed));
-    // Long enough for each half to declare the other one dead.
-    if members <= 1000 {
-        show(merge(members, 150, seed));
+    let all = Measurement::value_variants().iter();
+    for measurement in all.filter(|measurement| only.is_empty() || only.contains(measurement)) {
+        show(measure(*measurement, members, seed, crashes));
     }
-    show(gates::churn(members, if members > 5000 { 1 } else { 3 }, seed));
     if long {
         show(vec![false_deaths(100, 10, 300, seed), false_deaths(100, 20, 300, seed)]);
         show([5, 10, 20, 30].map(|loss| false_suspicions(loss, 2000, seed)).to_vec());
@@ -78,6 +94,26 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         if missed == 0 { "every gate holds".to_owned() } else { format!("{missed} gates missed") }
     );
     Ok(missed == 0)
+}
+
+/// The rows of one measurement.
+fn measure(what: Measurement, members: usize, seed: u64, crashes: Option<usize>) -> Vec<Gate> {
+    let is_large = members > 5000;
+    match what {
+        Measurement::Speed => vec![speed(members, seed)],
+        Measurement::Load => vec![quiet_load(members, seed)],
+        Measurement::Detection => {
+            detection(members, crashes.unwrap_or(if is_large { 100 } else { 1500 }), seed)
+        }
+        Measurement::News => vec![dissemination(members, if is_large { 3 } else { 20 }, seed)],
+        Measurement::Join => join(members, seed),
+        // The longer one lets each half declare the other one dead.
+        Measurement::Merge => {
+            let cuts: &[u64] = if members <= 1000 { &[60, 150] } else { &[60] };
+            cuts.iter().flat_map(|cut| merge(members, *cut, seed)).collect()
+        }
+        Measurement::Churn => gates::churn(members, if is_large { 1 } else { 3 }, seed),
+    }
 }
 
 /// Torments a few members from each seed; tells whether nothing broke.

@@ -5,6 +5,7 @@ use rivven_cluster::id::{LeaderEpoch, NodeEpoch, NodeId, Offset};
 use rivven_cluster::partition::replica::epochs::Epochs;
 use rivven_cluster::partition::replica::io::Batch;
 use rivven_cluster::partition::replica::{Extent, Mark, Replica, Stats, Stored};
+use rivven_cluster::time::WallSeconds;
 
 /// A record: the leader epoch in which it was written, and what it says.
 pub(super) type Record = (LeaderEpoch, u64);
@@ -63,6 +64,7 @@ impl Log {
                     epoch: record.0,
                     count: 1,
                     stamp: None,
+                    time: WallSeconds::default(),
                     records: Bytes::copy_from_slice(&bytes),
                 }),
             }

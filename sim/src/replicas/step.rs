@@ -7,6 +7,7 @@ use rivven_cluster::id::{NodeId, Offset, RequestId};
 use rivven_cluster::partition::metadata::{Command, Election, FenceReason, NodeState};
 use rivven_cluster::partition::replica::Produce;
 use rivven_cluster::partition::replica::io::{Acks, Answer};
+use rivven_cluster::time::WallSeconds;
 
 use super::marks::Mark;
 use super::world::{Asked, FACTOR, Packet, World};
@@ -77,7 +78,8 @@ impl World {
         let records: Bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let until = self.now + patience;
         let count = u32::try_from(count).expect("a few");
-        replica.produce(Produce { request, acks, until, count, stamp: None, records });
+        let (stamp, time) = (None, WallSeconds::default());
+        replica.produce(Produce { request, acks, until, count, stamp, time, records });
         if acks != Acks::None {
             self.asked.insert(request, Asked { host, acks, values });
         }
@@ -281,8 +283,13 @@ impl World {
         if self.draws.chance(1, 4) {
             let least = u64::from(self.min_in_sync_least);
             let min_in_sync = u16::try_from(self.draws.between(least, u64::from(FACTOR) + 1)).expect("a few");
-            let command =
-                Command::ConfigureTopic { topic, version, min_in_sync: Some(min_in_sync), recovery: None };
+            let command = Command::ConfigureTopic {
+                topic,
+                version,
+                min_in_sync: Some(min_in_sync),
+                recovery: None,
+                retention: None,
+            };
             let _ = self.order(command);
             return;
         }

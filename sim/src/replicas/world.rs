@@ -14,6 +14,7 @@ use rivven_cluster::partition::metadata::{
 };
 use rivven_cluster::partition::replica::io::{Acks, Batch, Effect, Fetch, Fetched, ProduceError};
 use rivven_cluster::partition::replica::{Replica, Settings, View};
+use rivven_cluster::partition::retention::Retention;
 use rivven_cluster::rng::{Seed, Stream};
 use rivven_cluster::time::Instant;
 
@@ -126,6 +127,7 @@ impl World {
             replicas: FACTOR,
             min_in_sync,
             recovery: Recovery::Manual,
+            retention: Retention::default(),
         };
         let assignments = vec![(1..=u64::from(FACTOR)).filter_map(NodeId::new).collect()];
         let created = world.order(Command::CreateTopic { spec, assignments });

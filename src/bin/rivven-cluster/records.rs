@@ -8,9 +8,10 @@ use std::time::Duration;
 use rivven_cluster::id::Offset;
 use rivven_cluster::partition::records::Record;
 use rivven_cluster::partition::replica::io::Acks;
+use rivven_cluster::partition::replicas::io::AskError;
 use rivven_cluster::quic::{
-    Consumed, Consumer, PartitionManager, ProduceFailure, Producer, ProducerSettings, RouteBy, StartAt,
-    Written,
+    ConsumeFailure, Consumed, Consumer, PartitionManager, ProduceFailure, Producer, ProducerSettings,
+    RouteBy, StartAt, Written,
 };
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -71,7 +72,7 @@ pub struct ConsumeOptions {
     /// Go on when there are no more, until it is told to stop.
     #[arg(long)]
     follow: bool,
-    /// Print JSON: an object a line, with partition, offset, key and value.
+    /// Print JSON: an object a line, with partition, offset, time (in seconds since 1970), key and value.
     #[arg(long)]
     json: bool,
 }
@@ -118,11 +119,11 @@ pub async fn produce(options: &ProduceOptions) -> Result<(), Failure> {
         if sends.len() >= UNDER_WAY_MAX
             && let Some(written) = sends.join_next().await
         {
-            used.insert(written??.partition);
+            used.insert(written??.partition.number);
         }
     }
     while let Some(written) = sends.join_next().await {
-        used.insert(written??.partition);
+        used.insert(written??.partition.number);
     }
     println!("{count} records are written, to {} partitions", used.len());
     client.close();
@@ -143,6 +144,7 @@ fn split(line: &str, separator: Option<&str>) -> Record {
 struct Line {
     partition: u32,
     offset: u64,
+    time: u64,
     key: Option<String>,
     value: String,
 }
@@ -194,7 +196,17 @@ async fn read(
         StartAt::Latest => end,
     };
     while follows || next < end {
-        let consumed = consumer.next().await?;
+        let consumed = match consumer.next().await {
+            Err(ConsumeFailure::Refused(AskError::OutOfRange { start, .. }))
+                if start > next && from == StartAt::Earliest =>
+            {
+                eprintln!("the records of partition {partition} before {start} are not kept any more");
+                consumer.seek(StartAt::Offset(start));
+                next = start;
+                continue;
+            }
+            consumed => consumed?,
+        };
         if let Some(last) = consumed.last() {
             next = last.offset.plus(1);
         } else if !follows && from == StartAt::Earliest {
@@ -211,11 +223,12 @@ async fn read(
 fn print(partition: u32, all: &[Consumed], json: bool) -> Result<(), Failure> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut out = std::io::stdout().lock();
-    for Consumed { offset, record } in all {
+    for Consumed { offset, record, time } in all {
         if json {
             let line = Line {
                 partition,
                 offset: offset.value(),
+                time: time.unix(),
                 key: record.key.as_deref().map(text),
                 value: text(&record.value),
             };

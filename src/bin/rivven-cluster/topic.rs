@@ -1,4 +1,4 @@
-//! `topic`: create, list, describe, extend, delete.
+//! `topic`: create, configure, list, describe, extend, delete.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rivven_cluster::id::{NodeId, Offset, TopicId};
 use rivven_cluster::partition::metadata::{Metadata, NodeState, Partition, Recovery, Topic};
-use rivven_cluster::quic::{Consumer, NewTopic, Offsets, PartitionManager, StartAt};
+use rivven_cluster::partition::retention::Retention;
+use rivven_cluster::quic::{Consumer, NewTopic, Offsets, PartitionManager, StartAt, TopicChanges};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use crate::Failure;
 use crate::access::{Access, ids};
 
-/// Creates, lists, describes, extends and deletes topics.
+/// Creates, configures, lists, describes, extends and deletes topics.
 #[derive(clap::Args)]
 pub struct Options {
     #[command(subcommand)]
@@ -41,6 +42,23 @@ enum Action {
         /// Lets whoever is there lead when nobody that has everything is: what it does not have is lost.
         #[arg(long)]
         unclean: bool,
+        #[command(flatten)]
+        keep: Keep,
+    },
+    /// Say anew how many replicas must be in sync, or how much is kept. What is not said stays as it is.
+    Configure {
+        #[command(flatten)]
+        access: Access,
+        /// The topic.
+        name: String,
+        /// How many replicas must be in sync for a write to be acknowledged.
+        #[arg(long)]
+        min_in_sync: Option<u16>,
+        #[command(flatten)]
+        keep: Keep,
+        /// Keep all records.
+        #[arg(long, conflicts_with_all = ["keep_bytes", "keep_seconds"])]
+        keep_all: bool,
     },
     /// List the topics.
     List {
@@ -80,6 +98,17 @@ enum Action {
     },
 }
 
+/// How much of each partition is kept; everything if nothing is said.
+#[derive(clap::Args)]
+struct Keep {
+    /// Drop the oldest records of a partition when so many bytes are left without them.
+    #[arg(long)]
+    keep_bytes: Option<u64>,
+    /// Drop records that were written more than so many seconds ago.
+    #[arg(long)]
+    keep_seconds: Option<u32>,
+}
+
 /// What `describe --json` prints.
 #[derive(Serialize)]
 struct Description<'a> {
@@ -112,7 +141,7 @@ async fn offsets(
     let count = manager.partitions(name)?;
     let mut asked = JoinSet::new();
     for number in 0..count {
-        let consumer = Consumer::new(manager.clone(), name, number, StartAt::Earliest);
+        let mut consumer = Consumer::new(manager.clone(), name, number, StartAt::Earliest);
         asked.spawn(async move { (number, timeout(PATIENCE, consumer.offsets()).await) });
     }
     let mut all = vec![None; usize::try_from(count)?];
@@ -128,17 +157,33 @@ async fn offsets(
 
 pub async fn topic(options: &Options) -> Result<(), Failure> {
     match &options.action {
-        Action::Create { access, name, partitions, replicas, min_in_sync, unclean } => {
+        Action::Create { access, name, partitions, replicas, min_in_sync, unclean, keep } => {
             let (client, manager) = access.partitions().await?;
             let recovery = if *unclean { Recovery::Unclean } else { Recovery::Manual };
             let new = NewTopic {
                 replicas: *replicas,
                 min_in_sync: *min_in_sync,
                 recovery,
+                retention: Retention { bytes: keep.keep_bytes, seconds: keep.keep_seconds },
                 ..NewTopic::new(name, *partitions)
             };
             let id = manager.create_topic(new).await?;
             println!("topic {name} is there, with the id {id}");
+            client.close();
+        }
+        Action::Configure { access, name, min_in_sync, keep, keep_all } => {
+            let (client, manager) = access.partitions().await?;
+            let unknown = || Failure(format!("no topic is called {name:?}"));
+            let spec =
+                manager.look(|metadata| metadata.topic_named(name).map(|(_, topic)| topic.spec.clone()));
+            let kept = spec.ok_or_else(unknown)?.retention;
+            let retention = Retention {
+                bytes: keep.keep_bytes.or(kept.bytes.filter(|_| !keep_all)),
+                seconds: keep.keep_seconds.or(kept.seconds.filter(|_| !keep_all)),
+            };
+            let (min_in_sync, retention) = (*min_in_sync, Some(retention));
+            manager.configure_topic(name, TopicChanges { min_in_sync, retention, recovery: None }).await?;
+            println!("topic {name} is configured");
             client.close();
         }
         Action::List { access, json } => {
@@ -217,6 +262,7 @@ fn describe(metadata: &Metadata, name: &str, offsets: &[Option<Extent>], json: b
         spec.replicas,
         spec.min_in_sync
     );
+    println!("kept: {}", kept(spec.retention));
     for (node, record) in metadata.nodes().filter(|(_, record)| record.state != NodeState::Active) {
         let what = match record.state {
             NodeState::Fenced => format!("fenced: {}", record.reason),
@@ -245,6 +291,17 @@ fn describe(metadata: &Metadata, name: &str, offsets: &[Option<Extent>], json: b
         );
     }
     Ok(())
+}
+
+fn kept(retention: Retention) -> String {
+    match retention {
+        Retention { bytes: None, seconds: None } => "everything".to_owned(),
+        Retention { bytes: Some(bytes), seconds: None } => format!("the last {bytes} bytes of each"),
+        Retention { bytes: None, seconds: Some(seconds) } => format!("what is not older than {seconds} s"),
+        Retention { bytes: Some(bytes), seconds: Some(seconds) } => {
+            format!("the last {bytes} bytes of each, as far as they are not older than {seconds} s")
+        }
+    }
 }
 
 /// What is not always so.

@@ -36,7 +36,7 @@ impl RedbStorage {
             let batch = self.open_batch(key.value(), value.value())?;
             let (topic, number, _) = key.value();
             if let Some(log) = logs.get_mut(partition((topic, number))) {
-                log.place(entry(&batch));
+                log.place(Entry::of(&batch, ()));
             }
         }
         let partial = logs.iter().find(|(_, log)| !log.is_whole()).map(|(id, _)| id);
@@ -215,11 +215,6 @@ fn key(partition: PartitionId) -> LogKey {
 
 fn partition((topic, number): LogKey) -> PartitionId {
     PartitionId { topic: TopicId::new(topic), number }
-}
-
-fn entry(batch: &Batch) -> Entry<()> {
-    let Batch { first, epoch, count, stamp, .. } = *batch;
-    Entry { first, epoch, count, stamp, records: () }
 }
 
 fn name((topic, number): LogKey) -> String {

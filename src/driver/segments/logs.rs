@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{LeaderEpoch, Offset, PartitionId};
 use crate::partition::log::{self, Entry, Logs, What};
-use crate::partition::replica::io::{Batch, Stamp};
+use crate::partition::replica::io::Stamp;
+use crate::time::WallSeconds;
 
 /// So many segments more than twice the needed ones may be there.
 const SLACK: usize = 4;
@@ -71,18 +72,19 @@ struct Head {
     epoch: LeaderEpoch,
     count: u32,
     stamp: Option<Stamp>,
+    time: WallSeconds,
     length: u32,
 }
 
 impl Head {
-    fn of<T>(entry: &Entry<T>, length: u32) -> Head {
-        let Entry { first, epoch, count, stamp, .. } = *entry;
-        Head { first, epoch, count, stamp, length }
+    fn of<T>(entry: &Entry<T>) -> Head {
+        let Entry { first, epoch, count, stamp, time, length, .. } = *entry;
+        Head { first, epoch, count, stamp, time, length }
     }
 
     fn entry(&self, place: Place) -> Entry<Place> {
-        let Head { first, epoch, count, stamp, .. } = *self;
-        Entry { first, epoch, count, stamp, records: place }
+        let Head { first, epoch, count, stamp, time, length } = *self;
+        Entry { first, epoch, count, stamp, time, length, records: place }
     }
 }
 
@@ -99,10 +101,8 @@ impl Writing {
         for change in changes {
             let what = match &change.what {
                 What::Append(batch) => {
-                    let Batch { first, epoch, count, stamp, .. } = *batch;
-                    let length = u32::try_from(batch.records.len()).expect("a batch is smaller than 4 GiB");
                     writing.payloads.push(batch.records.clone());
-                    LogWhat::Append(Head { first, epoch, count, stamp, length })
+                    LogWhat::Append(Head::of(&Entry::of(batch, ())))
                 }
                 other @ (What::Truncate(_)
                 | What::Trim(_)
@@ -117,7 +117,7 @@ impl Writing {
 
     /// A batch is copied here from where it was. It must come before what the write batch changes: that may cut it off.
     fn moved(&mut self, partition: PartitionId, entry: &Entry<Place>, payload: Bytes) {
-        let what = LogWhat::Moved(Head::of(entry, entry.records.length));
+        let what = LogWhat::Moved(Head::of(entry));
         self.records.push(LogRecord { partition, what });
         self.payloads.push(payload);
     }

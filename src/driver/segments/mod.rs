@@ -313,11 +313,10 @@ impl<F: Folder> SegmentStorage<F> {
     fn read_batches(&mut self, read: &Read) -> io::Result<Vec<Batch>> {
         let SegmentStorage { folder, current, reader, index, .. } = self;
         let Some(log) = index.get(read.partition) else { return Ok(Vec::new()) };
-        let length = |place: &Place| usize::try_from(place.length).unwrap_or(usize::MAX);
         let whole = |entry: &crate::partition::log::Entry<Place>| {
             Ok(entry.batch(read_payload(folder, current, reader, entry.records)?))
         };
-        log.select(read, length).map(whole).collect()
+        log.select(read).map(whole).collect()
     }
 
     fn failed(&self, error: &io::Error) -> StorageError {

@@ -21,7 +21,7 @@ use crate::wire::codec;
 /// The first bytes of every segment.
 const MAGIC: [u8; 8] = *b"rivvenlg";
 /// The format that this build writes and reads.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 /// Where the first record begins.
 pub(super) const HEADER_BYTES: u64 = 4096;
 /// The bytes before a record's body.

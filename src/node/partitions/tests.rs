@@ -13,6 +13,7 @@ use crate::node::Durable;
 use crate::partition::metadata::{Alteration, Command, FenceReason, Outcome, Recovery, TopicSpec};
 use crate::partition::replica::io::Fetch;
 use crate::partition::replicas;
+use crate::partition::retention::Retention;
 use crate::raft::{Body, Position};
 use crate::rng::Seed;
 use crate::session::{Applied, ClusterTime, Proposal};
@@ -59,7 +60,13 @@ fn order(command: Command) -> Request {
 
 fn topic(assignment: &[NodeId]) -> Command {
     let replicas = u16::try_from(assignment.len()).unwrap();
-    let spec = TopicSpec { name: "t".to_owned(), replicas, min_in_sync: 1, recovery: Recovery::Manual };
+    let spec = TopicSpec {
+        name: "t".to_owned(),
+        replicas,
+        min_in_sync: 1,
+        recovery: Recovery::Manual,
+        retention: Retention::default(),
+    };
     Command::CreateTopic { spec, assignments: vec![assignment.to_vec()] }
 }
 

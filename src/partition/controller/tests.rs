@@ -7,6 +7,7 @@ use crate::id::{BootId, LogIndex, Token};
 use crate::partition::metadata::command::{Alteration, Registration};
 use crate::partition::metadata::{Partition, Recovery, TopicSpec};
 use crate::partition::planning;
+use crate::partition::retention::Retention;
 
 mod attacks;
 mod nodes;
@@ -76,7 +77,7 @@ impl World {
     fn create(&mut self, name: &str, partitions: u32) {
         let assignments = planning::assign(&self.metadata, name, (0, partitions), 3).unwrap();
         let (name, recovery) = (name.to_owned(), Recovery::Manual);
-        let spec = TopicSpec { name, replicas: 3, min_in_sync: 2, recovery };
+        let spec = TopicSpec { name, replicas: 3, min_in_sync: 2, recovery, retention: Retention::default() };
         self.execute(Command::CreateTopic { spec, assignments }).unwrap();
     }
 

@@ -7,6 +7,7 @@ use crate::id::{
     BootId, LeaderEpoch, LogIndex, NodeEpoch, NodeId, PartitionEpoch, PartitionId, PeerName, Token, TopicId,
 };
 use crate::partition::planner::Change;
+use crate::partition::retention::Retention;
 
 /// A change of the metadata. Each names what it saw, and changes nothing if that is not so any more.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -102,6 +103,8 @@ pub enum Command {
         min_in_sync: Option<u16>,
         /// What is done without eligible replicas, if that changes.
         recovery: Option<Recovery>,
+        /// How much of each log is kept, if that changes.
+        retention: Option<Retention>,
     },
     /// A leader says who is in sync.
     AlterPartition(Alteration),

@@ -172,8 +172,8 @@ impl Metadata {
             Command::AddPartitions { topic, from, assignments } => {
                 self.add_partitions(*topic, *from, assignments)
             }
-            Command::ConfigureTopic { topic, version, min_in_sync, recovery } => {
-                self.configure_topic(*topic, *version, *min_in_sync, *recovery)
+            Command::ConfigureTopic { topic, version, min_in_sync, recovery, retention } => {
+                self.configure_topic(*topic, *version, *min_in_sync, *recovery, *retention)
             }
             Command::AlterPartition(alteration) => self.alter(alteration),
             Command::AlterPartitions(alterations) => Ok(self.alter_all(alterations)),

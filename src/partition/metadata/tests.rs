@@ -4,6 +4,7 @@ use super::command::Registration;
 use super::*;
 use crate::id::{BootId, LeaderEpoch, NodeEpoch, PartitionEpoch, Token};
 use crate::partition::planner::Change;
+use crate::partition::retention::Retention;
 
 mod laws;
 mod refusals;
@@ -142,7 +143,13 @@ impl World {
 }
 
 fn create(name: &str, replicas: u16, min_in_sync: u16, assignments: &[&[u64]]) -> Command {
-    let spec = TopicSpec { name: name.to_owned(), replicas, min_in_sync, recovery: Recovery::Manual };
+    let spec = TopicSpec {
+        name: name.to_owned(),
+        replicas,
+        min_in_sync,
+        recovery: Recovery::Manual,
+        retention: Retention::default(),
+    };
     Command::CreateTopic { spec, assignments: assignments.iter().map(|nodes| ids(nodes)).collect() }
 }
 
@@ -283,7 +290,9 @@ fn a_move_is_not_replaced_when_that_would_drop_all_who_have_everything() {
 fn if_something_has_to_be_lost_it_is_as_little_as_is_known() {
     let mut world = World::new(4);
     let (topic, recovery) = (world.place().topic, Some(Recovery::Unclean));
-    world.run(Command::ConfigureTopic { topic, version: 1, min_in_sync: Some(1), recovery }).unwrap();
+    world
+        .run(Command::ConfigureTopic { topic, version: 1, min_in_sync: Some(1), recovery, retention: None })
+        .unwrap();
     world.alter(&[1]).unwrap();
     world.reassign(&[4, 1, 2]).unwrap();
     world.fence(1).unwrap();
@@ -432,6 +441,7 @@ fn a_topic_may_say_that_whoever_is_there_leads() {
         version: 1,
         min_in_sync: Some(1),
         recovery: Some(Recovery::Unclean),
+        retention: None,
     };
     world.run(unclean.clone()).unwrap();
     assert_eq!(world.run(unclean), Err(Refusal::TopicVersionStale { current: 2 }));
@@ -451,7 +461,8 @@ fn another_number_that_must_be_in_sync_makes_nobody_eligible() {
     world.alter(&[1]).unwrap();
     assert_eq!(world.looks(), (Some(1), vec![1], vec![2, 3]));
     let topic = world.place().topic;
-    let fewer = Command::ConfigureTopic { topic, version: 1, min_in_sync: Some(1), recovery: None };
+    let fewer =
+        Command::ConfigureTopic { topic, version: 1, min_in_sync: Some(1), recovery: None, retention: None };
     world.run(fewer).unwrap();
     world.fence(1).unwrap();
     // What node 1 acknowledged alone the others do not have.
@@ -465,7 +476,8 @@ fn another_number_that_must_be_in_sync_takes_nothing_from_who_is_eligible_while_
     (1..=3).for_each(|node| drop(world.fence(node)));
     assert_eq!(world.looks(), (None, vec![], vec![2, 3]));
     let topic = world.place().topic;
-    let fewer = Command::ConfigureTopic { topic, version: 1, min_in_sync: Some(1), recovery: None };
+    let fewer =
+        Command::ConfigureTopic { topic, version: 1, min_in_sync: Some(1), recovery: None, retention: None };
     world.run(fewer).unwrap();
     assert_eq!(world.looks(), (None, vec![], vec![2, 3]), "nothing was acknowledged without them");
     world.unfence(2).unwrap();

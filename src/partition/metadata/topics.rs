@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Delta, Metadata, Outcome, PARTITIONS_MAX, Partition, Refusal, Why};
 use crate::id::{LogIndex, NodeId, PartitionId, TopicId};
+use crate::partition::retention::Retention;
 
 /// The most bytes of a topic's name.
 const NAME_BYTES_MAX: usize = 249;
@@ -33,6 +34,8 @@ pub struct TopicSpec {
     pub min_in_sync: u16,
     /// What is done when nobody is eligible to lead.
     pub recovery: Recovery,
+    /// How much of each log is kept.
+    pub retention: Retention,
 }
 
 /// What is done when nobody who is eligible can lead (KIP-966).
@@ -125,6 +128,7 @@ impl Metadata {
         version: u32,
         min_in_sync: Option<u16>,
         recovery: Option<Recovery>,
+        retention: Option<Retention>,
     ) -> Result<Outcome, Refusal> {
         let topic = self.topic(id).ok_or(Refusal::TopicUnknown(id))?;
         if topic.version != version {
@@ -133,6 +137,7 @@ impl Metadata {
         let mut spec = topic.spec.clone();
         spec.min_in_sync = min_in_sync.unwrap_or(spec.min_in_sync);
         spec.recovery = recovery.unwrap_or(spec.recovery);
+        spec.retention = retention.unwrap_or(spec.retention);
         spec.check()?;
         if spec == topic.spec {
             return Ok(Outcome::Same);

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, ProducerId, RequestId};
 use crate::partition::metadata::Alteration;
+use crate::time::WallSeconds;
 
 /// Records of one leader epoch, next to each other in the log.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -17,6 +18,8 @@ pub struct Batch {
     pub count: u32,
     /// Whose they are, if their producer wants to be known again.
     pub stamp: Option<Stamp>,
+    /// When that leader wrote them, by its clock.
+    pub time: WallSeconds,
     /// The records themselves, which nothing here looks at.
     pub records: Bytes,
 }

@@ -9,7 +9,7 @@ use super::producers::Written;
 use super::{Replica, Role};
 use crate::id::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, RequestId};
 use crate::partition::metadata::{Alteration, Refusal};
-use crate::time::Instant;
+use crate::time::{Instant, WallSeconds};
 
 /// What only a leader knows.
 #[derive(Debug)]
@@ -65,6 +65,8 @@ pub struct Produce {
     pub count: u32,
     /// Whose they are.
     pub stamp: Option<Stamp>,
+    /// What the leader's clock says.
+    pub time: WallSeconds,
     /// The records.
     pub records: Bytes,
 }
@@ -168,7 +170,7 @@ impl Replica {
     ///
     /// If there are none.
     pub fn produce(&mut self, produce: Produce) {
-        let Produce { request, acks, until, count, stamp, records } = produce;
+        let Produce { request, acks, until, count, stamp, time, records } = produce;
         assert!(count > 0, "a producer has something to write");
         if let Err(error) = self.may_produce(acks) {
             if acks != Acks::None {
@@ -177,7 +179,7 @@ impl Replica {
             return;
         }
         let Role::Leader(leader) = &mut self.role else { return };
-        let batch = Batch { first: self.log.end, epoch: leader.epoch, count, stamp, records };
+        let batch = Batch { first: self.log.end, epoch: leader.epoch, count, stamp, time, records };
         let (first, end) = (batch.first, batch.end());
         self.log.end = end;
         if acks != Acks::None {

@@ -64,6 +64,7 @@ use self::io::{Effect, OffsetError, ProduceError};
 use self::leader::Leader;
 pub use self::leader::Produce;
 use super::metadata::{Metadata, NodeState, Partition};
+use super::retention::Retention;
 use crate::id::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionId};
 use crate::time::Instant;
 
@@ -90,6 +91,8 @@ pub struct View {
     pub partition: Partition,
     /// How many must be in sync for anything to be committed.
     pub min_in_sync: usize,
+    /// How much of the log is kept.
+    pub retention: Retention,
     sessions: BTreeMap<NodeId, (NodeEpoch, bool)>,
 }
 
@@ -98,13 +101,14 @@ impl View {
     #[must_use]
     pub fn of(metadata: &Metadata, id: PartitionId, nodes: &[NodeId]) -> Option<View> {
         let partition = metadata.partition(id)?.clone();
-        let min_in_sync = partition.min_in_sync(metadata.topic(id.topic)?.spec.min_in_sync);
+        let spec = &metadata.topic(id.topic)?.spec;
+        let (min_in_sync, retention) = (partition.min_in_sync(spec.min_in_sync), spec.retention);
         let session = |node: &NodeId| {
             let record = metadata.node(*node)?;
             Some((*node, (record.epoch, record.state == NodeState::Active)))
         };
         let sessions = partition.replicas.iter().chain(nodes).filter_map(session).collect();
-        Some(View { partition, min_in_sync, sessions })
+        Some(View { partition, min_in_sync, retention, sessions })
     }
 
     fn session(&self, node: NodeId) -> Option<NodeEpoch> {

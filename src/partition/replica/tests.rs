@@ -9,6 +9,8 @@ use crate::partition::metadata::command::Registration;
 use crate::partition::metadata::{
     Alteration, Command, Election, FenceReason, Outcome, Recovery, Refusal, TopicSpec,
 };
+use crate::partition::retention::Retention;
+use crate::time::WallSeconds;
 
 fn id(node: u64) -> NodeId {
     NodeId::new(node).unwrap()
@@ -38,8 +40,13 @@ impl World {
             partition: PartitionId { topic, number: 0 },
         };
         (1..=5).for_each(|node| world.register(node, 1, 1));
-        let spec =
-            TopicSpec { name: "t".to_owned(), replicas: 3, min_in_sync: 2, recovery: Recovery::Manual };
+        let spec = TopicSpec {
+            name: "t".to_owned(),
+            replicas: 3,
+            min_in_sync: 2,
+            recovery: Recovery::Manual,
+            retention: Retention::default(),
+        };
         let assignments = vec![vec![id(1), id(2), id(3)]];
         let Outcome::Created(topic) = world.run(Command::CreateTopic { spec, assignments }) else { panic!() };
         world.partition.topic = topic;
@@ -149,7 +156,8 @@ fn members(alteration: &Alteration) -> Vec<u64> {
 fn produce(replica: &mut Replica, request: u64, acks: Acks) {
     let (request, records) = (RequestId::new(request), Bytes::from_static(b"record"));
     let (until, stamp) = (at(60_000), None);
-    replica.produce(Produce { request, acks, until, count: 1, stamp, records });
+    let time = WallSeconds::default();
+    replica.produce(Produce { request, acks, until, count: 1, stamp, time, records });
 }
 
 fn sync(replica: &mut Replica) {
@@ -158,7 +166,14 @@ fn sync(replica: &mut Replica) {
 }
 
 fn batch(first: u64, epoch: u64, count: u32) -> Batch {
-    Batch { first: offset(first), epoch: LeaderEpoch::new(epoch), count, stamp: None, records: Bytes::new() }
+    Batch {
+        first: offset(first),
+        epoch: LeaderEpoch::new(epoch),
+        count,
+        stamp: None,
+        time: WallSeconds::default(),
+        records: Bytes::new(),
+    }
 }
 
 fn matches(fetch: Fetch, committed: u64) -> Fetched {
@@ -543,7 +558,7 @@ fn who_was_elected_though_it_may_lack_something_recovers_alone() {
     (1..=3).for_each(|node| world.fence(node));
     let topic = world.partition.topic;
     let recovery = Some(Recovery::Unclean);
-    world.run(Command::ConfigureTopic { topic, version: 1, min_in_sync: None, recovery });
+    world.run(Command::ConfigureTopic { topic, version: 1, min_in_sync: None, recovery, retention: None });
     for node in 1..=3 {
         world.register(node, 2, 1);
     }

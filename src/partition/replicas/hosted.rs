@@ -8,6 +8,7 @@ use crate::id::{NodeId, Offset};
 use crate::partition::replica::Replica;
 use crate::partition::replica::io::Fetch;
 use crate::partition::replica::producers::Producers;
+use crate::partition::retention::Chunks;
 use crate::time::Instant;
 
 /// A replica and what is about it.
@@ -18,6 +19,7 @@ pub(super) struct Hosted {
     pub(super) life: u64,
     pub(super) tail: Tail,
     pub(super) producers: Producers,
+    pub(super) chunks: Chunks,
     /// What was committed when that was written last.
     checkpoint: Offset,
     /// Followers that have said what they have, and wait for news.
@@ -38,13 +40,14 @@ pub(super) struct Asked {
 }
 
 impl Hosted {
-    pub(super) fn new(replica: Replica, life: u64, producers: Producers) -> Hosted {
+    pub(super) fn new(replica: Replica, life: u64, (producers, chunks): (Producers, Chunks)) -> Hosted {
         Hosted {
             checkpoint: replica.high_watermark(),
             replica,
             life,
             tail: Tail::default(),
             producers,
+            chunks,
             parked: BTreeMap::new(),
             consumers: Vec::new(),
             asked: None,
@@ -57,6 +60,7 @@ impl Hosted {
         let before = self.tail.bytes();
         self.tail.truncate(end);
         self.producers.truncate(end);
+        self.chunks.truncate(end);
         before - self.tail.bytes()
     }
 
@@ -65,6 +69,7 @@ impl Hosted {
         let before = self.tail.bytes();
         self.tail.clear();
         self.producers.clear();
+        self.chunks.clear();
         before
     }
 

@@ -58,8 +58,9 @@ use super::log::{Change, Stored, What};
 use super::metadata::{Alteration, Metadata, Refusal};
 use super::replica::io::Effect;
 use super::replica::{self, Mark, Replica, View};
+use super::retention::{Keep, Retention};
 use crate::id::{NodeEpoch, NodeId, PartitionId, ReadId, RequestId};
-use crate::time::Instant;
+use crate::time::{Instant, WallSeconds};
 
 /// What a node's replicas take upon themselves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -80,6 +81,8 @@ pub struct Settings {
     pub unwritten_bytes_max: usize,
     /// So many producers and consumers may wait. Beyond it, they are told that the node is busy.
     pub waiting_max: usize,
+    /// So long after it was written no producer sends a batch again, and it may be dropped.
+    pub retries_within: Duration,
 }
 
 impl Default for Settings {
@@ -93,6 +96,7 @@ impl Default for Settings {
             batch_bytes_max: 1024 * 1024,
             unwritten_bytes_max: 64 * 1024 * 1024,
             waiting_max: 8192,
+            retries_within: Duration::from_secs(90),
         }
     }
 }
@@ -142,6 +146,8 @@ pub struct Replicas {
     /// The tails' batches in the order in which they came, and all their bytes.
     tails: VecDeque<(PartitionId, u64)>,
     tail_bytes: usize,
+    /// What the wall clock said last, and when.
+    wall: Option<(WallSeconds, Instant)>,
     /// How many producers wait.
     producers: usize,
     proposals: Vec<Alteration>,
@@ -171,6 +177,7 @@ impl Replicas {
             last_read: ReadId::default(),
             tails: VecDeque::new(),
             tail_bytes: 0,
+            wall: None,
             producers: 0,
             proposals: Vec::new(),
             outputs: VecDeque::new(),
@@ -226,7 +233,7 @@ impl Replicas {
         self.lives += 1;
         let own = (self.own, session);
         let replica = Replica::start(own, id, self.settings.replica, stored.replica(), view, now);
-        self.hosted.insert(id, Hosted::new(replica, self.lives, stored.producers));
+        self.hosted.insert(id, Hosted::new(replica, self.lives, (stored.producers, stored.chunks)));
         self.carry_out(id);
     }
 
@@ -264,6 +271,8 @@ impl Replicas {
             match effect {
                 Effect::Append(batch) => {
                     let bytes = batch.records.len();
+                    let length = u32::try_from(bytes).unwrap_or(u32::MAX);
+                    hosted.chunks.push(batch.first, batch.end(), length, batch.time);
                     hosted.producers.note(&batch, hosted.replica.high_watermark());
                     hosted.tail.push(batch.clone());
                     self.tails.push_back((id, hosted.life));
@@ -275,7 +284,10 @@ impl Replicas {
                     self.tail_bytes -= hosted.truncate(end);
                     self.change(id, What::Truncate(end));
                 }
-                Effect::Trim(start) => self.change(id, What::Trim(start)),
+                Effect::Trim(start) => {
+                    hosted.chunks.trim(start);
+                    self.change(id, What::Trim(start));
+                }
                 Effect::Restart(start) => {
                     self.tail_bytes -= hosted.restart();
                     self.change(id, What::Restart(start));
@@ -396,6 +408,7 @@ impl Replicas {
         let mut deliveries: BTreeMap<NodeId, Answers> = BTreeMap::new();
         let mut fetches = BTreeMap::new();
         while let Some(id) = self.touched.pop_first() {
+            self.drop_old(now, id);
             self.answer_followers(id, &mut deliveries);
             self.answer_consumers(id);
             self.fetch(now, id, &mut fetches);
@@ -410,6 +423,36 @@ impl Replicas {
         if !self.proposals.is_empty() {
             let proposals = core::mem::take(&mut self.proposals);
             self.outputs.push_back(Output::Propose(proposals));
+        }
+    }
+
+    /// What the wall clock says; every few seconds. It may step.
+    pub fn note_wall_clock(&mut self, now: Instant, wall: WallSeconds) {
+        self.wall = Some((wall, now));
+        // Nothing else happens to a log that is not written to.
+        let grows_old = |hosted: &Hosted| hosted.replica.view().retention.seconds.is_some();
+        self.touched.extend(self.hosted.iter().filter(|(_, hosted)| grows_old(hosted)).map(|(id, _)| *id));
+    }
+
+    pub(super) fn wall(&self, now: Instant) -> Option<WallSeconds> {
+        self.wall.map(|(wall, at)| wall.plus(now.saturating_since(at)))
+    }
+
+    /// Who leads drops what need not be kept. See [`retention`](crate::partition::retention).
+    fn drop_old(&mut self, now: Instant, id: PartitionId) {
+        let wall = self.wall(now);
+        let Some(hosted) = self.hosted.get_mut(&id) else { return };
+        hosted.chunks.are_known(now);
+        let Hosted { replica, chunks, .. } = hosted;
+        let retention = replica.view().retention;
+        if replica.leads().is_none() || retention == Retention::default() {
+            return;
+        }
+        let retries_within = self.settings.retries_within;
+        let Some(start) = chunks.begin(&Keep { retention, wall, now, retries_within }) else { return };
+        let before = replica.log().start;
+        if replica.trim(start) > before {
+            self.carry_out(id);
         }
     }
 

@@ -49,6 +49,7 @@ impl Replicas {
     ) -> Result<(), AskError> {
         self.admit(&produce)?;
         let Produce { acks, timeout, count, stamp, records } = produce;
+        let time = self.wall(now).unwrap_or_default();
         let hosted = self.hosted.get_mut(&id).ok_or(AskError::PartitionUnknown(id))?;
         let until = now + timeout.clamp(TIMEOUT_MIN, TIMEOUT_MAX);
         let sequel = stamp.map_or(Sequel::Next, |stamp| hosted.producers.judge(stamp, count));
@@ -59,7 +60,8 @@ impl Replicas {
             }
             Sequel::Repeats(written) => hosted.replica.produced_before(request, acks, until, written),
             Sequel::Next | Sequel::Gap { .. } => {
-                hosted.replica.produce(replica::Produce { request, acks, until, count, stamp, records });
+                let produce = replica::Produce { request, acks, until, count, stamp, time, records };
+                hosted.replica.produce(produce);
             }
         }
         if acks == Acks::None {

@@ -20,8 +20,8 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parked {
     fetch: Fetch,
-    /// What it was told to be committed, since it said what it has.
-    told: Option<Offset>,
+    /// What it was told to be committed, and where the log begins, since it said what it has.
+    told: Option<(Offset, Offset)>,
     /// Whether it said that again since it was told something.
     is_fresh: bool,
     /// What is being read for it.
@@ -133,18 +133,18 @@ impl Replicas {
             let bytes = self.settings.answer_bytes.min(left);
             let mut deliver =
                 |records| answers.push(Delivery { partition: id, fetched: fetched.clone(), records });
-            let Answer::Matches { high_watermark, .. } = fetched.answer else {
+            let Answer::Matches { high_watermark, start } = fetched.answer else {
                 deliver(Vec::new());
                 continue;
             };
             let (from, end) = (parked.fetch.at, hosted.replica.log().end);
             if from == end {
-                // What is committed is told when it asks again, or with the next records.
-                let is_news = parked.is_fresh && parked.told != Some(high_watermark);
+                // That is told when it asks again, or with the next records.
+                let is_news = parked.is_fresh && parked.told != Some((high_watermark, start));
                 if is_news {
                     deliver(Vec::new());
                 }
-                let told = if is_news { Some(high_watermark) } else { parked.told };
+                let told = if is_news { Some((high_watermark, start)) } else { parked.told };
                 hosted.parked.insert(node, Parked { told, is_fresh: false, ..parked });
             } else if parked.reading.is_some() {
                 hosted.parked.insert(node, parked);

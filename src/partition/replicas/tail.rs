@@ -77,10 +77,11 @@ mod tests {
 
     use super::*;
     use crate::id::LeaderEpoch;
+    use crate::time::WallSeconds;
 
     fn batch(first: u64, count: u32) -> Batch {
         let (first, epoch, records) = (Offset::new(first), LeaderEpoch::new(1), Bytes::from_static(&[0; 10]));
-        Batch { first, epoch, count, stamp: None, records }
+        Batch { first, epoch, count, stamp: None, time: WallSeconds::default(), records }
     }
 
     /// Batches at 3, 5, 9 and 10, ten bytes each; the log ends at 12.

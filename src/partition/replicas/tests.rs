@@ -10,8 +10,10 @@ use crate::partition::metadata::command::Registration;
 use crate::partition::metadata::{Command, Delta, Election, FenceReason, Outcome, Recovery, TopicSpec};
 use crate::partition::records::{self, Record};
 use crate::partition::replica::io::{Acks, Stamp};
+use crate::partition::retention::Retention;
 
 mod attacks;
+mod keeping;
 
 const NODES: [u64; 3] = [1, 2, 3];
 
@@ -69,8 +71,13 @@ impl World {
             sent: 0,
         };
         NODES.into_iter().for_each(|node| world.register(node));
-        let spec =
-            TopicSpec { name: "t".to_owned(), replicas: 3, min_in_sync: 2, recovery: Recovery::Manual };
+        let spec = TopicSpec {
+            name: "t".to_owned(),
+            replicas: 3,
+            min_in_sync: 2,
+            recovery: Recovery::Manual,
+            retention: Retention::default(),
+        };
         let assignment = |place: usize| (0..3).map(|next| id(NODES[(place + next) % 3])).collect();
         let assignments = (0..partitions).map(assignment).collect();
         let outcome = world.order(Command::CreateTopic { spec, assignments });

@@ -40,7 +40,9 @@ impl<A: Application> World<A> {
     /// Tells a node what its wall clock says, now and every few seconds.
     pub(super) fn tell_wall(&mut self, node: u64, process: u64) {
         let now = self.now;
-        if self.scenario.shape.gossip_period == 0 || !self.host(node).runs(process) {
+        let shape = &self.scenario.shape;
+        let is_of_use = shape.gossip_period > 0 || shape.beat_interval > 0;
+        if !is_of_use || !self.host(node).runs(process) {
             return;
         }
         self.queue.push(now + WALL_INTERVAL, Event::Wall { node, process });

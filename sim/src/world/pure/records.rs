@@ -2,6 +2,7 @@
 
 use rivven_cluster::id::{PartitionId, RequestId};
 use rivven_cluster::node::{Caller, Input, Reply, Request};
+use rivven_cluster::time::Instant;
 
 use super::queue::Event;
 use super::{MILLISECOND, World};
@@ -51,7 +52,8 @@ impl<A: Application> World<A> {
         let node = choices.below(self.scenario.shape.nodes) + 1;
         let host = &self.hosts[usize::try_from(node - 1).unwrap_or_default()];
         let Some(process) = &host.process else { return };
-        let question = self.records.next(process.node().metadata(), choices);
+        let now = Instant::from_nanos(self.now);
+        let question = self.records.next(now, process.node().metadata(), choices);
         let Some(Question { asker, node, partition, ask }) = question else { return };
         let node = node.value();
         let host = self.hosts.get(usize::try_from(node - 1).unwrap_or_default());

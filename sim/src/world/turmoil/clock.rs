@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
 use rivven_cluster::driver::Clock;
-use rivven_cluster::swim::{WALL_ORIGIN_UNIX, WallSeconds};
 use rivven_cluster::time::Instant;
+use rivven_cluster::time::{WALL_ORIGIN_UNIX, WallSeconds};
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 

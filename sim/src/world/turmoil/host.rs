@@ -29,6 +29,7 @@ use super::net::{SimResolver, SimSocket, Wires};
 use super::operator::operate;
 use super::pause::{PausableRuntime, Turnstile};
 use super::plan::Strikes;
+use super::records::User;
 use super::steward::look_after_partitions;
 use super::worker::Worker;
 use crate::app::{Application, Recorded};
@@ -45,6 +46,9 @@ use crate::trace::{Record, Trace};
 
 /// The port on which nodes listen.
 const PORT: u16 = 9093;
+/// How many producers there are, and how many consumers.
+const PRODUCERS: u64 = 2;
+const CONSUMERS: u64 = 1;
 
 /// How long an operator waits for one answer.
 const OPERATOR_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -286,6 +290,19 @@ where
         let client = operator(&shared, shared.seed.child("steward", 0))?;
         let choices = shared.seed.stream("steward", 1);
         workers.spawn(look_after_partitions(client, choices, shared.shape.quorum_until));
+        for number in 0..PRODUCERS + CONSUMERS {
+            let user = User {
+                number,
+                client: operator(&shared, shared.seed.child("user of partitions", number))?,
+                checkers: Arc::clone(&shared.checkers),
+                choices: shared.seed.stream("user of partitions", number),
+                until: shared.shape.work_until,
+            };
+            match number {
+                0..PRODUCERS => workers.spawn(user.produce()),
+                _ => workers.spawn(user.consume()),
+            };
+        }
     }
     while let Some(ended) = workers.join_next().await {
         ended?;
@@ -408,6 +425,7 @@ impl<A: Application> Observer<Recorded<A::Machine>> for Probe<A> {
         checkers.executed(self.node, &node.state_machine().take_executed());
         checkers.settled(self.node, outputs, node.standing(), node.indexes());
         checkers.gossips(self.node, node.gossip());
+        checkers.replicates(self.node, node.replicas(), node.metadata());
         if checkers.knows(self.node, node.metadata()) {
             lock(&self.shared.marks).observe_metadata(node.metadata());
         }

@@ -12,6 +12,7 @@ mod net;
 mod operator;
 mod pause;
 mod plan;
+mod records;
 mod run;
 mod steward;
 mod worker;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::partition::metadata::PlanPart;
 use crate::partition::planner::Change;
+use crate::partition::retention::Retention;
 
 fn drain(world: &mut World, node: u64) {
     let seen = world.metadata.node(id(node)).unwrap().changed;
@@ -97,7 +98,7 @@ fn a_partition_that_nothing_can_help_keeps_no_other_from_moving() {
         for (name, replicas, min_in_sync, count) in [("all", 4, 3, 1), ("easy", 2, 1, 30)] {
             let assignments = planning::assign(&world.metadata, name, (0, count), replicas).unwrap();
             let (name, recovery) = (name.to_owned(), Recovery::Manual);
-            let spec = TopicSpec { name, replicas, min_in_sync, recovery };
+            let spec = TopicSpec { name, replicas, min_in_sync, recovery, retention: Retention::default() };
             world.execute(Command::CreateTopic { spec, assignments }).unwrap();
         }
         world.pass(SECOND * 20);
@@ -121,7 +122,13 @@ fn nothing_is_copied_in_vain_while_a_replica_that_stays_is_away() {
     let mut world = World::new(6, 0);
     let replace_after = Duration::ZERO;
     world.controller = Controller::start(Settings { replace_after, ..Settings::default() }, world.now);
-    let spec = TopicSpec { name: "t".into(), replicas: 3, min_in_sync: 2, recovery: Recovery::Manual };
+    let spec = TopicSpec {
+        name: "t".into(),
+        replicas: 3,
+        min_in_sync: 2,
+        recovery: Recovery::Manual,
+        retention: Retention::default(),
+    };
     let assignments = (0..20).map(|_| vec![id(1), id(2), id(3)]).collect();
     world.execute(Command::CreateTopic { spec, assignments }).unwrap();
     world.pass(SECOND * 10);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::partition::metadata::PlanPart;
 use crate::partition::planner::Change;
+use crate::partition::retention::Retention;
 
 fn submit(world: &mut World, changes: Vec<Change>) {
     let part = PlanPart::First { last: world.metadata.last_plan() };
@@ -181,7 +182,13 @@ fn a_large_plan_goes_in_parts_and_what_a_lost_leader_left_unfinished_is_cancelle
 #[test]
 fn a_partition_that_has_lost_everything_does_not_keep_others_from_moving() {
     let mut world = World::new(6, 20);
-    let spec = TopicSpec { name: "lost".to_owned(), replicas: 3, min_in_sync: 2, recovery: Recovery::Manual };
+    let spec = TopicSpec {
+        name: "lost".to_owned(),
+        replicas: 3,
+        min_in_sync: 2,
+        recovery: Recovery::Manual,
+        retention: Retention::default(),
+    };
     world.execute(Command::CreateTopic { spec, assignments: vec![vec![id(1), id(2), id(3)]] }).unwrap();
     for node in 1..=3 {
         let record = world.metadata.node(id(node)).unwrap();

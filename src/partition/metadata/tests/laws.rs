@@ -62,6 +62,7 @@ fn command(world: &World, random: &mut Random) -> Command {
             version: world.metadata.topic(place.topic).unwrap().version,
             min_in_sync: Some(u16::try_from(1 + random.below(3)).unwrap()),
             recovery: Some([Recovery::Manual, Recovery::Unclean][usize::try_from(random.below(2)).unwrap()]),
+            retention: None,
         },
         (9, Some((partition, record))) => {
             let nodes = [Election::Preferred, Election::Designated(node), Election::Unclean(node)];

@@ -88,6 +88,7 @@ fn every_refusal_about_topics_says_why() {
         version: 1,
         min_in_sync: Some(min),
         recovery: None,
+        retention: None,
     };
     let name = |name: &str| (create(name, 1, 1, &[&[1]]), Refusal::TopicName(name.to_owned()));
     let table = [
