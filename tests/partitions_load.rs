@@ -69,9 +69,8 @@ impl Gaps {
 }
 
 fn has_somebody(metadata: &Metadata, partition: &Partition) -> bool {
-    let is_active = |node: &NodeId| {
-        metadata.node(*node).is_some_and(|record| record.state == NodeState::Active)
-    };
+    let is_active =
+        |node: &NodeId| metadata.node(*node).is_some_and(|record| record.state == NodeState::Active);
     partition.in_sync.iter().chain(&partition.eligible).any(is_active)
 }
 

@@ -11,6 +11,7 @@ use rivven_cluster::id::LogIndex;
 use rivven_cluster::node::{Event, Halt, Message, Output, Rejection, Reply, Transfer, WriteBatch};
 use rivven_cluster::partition::log::What;
 use rivven_cluster::partition::metadata::{FenceReason, Metadata, NodeState, Why};
+use rivven_cluster::partition::replicas::io::Answer;
 use rivven_cluster::raft::{BIRTH, Body, Membership, Role};
 use rivven_cluster::swim;
 
@@ -83,6 +84,8 @@ marks! {
     Moving "a partition was being reassigned",
     PlanBegun "a plan was executed",
     PlanTakenBack "a plan was cancelled",
+    RecordsWritten "a producer was told that its records are written",
+    RecordsRead "a consumer was given records",
     LogTrimmed "records were dropped that their topic does not want to be kept",
     ManySeemedGone "so many nodes seemed gone that they were fenced one at a time",
 }
@@ -219,6 +222,10 @@ impl Marks {
             Reply::Unknown => reachable!(self, FateUnknown),
             Reply::Rejected(Rejection::NotLeader { leader: Some(_), .. }) => reachable!(self, NotLeaderHint),
             Reply::Rejected(Rejection::Busy) => reachable!(self, Busy),
+            Reply::Told(Ok(Answer::Produced { .. })) => reachable!(self, RecordsWritten),
+            Reply::Told(Ok(Answer::Consumed { batches, .. })) if !batches.is_empty() => {
+                reachable!(self, RecordsRead);
+            }
             Reply::Rejected(Rejection::NotFormed) => reachable!(self, NotFormed),
             Reply::Rejected(Rejection::Unconfirmed) => reachable!(self, ReadUnconfirmed),
             Reply::Answer { .. } => reachable!(self, ReadAnswered),

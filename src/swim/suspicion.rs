@@ -97,6 +97,12 @@ struct Suspicion {
 }
 
 impl Suspicion {
+    /// Whether one more accuser shortens it.
+    fn counts(&self, accuser: u32) -> bool {
+        let is_enough = self.confirmations() >= usize::from(self.terms.confirmations);
+        !is_enough && !self.accusers.contains(&accuser) && self.accusers.contains(&0)
+    }
+
     fn confirmations(&self) -> usize {
         self.accusers.iter().filter(|accuser| **accuser != 0).count().saturating_sub(1)
     }
@@ -199,18 +205,18 @@ impl Suspicions {
 
     /// One more accuses. Tells whether that is news: a new accuser, and fewer than k so far.
     pub(super) fn confirm(&mut self, place: Place, by: NodeId) -> bool {
-        let confirmed = self.change(place, |suspicion| {
-            let is_enough = suspicion.confirmations() >= usize::from(suspicion.terms.confirmations);
-            if is_enough || suspicion.accusers.contains(&hash_of(by)) {
-                return false;
-            }
-            let free = suspicion.accusers.iter_mut().find(|accuser| **accuser == 0);
-            let Some(free) = free else { return false };
-            *free = hash_of(by);
-            suspicion.latest = by;
-            true
-        });
-        confirmed == Some(true)
+        let accuser = hash_of(by);
+        // In a storm most words are old ones: what changes nothing costs one look.
+        let is_news = self.all.get(&place).is_some_and(|suspicion| suspicion.counts(accuser));
+        if is_news {
+            self.change(place, |suspicion| {
+                suspicion.latest = by;
+                if let Some(free) = suspicion.accusers.iter_mut().find(|accuser| **accuser == 0) {
+                    *free = accuser;
+                }
+            });
+        }
+        is_news
     }
 
     /// Somebody says that it is dead: it has the shortest time, but until `last_word_by` at least when that is said
