@@ -1,5 +1,8 @@
 //! One partition, tormented from seeds: nothing breaks, each seed is the same twice, and everything happens.
 
+use std::panic::catch_unwind;
+
+use rivven_sim::replicas::scenarios::{SCENARIOS, Scenario};
 use rivven_sim::replicas::{Marks, play};
 
 #[test]
@@ -16,4 +19,11 @@ fn everything_at_once_breaks_nothing_and_happens_again_the_same_way() {
     for (name, count) in marks.iter() {
         assert!(count > 0, "never: {name}");
     }
+}
+
+#[test]
+fn each_history_ends_as_it_must() {
+    let fails = |scenario: &&Scenario| catch_unwind(|| scenario.play(false)).is_err();
+    let failed: Vec<&str> = SCENARIOS.iter().filter(fails).map(|scenario| scenario.name).collect();
+    assert!(failed.is_empty(), "see `rivven-sim replicas --narrate --scenario`: {failed:?}");
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rivven_sim::lock::lock;
+use rivven_sim::replicas::scenarios::SCENARIOS;
 use rivven_sim::replicas::{Marks, play};
 
 use super::hunt::one_by_one;
@@ -24,9 +25,12 @@ pub struct Arguments {
     /// Instead: look for the first seed that fails, and print it as one line of JSON.
     #[arg(long)]
     hunt: bool,
-    /// Instead: print all that happens in the first seed.
+    /// Print all that happens, in the first seed or in the history.
     #[arg(long, conflicts_with = "hunt")]
     narrate: bool,
+    /// Instead: play the history of this name; `list` names them all.
+    #[arg(long, value_name = "NAME", conflicts_with = "hunt")]
+    scenario: Option<String>,
 }
 
 /// Plays the seeds; tells whether nothing broke.
@@ -34,6 +38,9 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     let Arguments { seed, seeds, steps, .. } = *arguments;
     if seeds == 0 || steps == 0 || seed.checked_add(seeds).is_none() {
         return Err("--seeds and --steps: at least 1 each".to_owned());
+    }
+    if let Some(name) = &arguments.scenario {
+        return act(name, arguments.narrate);
     }
     if arguments.narrate {
         let outcome = play(seed, steps, true);
@@ -57,6 +64,20 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         println!("never happened: {}", idle.join(", "));
     }
     Ok(report(&broken, steps) && is_covered)
+}
+
+/// Plays the history of a name, or names them.
+fn act(name: &str, narrates: bool) -> Result<bool, String> {
+    if name == "list" {
+        SCENARIOS.iter().for_each(|scenario| println!("{}", scenario.name));
+        return Ok(true);
+    }
+    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name);
+    let scenario =
+        scenario.ok_or_else(|| format!("--scenario: no history is called {name:?}; see `list`"))?;
+    scenario.play(narrates);
+    println!("{name}: as it must be");
+    Ok(true)
 }
 
 fn report(broken: &[(u64, String)], steps: u64) -> bool {

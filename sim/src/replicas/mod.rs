@@ -13,6 +13,7 @@ mod check;
 mod heal;
 mod host;
 mod marks;
+pub mod scenarios;
 mod step;
 mod world;
 

@@ -308,9 +308,15 @@ impl World {
         let Some(replica) = &mut node.replica else { return };
         if self.draws.chance(1, 4) {
             let end = replica.high_watermark().value();
-            replica.trim(Offset::new(self.draws.below(end + 1)));
-            self.settle(host);
+            let start = self.draws.below(end + 1);
+            self.trim_to(host, start);
         }
+    }
+
+    pub(super) fn trim_to(&mut self, host: usize, start: u64) {
+        let Some(replica) = &mut self.hosts[host].replica else { return };
+        replica.trim(Offset::new(start));
+        self.settle(host);
     }
 }
 

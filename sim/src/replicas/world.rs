@@ -6,7 +6,7 @@ use std::rc::Rc;
 use core::time::Duration;
 
 use rivven_cluster::id::{
-    BootId, LeaderEpoch, LogIndex, NodeId, PartitionEpoch, PartitionId, RequestId, Token, TopicId,
+    BootId, LeaderEpoch, LogIndex, NodeId, Offset, PartitionEpoch, PartitionId, RequestId, Token, TopicId,
 };
 use rivven_cluster::partition::metadata::command::Registration;
 use rivven_cluster::partition::metadata::{
@@ -74,6 +74,8 @@ pub(super) struct World {
     /// The fewest that may have to be in sync: one more than disks may be lost.
     pub(super) min_in_sync_least: u16,
     pub(super) values: u64,
+    /// What producers were told.
+    pub(super) answers: Vec<(RequestId, Result<Offset, ProduceError>)>,
     /// Whether leaders mostly stay what they are.
     pub(super) is_steady: bool,
     /// Who does not come back in the end.
@@ -92,6 +94,16 @@ impl World {
         let min_in_sync = u16::try_from(draws.between(1, 4)).expect("a few");
         let losses_left = draws.below(u64::from(min_in_sync));
         let is_steady = draws.chance(1, 2);
+        World { is_steady, trace: seed, ..World::of(draws, min_in_sync, losses_left) }
+    }
+
+    /// One in which nothing happens by itself: two must be in sync, and messages carry a few records each.
+    pub(super) fn scripted(narrates: bool) -> World {
+        let draws = Seed::new(0).stream("replicas", 0);
+        World { narrates, is_calm: true, ..World::of(draws, 2, 1) }
+    }
+
+    fn of(draws: Stream, min_in_sync: u16, losses_left: u64) -> World {
         let mut world = World {
             draws,
             now: Instant::ORIGIN,
@@ -111,11 +123,12 @@ impl World {
             losses_left,
             min_in_sync_least: u16::try_from(losses_left).expect("a few") + 1,
             values: 0,
-            is_steady,
+            answers: Vec::new(),
+            is_steady: false,
             absent: None,
             is_calm: false,
             marks: Marks::default(),
-            trace: seed,
+            trace: 0,
             narrates: false,
         };
         for host in 0..world.hosts.len() {
@@ -225,7 +238,8 @@ impl World {
         }
     }
 
-    fn note_reply(&mut self, request: RequestId, result: Result<rivven_cluster::id::Offset, ProduceError>) {
+    fn note_reply(&mut self, request: RequestId, result: Result<Offset, ProduceError>) {
+        self.answers.push((request, result));
         let asked = self.asked.remove(&request).expect("a producer is answered once");
         match result {
             Ok(first) => {
@@ -311,6 +325,11 @@ impl World {
     /// A disk is lost: another one is there, with nothing, or with what an old copy had.
     pub(super) fn lose_disk(&mut self, host: usize) {
         let left = self.draws.below(self.hosts[host].log.end() + 1);
+        self.losses_left -= 1;
+        self.lose_disk_but(host, left);
+    }
+
+    pub(super) fn lose_disk_but(&mut self, host: usize, left: u64) {
         let node = &mut self.hosts[host];
         node.log.truncate(left);
         if left < node.log.start {
@@ -320,7 +339,6 @@ impl World {
         node.synced = node.log.clone();
         node.checkpoint = 0;
         node.token += 1;
-        self.losses_left -= 1;
         self.marks.add(Mark::DiskLost, 1);
         self.tell(|| format!("  node {} has another disk, with {left} records", self.hosts[host].node));
     }
