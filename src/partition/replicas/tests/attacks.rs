@@ -99,3 +99,33 @@ fn a_process_that_is_registered_anew_begins_with_nothing() {
     assert!(world.step());
     assert_eq!(world.hosts[&id(3)].disk.get(partition), None);
 }
+
+#[test]
+fn what_is_said_of_a_deleted_topic_counts_for_nothing_in_the_one_that_has_its_name() {
+    let mut world = World::new(1, Settings::default());
+    world.produce(1, 0, &["old"]);
+    world.run();
+    world.produce(1, 0, &["never committed"]);
+    for node in NODES.map(id) {
+        world.drain(node);
+    }
+    let late: Vec<_> = world.messages.drain(..).collect();
+    assert!(!late.is_empty(), "something is on its way");
+    let (old, spec) = (world.topic, world.metadata.topic(world.topic).unwrap().spec.clone());
+    world.order(Command::DeleteTopic { topic: old });
+    let assignments = vec![NODES.map(id).to_vec()];
+    let Outcome::Created(new) = world.order(Command::CreateTopic { spec, assignments }) else { panic!() };
+    world.topic = new;
+    world.messages.extend(late);
+    world.run();
+    let request = world.produce(1, 0, &["new"]);
+    world.run();
+    assert_eq!(world.replies[&request], first(0), "it begins with nothing");
+    assert_eq!(world.values(1, 0, 0), ["new"]);
+    world.topic = old;
+    let request = world.produce(1, 0, &["late"]);
+    world.run();
+    let refused = Err(AskError::PartitionUnknown(world.partition(0)));
+    assert_eq!(world.replies[&request], refused);
+    assert!(world.hosts.values().all(|host| host.disk.get(world.partition(0)).is_none()), "its log is gone");
+}
