@@ -7,6 +7,8 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+#[cfg(target_os = "linux")]
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -184,36 +186,79 @@ async fn open(nodes: &Nodes) -> Arc<PartitionManager> {
     Arc::new(opened.expect("the cluster answers"))
 }
 
+/// A topic, and producers that write to it.
+struct Load {
+    runtime: Runtime,
+    manager: Arc<PartitionManager>,
+    fates: Arc<Mutex<Fates>>,
+    gaps: Arc<Mutex<Gaps>>,
+    stop: watch::Sender<bool>,
+    producers: JoinSet<()>,
+}
+
+impl Load {
+    /// Creates the topic, and begins to write to it.
+    fn begin(nodes: &Nodes) -> Load {
+        let runtime = Runtime::new().expect("threads");
+        let manager = runtime.block_on(open(nodes));
+        runtime.block_on(manager.has_nodes(3));
+        operate(nodes, &["topic", "create", TOPIC, "--partitions", "64"], 1);
+        until_described(nodes, 1, "created", |_, in_sync, _| in_sync == 192);
+        let fates = Arc::new(Mutex::new(Fates::default()));
+        let (stop, stopped) = watch::channel(false);
+        let producer = Arc::new(Producer::new(manager.clone(), TOPIC, ProducerSettings::default()));
+        let mut producers = JoinSet::new();
+        for number in 0..PRODUCERS {
+            let work = produce(number, producer.clone(), fates.clone(), stopped.clone());
+            producers.spawn_on(work, runtime.handle());
+        }
+        let gaps = Arc::new(Mutex::new(Gaps::default()));
+        let (seen, watched) = (gaps.clone(), manager.clone());
+        runtime.spawn(async move {
+            loop {
+                watched.look(|metadata| seen.lock().unwrap_or_else(PoisonError::into_inner).look(metadata));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        Load { runtime, manager, fates, gaps, stop, producers }
+    }
+
+    /// Stops, and holds what is in the partitions against what producers were told.
+    fn end(mut self) {
+        self.stop.send(true).expect("producers run");
+        self.runtime.block_on(async {
+            while let Some(ended) = self.producers.join_next().await {
+                ended.expect("no producer panics");
+            }
+        });
+        let all = self.runtime.block_on(read(self.manager.clone()));
+        let fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        let Fates { written, unknown, failed } = &*fates;
+        assert!(written.len() > 1000, "{} records were written", written.len());
+        judge(&fates, &all);
+        let longest = self.gaps.lock().unwrap_or_else(PoisonError::into_inner).longest;
+        println!(
+            "{} records written, {} of unknown fate, {} failed; longest without a leader {longest:?}",
+            written.len(),
+            unknown.len(),
+            failed.len()
+        );
+        assert!(
+            longest <= FENCE_DELAY + ELECTION,
+            "a partition that could be led had no leader for {longest:?}"
+        );
+    }
+}
+
 #[test]
 fn producers_lose_nothing_while_a_node_comes_one_drains_and_one_is_killed() {
     let mut nodes = Nodes::start(PARTITIONING);
-    let runtime = Runtime::new().expect("threads");
-    let manager = runtime.block_on(open(&nodes));
-    runtime.block_on(manager.has_nodes(3));
-    operate(&nodes, &["topic", "create", TOPIC, "--partitions", "64"], 1);
-    until_described(&nodes, 1, "created", |_, in_sync, _| in_sync == 192);
-
-    let fates = Arc::new(Mutex::new(Fates::default()));
-    let (stop, stopped) = watch::channel(false);
-    let producer = Arc::new(Producer::new(manager.clone(), TOPIC, ProducerSettings::default()));
-    let mut producers = JoinSet::new();
-    for number in 0..PRODUCERS {
-        let work = produce(number, producer.clone(), fates.clone(), stopped.clone());
-        producers.spawn_on(work, runtime.handle());
-    }
-    let gaps = Arc::new(Mutex::new(Gaps::default()));
-    let (seen, watched) = (gaps.clone(), manager.clone());
-    runtime.spawn(async move {
-        loop {
-            watched.look(|metadata| seen.lock().unwrap_or_else(PoisonError::into_inner).look(metadata));
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    });
+    let load = Load::begin(&nodes);
 
     // A fourth node comes, and takes its share.
     nodes.configure(4, &[2]);
     nodes.run(4);
-    runtime.block_on(manager.has_nodes(4));
+    load.runtime.block_on(load.manager.has_nodes(4));
     operate(&nodes, &["plan", "start"], 1);
     until_described(&nodes, 4, "moved", |leads, in_sync, _| leads == [16; 4] && in_sync == 192);
 
@@ -232,7 +277,7 @@ fn producers_lose_nothing_while_a_node_comes_one_drains_and_one_is_killed() {
         let is_it = |node: NodeId| node.value() == 3;
         metadata.all_partitions().any(|(_, partition)| partition.leader.is_none_or(is_it))
     };
-    while manager.look(is_led_by_it) {
+    while load.manager.look(is_led_by_it) {
         assert!(killed.elapsed() < SILENCE_MAX + ELECTION, "a killed node still leads");
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -244,22 +289,38 @@ fn producers_lose_nothing_while_a_node_comes_one_drains_and_one_is_killed() {
     nodes.run(3);
     until_described(&nodes, 1, "back", |leads, in_sync, _| leads[2] > 0 && in_sync == 192);
 
-    stop.send(true).expect("producers run");
-    runtime.block_on(async {
-        while let Some(ended) = producers.join_next().await {
-            ended.expect("no producer panics");
-        }
+    load.end();
+}
+
+/// The process of a node that lives on when it may write no more, as it would if its disk were full.
+#[cfg(target_os = "linux")]
+fn run_on_a_small_disk(nodes: &mut Nodes, node: u64) {
+    let program = env!("CARGO_BIN_EXE_rivven-cluster");
+    let line = format!("trap '' XFSZ; exec {program} run --config {}", nodes.config(node));
+    let process = Command::new("sh").args(["-c", &line]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    nodes.processes.insert(node, process.expect("a shell runs"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_node_whose_disk_is_full_says_so_and_stops_and_nothing_is_lost() {
+    let mut nodes = Nodes::start(PARTITIONING);
+    nodes.kill(3);
+    run_on_a_small_disk(&mut nodes, 3);
+    let load = Load::begin(&nodes);
+    let mut full = nodes.processes.remove(&3).expect("it runs");
+    let limit = ["--pid", &full.id().to_string(), "--fsize=65536"];
+    let limited = Command::new("prlimit").args(limit).status().expect("util-linux is there");
+    assert!(limited.success());
+    let said = std::io::read_to_string(full.stderr.take().expect("it was asked for")).expect("text");
+    let ended = full.wait().expect("it ends by itself");
+    assert_eq!(ended.code(), Some(1), "{said}");
+    assert!(said.contains("File too large"), "{said}");
+    until_described(&nodes, 1, "fenced", |_, in_sync, topic| {
+        in_sync == 128 && topic["fenced"] == serde_json::json!([3])
     });
-    let all = runtime.block_on(read(manager.clone()));
-    let fates = fates.lock().unwrap_or_else(PoisonError::into_inner);
-    assert!(fates.written.len() > 1000, "{} records were written", fates.written.len());
-    judge(&fates, &all);
-    let longest = gaps.lock().unwrap_or_else(PoisonError::into_inner).longest;
-    assert!(longest <= FENCE_DELAY + ELECTION, "a partition that could be led had no leader for {longest:?}");
-    println!(
-        "{} records written, {} of unknown fate, {} failed; longest without a leader {longest:?}",
-        fates.written.len(),
-        fates.unknown.len(),
-        fates.failed.len()
-    );
+    // There is room again.
+    nodes.run(3);
+    until_described(&nodes, 1, "back", |leads, in_sync, _| leads[2] > 0 && in_sync == 192);
+    load.end();
 }

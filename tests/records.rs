@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rivven_cluster::id::{NodeId, Offset};
+use rivven_cluster::id::{LeaderEpoch, Offset};
 use rivven_cluster::node::{Partitioning, Reply, Request};
 use rivven_cluster::partition::controller::Settings;
+use rivven_cluster::partition::metadata::Metadata;
 use rivven_cluster::partition::records::{Record, RecordsError};
 use rivven_cluster::partition::replica::io::Acks;
 use rivven_cluster::partition::replicas::io::{Ask, AskError, Produce};
@@ -154,6 +155,20 @@ async fn whatever_cannot_be_done_is_said_and_nothing_is_written() {
         (Offset::new(4), Offset::new(4), 2)
     );
 
+    for node in nodes {
+        node.shutdown().await.expect("it stops");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaders_say_what_is_wrong_with_what_they_are_asked_and_that_too_few_are_in_sync() {
+    let (nodes, partitions) = cluster(19_740).await;
+    let topic = NewTopic { min_in_sync: Some(2), ..NewTopic::new("orders", 1) };
+    partitions.create_topic(topic).await.expect("it is created");
+    let settings = ProducerSettings { timeout: Duration::from_secs(5), ..ProducerSettings::default() };
+    let producer = Producer::new(partitions.clone(), "orders", settings);
+    producer.send(record("one".to_owned())).await.expect("it is written");
+
     // Bytes that are no records.
     let route = partitions.route("orders", RouteBy::Partition(0)).expect("it is led");
     let produce = Produce {
@@ -163,25 +178,58 @@ async fn whatever_cannot_be_done_is_said_and_nothing_is_written() {
         stamp: None,
         records: "no records at all".into(),
     };
-    let request = Request::Ask { partition: route.partition, ask: Ask::Produce(produce) };
+    let (partition, current) = (route.partition, route.epoch);
+    let ask = |epoch, ask| Request::Ask { partition, epoch: Some(epoch), ask };
+    let request = ask(current, Ask::Produce(produce));
     let reply = nodes[0].client().request(&route.address, request).await.expect("it is answered");
     let malformed = AskError::Malformed(RecordsError::Checksum);
     assert_eq!(reply, Reply::Told(Err(malformed)));
 
-    // Too few replicas are there: nothing is written, and what waits is when they come back.
-    let leader = route.leader;
+    // Callers that know less than the leader, and more.
+    let earlier = LeaderEpoch::new(current.value() - 1);
+    for (epoch, error) in
+        [(earlier, AskError::EpochFenced { current }), (current.next(), AskError::EpochUnknown { current })]
+    {
+        let request = ask(epoch, Ask::Offsets);
+        let reply = nodes[0].client().request(&route.address, request).await.expect("it is answered");
+        assert_eq!(reply, Reply::Told(Err(error)));
+    }
+
+    // One replica is gone: two are enough here, and there they are too few.
+    let strict = NewTopic { min_in_sync: Some(3), ..NewTopic::new("strict", 1) };
+    partitions.create_topic(strict).await.expect("it is created");
+    let leads = |number: u64| {
+        let led = ["orders", "strict"].map(|topic| partitions.route(topic, RouteBy::Partition(0)));
+        led.iter().flatten().any(|route| route.leader.value() == number)
+    };
+    let goes = [3, 2].into_iter().find(|number| !leads(*number)).unwrap_or(3);
     let mut left = Vec::new();
     for (node, number) in nodes.into_iter().zip(1..) {
-        if NodeId::new(number) == Some(leader) || number == 1 {
-            left.push(node);
-        } else {
+        if number == goes {
             node.shutdown().await.expect("it stops");
+        } else {
+            left.push(node);
         }
     }
-    if left.len() == 2 {
-        let written = producer.send(record("two are enough".to_owned())).await.expect("it is written");
-        assert_eq!(written.offset, Some(Offset::new(4)));
+    let written = producer.send(record("two are enough".to_owned())).await.expect("it is written");
+    assert_eq!(written.offset, Some(Offset::new(1)));
+    let is_lacking = |metadata: &Metadata| {
+        let topic = metadata.topic_named("strict").map(|(_, topic)| topic);
+        topic.is_some_and(|topic| topic.partitions[0].in_sync.len() == 2)
+    };
+    while !partitions.look(is_lacking) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let settings = ProducerSettings { timeout: Duration::from_secs(2), ..settings };
+    let strict = Producer::new(partitions.clone(), "strict", settings);
+    let failed = strict.send(record("three are not there".to_owned())).await;
+    let reason = AskError::NotEnoughReplicas { in_sync: 2, min_in_sync: 3 }.to_string();
+    assert!(
+        matches!(&failed, Err(ProduceFailure::TooLate(why)) if why.contains(&reason)),
+        "it is tried until there is no time left: {failed:?}"
+    );
+    let mut nothing = Consumer::new(partitions.clone(), "strict", 0, StartAt::Earliest);
+    assert_eq!(nothing.offsets().await.expect("it is led").end, Offset::new(0));
     for node in left {
         node.shutdown().await.expect("it stops");
     }

@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use rivven_cluster::id::{NodeId, Offset, PartitionId, ProducerId};
+use rivven_cluster::id::{LeaderEpoch, NodeId, Offset, PartitionId, ProducerId};
 use rivven_cluster::partition::metadata::Metadata;
 use rivven_cluster::partition::records::{self, Record};
 use rivven_cluster::partition::replica::io::{Acks, Stamp};
@@ -61,6 +61,8 @@ pub struct Question {
     pub node: NodeId,
     /// Of which partition.
     pub partition: PartitionId,
+    /// In which epoch that node leads, if whoever asks cares.
+    pub epoch: Option<LeaderEpoch>,
     /// What.
     pub ask: Ask,
 }
@@ -93,8 +95,9 @@ impl Workload {
         let anybody = usize::try_from(choices.below(4)).unwrap_or_default();
         let is_lost = choices.chance(1, 12);
         let node = record.leader.filter(|_| !is_lost).or_else(|| record.replicas.get(anybody).copied())?;
+        let epoch = (record.leader == Some(node)).then_some(record.leader_epoch);
         self.set_waiting(Asker(place), true);
-        Some(Question { asker: Asker(place), node, partition, ask })
+        Some(Question { asker: Asker(place), node, partition, epoch, ask })
     }
 
     fn set_waiting(&mut self, Asker(place): Asker, is_waiting: bool) {

@@ -10,7 +10,7 @@ use super::StartError;
 use super::message::Message;
 use super::status::{Members, Status};
 use crate::formation;
-use crate::id::{BootId, LogIndex, NodeId, PartitionId, PeerName, ReadId, RequestId, WriteId};
+use crate::id::{BootId, LeaderEpoch, LogIndex, NodeId, PartitionId, PeerName, ReadId, RequestId, WriteId};
 use crate::partition::controller::Explanation;
 use crate::partition::log::{self, Logs, Read};
 use crate::partition::metadata::{self, Command, Delta, Outcome};
@@ -226,6 +226,8 @@ pub enum Request {
     Ask {
         /// Which partition.
         partition: PartitionId,
+        /// In which epoch the node that is asked leads, as far as the caller knows; `None` if it does not care.
+        epoch: Option<LeaderEpoch>,
         /// What.
         ask: Ask,
     },

@@ -13,7 +13,7 @@ use super::gate::Departure;
 use super::io::{Halt, Output, Peer, Rejection, Reply};
 use super::message::Message;
 use super::{Config, Node, Partitioning};
-use crate::id::{NodeEpoch, PartitionId, ReadId, RequestId};
+use crate::id::{LeaderEpoch, NodeEpoch, PartitionId, ReadId, RequestId};
 use crate::partition::log::Logs;
 use crate::partition::metadata::{Alteration, Command, Delta, Outcome};
 use crate::partition::replica::io::Batch;
@@ -162,11 +162,16 @@ impl<S: StateMachine> Node<S> {
     }
 
     /// Somebody wants something of a partition.
-    pub(super) fn handle_ask(&mut self, id: RequestId, partition: PartitionId, ask: Ask) {
+    pub(super) fn handle_ask(
+        &mut self,
+        id: RequestId,
+        (partition, epoch): (PartitionId, Option<LeaderEpoch>),
+        ask: Ask,
+    ) {
         let now = self.now;
         match &mut self.records.replicas {
             Some(replicas) if replicas.replica(partition).is_some() => {
-                replicas.handle_ask(now, id, partition, ask);
+                replicas.handle_ask(now, id, (partition, epoch), ask);
             }
             Some(_) if self.raft.is_some() => {
                 let answer = Err(self.who_leads(partition));

@@ -20,7 +20,7 @@ impl<S: StateMachine> Node<S> {
             Request::Metadata => return self.handle_query(id, Question::Metadata),
             Request::FollowMetadata { after } => return self.answer_follower(id, after),
             Request::Explain { node } => return self.explain(id, node),
-            Request::Ask { partition, ask } => return self.handle_ask(id, partition, ask),
+            Request::Ask { partition, epoch, ask } => return self.handle_ask(id, (partition, epoch), ask),
             Request::QueryStale { query } => self.query_stale(&query),
             Request::Members => match self.members() {
                 Some(members) => Reply::Members(Box::new(members)),

@@ -100,7 +100,7 @@ async fn attempt(
         return Attempt::Over(Unanswered::Failed(PartitionError::TopicReplaced((*topic).to_owned())));
     }
     let time = deadline.saturating_duration_since(Instant::now()).min(ATTEMPT + *waits);
-    let request = Request::Ask { partition: route.partition, ask: ask.clone() };
+    let request = Request::Ask { partition: route.partition, epoch: Some(route.epoch), ask: ask.clone() };
     let client: &Client = partitions.client();
     let at = |what: String| format!("{}: {what}", route.address);
     match timeout(time, client.request(&route.address, request)).await {
@@ -126,6 +126,8 @@ fn judge(error: AskError, address: &str) -> Attempt {
         | AskError::PartitionUnknown(_)
         | AskError::NotEnoughReplicas { .. }
         | AskError::Busy
+        | AskError::EpochFenced { .. }
+        | AskError::EpochUnknown { .. }
         | AskError::NotAvailable => Attempt::Again(why),
         AskError::NotEnoughReplicasAfterAppend | AskError::Deposed | AskError::TimedOut => {
             Attempt::MaybeDone(why)

@@ -166,6 +166,18 @@ pub enum AskError {
     /// The leader is new, and does not know yet what is committed. Ask again soon.
     #[error("the leader does not know yet where the committed records end")]
     NotAvailable,
+    /// Nothing was done: whoever asks has not heard who leads since then. Look at the metadata again.
+    #[error("the partition is led in epoch {current} by now")]
+    EpochFenced {
+        /// The leader's epoch.
+        current: LeaderEpoch,
+    },
+    /// Nothing was done: this node has not heard yet what whoever asks has. Ask again soon.
+    #[error("the partition is led in epoch {current}, as far as this node knows")]
+    EpochUnknown {
+        /// The leader's epoch.
+        current: LeaderEpoch,
+    },
 }
 
 impl AskError {

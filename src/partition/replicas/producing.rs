@@ -1,11 +1,12 @@
 //! What producers write: once, however often they send it.
 
+use core::cmp::Ordering;
 use core::time::Duration;
 
 use super::Replicas;
 use super::io::{Answer, Ask, AskError, Produce};
 use super::serving::Consumer;
-use crate::id::{Offset, PartitionId, RequestId};
+use crate::id::{LeaderEpoch, Offset, PartitionId, RequestId};
 use crate::partition::records;
 use crate::partition::replica::io::{Acks, ProduceError};
 use crate::partition::replica::producers::Sequel;
@@ -17,10 +18,20 @@ const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
 impl Replicas {
-    /// A producer or a consumer wants something of a partition. It is answered once, by an [`Output::Reply`].
+    /// A producer or a consumer wants something of a partition, which is led since then as far as it knows (KIP-320). It is
+    /// answered once, by an [`Output::Reply`].
     ///
     /// [`Output::Reply`]: super::io::Output::Reply
-    pub fn handle_ask(&mut self, now: Instant, request: RequestId, id: PartitionId, ask: Ask) {
+    pub fn handle_ask(
+        &mut self,
+        now: Instant,
+        request: RequestId,
+        (id, epoch): (PartitionId, Option<LeaderEpoch>),
+        ask: Ask,
+    ) {
+        if let Err(error) = self.agrees(id, epoch) {
+            return self.reply(request, Err(error));
+        }
         let answer = match ask {
             Ask::Produce(produce) => match self.produce(now, request, id, produce) {
                 Ok(()) => return,
@@ -33,6 +44,17 @@ impl Replicas {
             Ask::Offsets => self.offsets(id),
         };
         self.reply(request, answer);
+    }
+
+    /// Whether whoever asks knows as much of the partition as this node does.
+    fn agrees(&self, id: PartitionId, epoch: Option<LeaderEpoch>) -> Result<(), AskError> {
+        let Some((epoch, replica)) = epoch.zip(self.replica(id)) else { return Ok(()) };
+        let current = replica.view().partition.leader_epoch;
+        match epoch.cmp(&current) {
+            Ordering::Less => Err(AskError::EpochFenced { current }),
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(AskError::EpochUnknown { current }),
+        }
     }
 
     pub(super) fn may_wait(&self) -> Result<(), AskError> {

@@ -166,7 +166,7 @@ impl World {
         self.requests += 1;
         let (request, partition) = (RequestId::new(self.requests), self.partition(number));
         let host = self.hosts.get_mut(&id(node)).unwrap();
-        host.replicas.handle_ask(self.now, request, partition, ask);
+        host.replicas.handle_ask(self.now, request, (partition, None), ask);
         request
     }
 

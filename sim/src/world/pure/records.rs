@@ -54,7 +54,7 @@ impl<A: Application> World<A> {
         let Some(process) = &host.process else { return };
         let now = Instant::from_nanos(self.now);
         let question = self.records.next(now, process.node().metadata(), choices);
-        let Some(Question { asker, node, partition, ask }) = question else { return };
+        let Some(Question { asker, node, partition, epoch, ask }) = question else { return };
         let node = node.value();
         let host = self.hosts.get(usize::try_from(node - 1).unwrap_or_default());
         let process = host.filter(|host| host.waiting.is_none()).and_then(|host| host.process.as_ref());
@@ -63,7 +63,7 @@ impl<A: Application> World<A> {
         };
         let id = RequestId::new(REQUESTS + self.events);
         self.asked_records.insert(id, Asked { asker, partition, node, process });
-        let request = Request::Ask { partition, ask };
+        let request = Request::Ask { partition, epoch, ask };
         self.deliver(node, Input::Request { id, from: Caller::Client, request });
     }
 

@@ -238,7 +238,7 @@ async fn read(
         }
         let consume = Consume { from, bytes: 1 << 20, wait: Duration::from_millis(100), from_anybody: true };
         let ask = Ask::Consume(consume);
-        match client.request(name, Request::Ask { partition, ask }).await {
+        match client.request(name, Request::Ask { partition, epoch: None, ask }).await {
             Ok(Reply::Told(Ok(Answer::Consumed { batches, .. }))) => {
                 for batch in batches {
                     let all = records::decode(&batch.records, batch.count)?.into_iter().zip(0..);
