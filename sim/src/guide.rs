@@ -48,7 +48,8 @@
 //! # Records
 //!
 //! In the pure world [producers and consumers](crate::records) are at work on those partitions, programs on the nodes that
-//! die with their processes. A producer sends a batch again, to whomever it believes to lead, until it is acknowledged. A
+//! die with their processes; in the turmoil world the production ones, from outside. Topics keep everything, or what is not
+//! too old, or not too much, as the steward wants it. A producer sends a batch again, to whomever it believes to lead, until it is acknowledged. A
 //! checker follows the log of each replica: what is below a leader's high watermark never changes, every later leader has
 //! it, no batch is there twice, what was acknowledged and what was read is there; and in the end everybody in sync has
 //! everything. It asks nothing of a partition that an operator has given to a leader which may lack something, nor of one
@@ -222,6 +223,8 @@
 //! the metadata are left out, processes crash with what was not synced, disks are replaced, leaders are elected, the
 //! partition moves, its topic is configured. After each step everybody who may be elected must have everything that is
 //! committed, on its disk. `rivven-sim replicas --seeds N` plays it; `--narrate --seed S` prints one seed, step by step.
+//! The [scenarios](crate::replicas::scenarios) are histories that are told of such systems, each as a plan with a name:
+//! `--scenario NAME` plays one, `list` names them.
 //! What it found before it found nothing more: a log that begins anew was spoken of before that was on the disk; an
 //! epoch without records hid that records of an earlier one had come; a log that was trimmed was taken to know where an
 //! epoch before ended; a high watermark that is stored apart from its log is of another log after a crash; a topic

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rivven_cluster::id::{LeaderEpoch, NodeId, Offset, PartitionId, ProducerId};
 use rivven_cluster::node::{Durable, WriteBatch};
-use rivven_cluster::partition::log::{Change, Log, Logs, What};
-use rivven_cluster::partition::metadata::{Delta, Metadata};
+use rivven_cluster::partition::log::{Change, Entry, Log, Logs, What};
+use rivven_cluster::partition::metadata::{Delta, Metadata, Partition};
 use rivven_cluster::partition::records;
 use rivven_cluster::partition::replica::Replica;
 use rivven_cluster::partition::replica::io::{Batch, Stamp};
@@ -33,6 +33,8 @@ pub struct Records {
     committed: BTreeMap<PartitionId, Committed>,
     /// Up to where each node's log was held against that.
     judged: BTreeMap<(u64, PartitionId), Offset>,
+    /// What each node has dropped from the front of its logs since it settled last.
+    dropped: BTreeMap<(u64, PartitionId), Vec<Entry<()>>>,
     /// The leader epoch that each node led in when it settled last.
     leads: BTreeMap<(u64, PartitionId), LeaderEpoch>,
     /// Partitions of which nothing is asked any more.
@@ -116,6 +118,7 @@ impl Records {
         self.logs.insert(node, durable.logs.clone());
         self.judged.retain(|(of, _), _| *of != node);
         self.leads.retain(|(of, _), _| *of != node);
+        self.dropped.retain(|(of, _), _| *of != node);
         self.told.retain(|(of, _)| *of != node);
     }
 
@@ -146,6 +149,7 @@ impl Records {
         let mut verdict = Ok(());
         for change in &batch.logs {
             verdict = verdict.and_then(|()| self.judge_change(node, change));
+            self.keep_dropped(node, change);
             self.logs.entry(node).or_default().note(change);
             let judged = self.judged.entry((node, change.partition)).or_default();
             match change.what {
@@ -155,6 +159,15 @@ impl Records {
             }
         }
         verdict
+    }
+
+    /// A leader may commit something and drop it before it settles.
+    fn keep_dropped(&mut self, node: u64, change: &Change) {
+        let (id, log) = (change.partition, self.logs.get(&node).and_then(|logs| logs.get(change.partition)));
+        if let (What::Trim(start), Some(log)) = (&change.what, log) {
+            let dropped = log.batches().take_while(|batch| batch.end() <= *start).cloned();
+            self.dropped.entry((node, id)).or_default().extend(dropped);
+        }
     }
 
     /// Logs that have a batch of one leader in one place have the same batch (log matching).
@@ -245,6 +258,7 @@ impl Records {
 
     /// What is below a high watermark is committed: the leader says so, and everybody agrees.
     fn judge_log(&mut self, node: u64, id: PartitionId, replica: &Replica) -> Verdict {
+        let dropped = self.dropped.remove(&(node, id)).unwrap_or_default();
         let Some(log) = self.logs.get(&node).and_then(|logs| logs.get(id)) else { return Ok(()) };
         // Whoever led until now may have committed something before it heard that it does not lead any more.
         let leads = replica.leads().max(self.leads.get(&(node, id)).copied());
@@ -254,10 +268,11 @@ impl Records {
         if end <= from {
             return Ok(());
         }
-        // And the log may begin anew behind what the disk still has.
-        let from = from.max(replica.log().start);
+        // And a follower's log may begin anew behind what the disk still has.
+        let from = if leads.is_some() { from } else { from.max(replica.log().start) };
         let committed = self.committed.entry(id).or_default();
-        for batch in log.batches().filter(|batch| batch.end() > from && batch.end() <= end) {
+        let batches = dropped.iter().chain(log.batches());
+        for batch in batches.filter(|batch| batch.end() > from && batch.end() <= end) {
             let place = Place { epoch: batch.epoch, count: batch.count, stamp: batch.stamp };
             match committed.batches.get(&batch.first) {
                 Some((before, _)) if *before == place => {}
@@ -347,13 +362,14 @@ impl Records {
 
     /// What is missing in the end: every replica that is in sync has everything that its leader has, all of it committed.
     pub fn unsettled(&mut self, metadata: &Metadata, members: &BTreeSet<u64>) -> Option<String> {
-        let is_led = |id| metadata.partition(id).is_some_and(|record| record.leader.is_some());
         let mut unproved = None;
         for told in core::mem::take(&mut self.unproved) {
-            if let (true, Err(violation)) = (is_led(told.partition()), self.judge_told(0, &told)) {
+            let Some(record) = metadata.partition(told.partition()) else { continue };
+            let Err(violation) = self.judge_told(0, &told) else { continue };
+            if who_commits(metadata, members, told.partition(), record).is_some() {
                 unproved.get_or_insert(violation.to_string());
-                self.unproved.push(told);
             }
+            self.unproved.push(told);
         }
         if unproved.is_some() {
             return unproved;
@@ -363,13 +379,7 @@ impl Records {
                 let log = self.logs.get(&node.value()).and_then(|logs| logs.get(id));
                 log.map(Log::end).unwrap_or_default()
             };
-            let minimum =
-                metadata.topic(id.topic).map_or(1, |topic| record.min_in_sync(topic.spec.min_in_sync));
-            let is_there = |node: &NodeId| members.contains(&node.value());
-            let Some(leader) = record.leader.filter(is_there) else { continue };
-            if record.in_sync.len() < minimum || !record.in_sync.iter().all(is_there) {
-                continue;
-            }
+            let Some(leader) = who_commits(metadata, members, id, record) else { continue };
             if let Some(node) = record.in_sync.iter().find(|node| ends(node) != ends(&leader)) {
                 let (has, all) = (ends(node), ends(&leader));
                 return Some(format!("node {node} has {id} up to {has}, its leader {leader} up to {all}"));
@@ -410,12 +420,21 @@ impl Committed {
     }
 }
 
+/// Who leads a partition, if that can commit what is written: everybody in sync is there, and they are enough.
+fn who_commits(
+    metadata: &Metadata,
+    members: &BTreeSet<u64>,
+    id: PartitionId,
+    record: &Partition,
+) -> Option<NodeId> {
+    let minimum = record.min_in_sync(metadata.topic(id.topic)?.spec.min_in_sync);
+    let is_there = |node: &NodeId| members.contains(&node.value());
+    let are_enough = record.in_sync.len() >= minimum && record.in_sync.iter().all(is_there);
+    record.leader.filter(is_there).filter(|_| are_enough)
+}
+
 fn places(log: &Log<()>) -> BTreeMap<Offset, Place> {
-    let place = |batch: &rivven_cluster::partition::log::Entry<()>| Place {
-        epoch: batch.epoch,
-        count: batch.count,
-        stamp: batch.stamp,
-    };
+    let place = |batch: &Entry<()>| Place { epoch: batch.epoch, count: batch.count, stamp: batch.stamp };
     log.batches().map(|batch| (batch.first, place(batch))).collect()
 }
 
