@@ -355,21 +355,19 @@ pub fn churn(members: usize, minutes: u64, seed: u64) -> Vec<Gate> {
     let mut world = World::new(Setting::new(members, seed));
     world.run_for(Duration::from_secs(3));
     let each_second = (members / 20 / 60).max(1);
-    let (mut down, mut next) = (BTreeMap::new(), 3);
+    let (mut down, mut next) = (BTreeMap::<u64, Vec<usize>>::new(), 3);
     for second in 0..minutes * 60 {
         for _ in 0..each_second {
             if world.swim(next).is_some() {
                 world.crash(next);
-                down.insert(second + 30, next);
+                down.entry(second + 30).or_default().push(next);
             }
             next = 3 + (next - 2) % (members - 3);
         }
-        if let Some(member) = down.remove(&second) {
-            world.restart(member);
-        }
+        down.remove(&second).into_iter().flatten().for_each(|member| world.restart(member));
         world.run_for(Duration::from_secs(1));
     }
-    down.into_values().for_each(|member| world.restart(member));
+    down.into_values().flatten().for_each(|member| world.restart(member));
     let took = world.run_until_done(Duration::from_millis(500), Duration::from_secs(300), |world| {
         world.running().all(|(_, swim)| {
             swim.members().filter(|seen| seen.state == State::Alive).count() == world.running().count()
