@@ -215,10 +215,11 @@ impl Consumer {
     fn told(&mut self, partition: PartitionId, answer: &Result<Answer, AskError>) -> Option<Told> {
         match answer {
             Ok(Answer::Consumed { batches, .. }) => {
+                let from = self.positions.get(&partition).copied().unwrap_or_default();
                 if let Some(last) = batches.last() {
                     self.positions.insert(partition, last.end());
                 }
-                Some(Told::Read { partition, batches: batches.clone() })
+                Some(Told::Read { partition, from, batches: batches.clone() })
             }
             Err(AskError::OutOfRange { start, .. }) => {
                 self.positions.insert(partition, *start);

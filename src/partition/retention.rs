@@ -29,9 +29,10 @@ const SHARE: u32 = 512;
 /// How much of each log of a topic is kept. What is more than either wants is dropped.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Retention {
-    /// At least so many bytes of records, if there are as many. `None`: all.
+    /// As many of the last records as have so many bytes at least. `None`: all.
     pub bytes: Option<u64>,
-    /// At least what was written in so many seconds, by the clocks of leaders. `None`: all.
+    /// What was written in so many seconds at least, by the clocks of leaders: one that is ahead drops too much. `None`:
+    /// all.
     pub seconds: Option<u32>,
 }
 
@@ -76,11 +77,24 @@ impl Chunks {
         }
     }
 
-    /// This process knows all that is there, since now if it did not before.
-    pub fn are_known(&mut self, now: Instant) {
+    /// This process knows all that is there, since now if it did not before: so it was written by now, whatever the clock
+    /// of its leader said.
+    pub fn are_known(&mut self, now: Instant, wall: Option<WallSeconds>) {
         for chunk in self.all.iter_mut().rev().take_while(|chunk| chunk.known.is_none()) {
             chunk.known = Some(now);
+            chunk.latest = wall.map_or(chunk.latest, |wall| chunk.latest.min(wall));
         }
+    }
+
+    /// The clock was ahead: all that is known was written by then.
+    pub fn were_written_by(&mut self, wall: WallSeconds) {
+        self.all.iter_mut().for_each(|chunk| chunk.latest = chunk.latest.min(wall));
+    }
+
+    /// When the last of it was written.
+    #[must_use]
+    pub fn latest(&self) -> WallSeconds {
+        self.all.back().map(|chunk| chunk.latest).unwrap_or_default()
     }
 
     /// The log ends at `end` now.
@@ -88,8 +102,10 @@ impl Chunks {
         while let Some(last) = self.all.pop_back_if(|chunk| chunk.first >= end) {
             self.bytes -= last.bytes;
         }
-        if let Some(last) = self.all.back_mut() {
-            last.end = last.end.min(end);
+        if let Some(last) = self.all.back_mut().filter(|last| last.end > end) {
+            // How much of it is left nobody knows: what is not counted is kept longer, not shorter.
+            self.bytes -= core::mem::take(&mut last.bytes);
+            last.end = end;
         }
     }
 
@@ -105,10 +121,13 @@ impl Chunks {
         *self = Chunks::default();
     }
 
-    /// Where the log is to begin, if that is not where it does, and if that much of it is committed.
+    /// Where the log is to begin, if that is not where it does.
     #[must_use]
     pub fn begin(&self, keep: &Keep) -> Option<Offset> {
-        let (mut left, mut start) = (self.bytes, None);
+        // What is not committed may be cut off, and does not take the place of what is.
+        let is_open = |chunk: &&Chunk| chunk.end > keep.committed;
+        let open: u64 = self.all.iter().rev().take_while(is_open).map(|chunk| chunk.bytes).sum();
+        let (mut left, mut start) = (self.bytes - open, None);
         for chunk in self.all.iter().take_while(|chunk| keep.may_drop(chunk)) {
             left -= chunk.bytes;
             if !keep.is_too_much(left) && !keep.is_too_old(chunk) {
@@ -131,11 +150,14 @@ pub struct Keep {
     pub now: Instant,
     /// So long after this process has heard of a batch nobody sends it again.
     pub retries_within: Duration,
+    /// What is before that is committed.
+    pub committed: Offset,
 }
 
 impl Keep {
     fn may_drop(&self, chunk: &Chunk) -> bool {
-        chunk.known.is_some_and(|known| known + self.retries_within <= self.now)
+        let is_given_up = chunk.known.is_some_and(|known| known + self.retries_within <= self.now);
+        is_given_up && chunk.end <= self.committed
     }
 
     fn is_too_much(&self, left: u64) -> bool {
@@ -162,13 +184,14 @@ mod tests {
             let first = Offset::new(u64::from(batch) * 10);
             chunks.push(first, first.plus(10), 100, WallSeconds(1000 + batch));
         }
-        chunks.are_known(Instant::ORIGIN);
+        chunks.are_known(Instant::ORIGIN, None);
         chunks
     }
 
     fn keep(retention: Retention, wall: u32) -> Keep {
         let wall = Some(WallSeconds(wall));
-        Keep { retention, wall, now: NOW, retries_within: Duration::from_nanos(1000) }
+        let committed = Offset::new(u64::MAX);
+        Keep { retention, wall, now: NOW, retries_within: Duration::from_nanos(1000), committed }
     }
 
     fn begin(chunks: &Chunks, retention: Retention, wall: u32) -> Option<u64> {
@@ -207,22 +230,51 @@ mod tests {
         chunks.push(Offset::new(100), Offset::new(110), 100, WallSeconds(1010));
         let later = Keep { now: Instant::from_nanos(1500), ..nothing };
         assert_eq!(chunks.begin(&later), Some(Offset::new(100)), "nobody has said since when it is known");
-        chunks.are_known(Instant::from_nanos(500));
+        chunks.are_known(Instant::from_nanos(500), None);
         assert_eq!(chunks.begin(&nothing), Some(Offset::new(100)));
         assert_eq!(chunks.begin(&later), Some(Offset::new(110)));
+    }
+
+    #[test]
+    fn what_is_not_committed_takes_nobodys_place() {
+        let chunks = chunks(10);
+        let keep = keep(Retention { bytes: Some(300), seconds: None }, 5000);
+        let committed = |committed| chunks.begin(&Keep { committed: Offset::new(committed), ..keep });
+        assert_eq!(committed(100), Some(Offset::new(70)));
+        assert_eq!(committed(50), Some(Offset::new(20)), "300 bytes of what is committed are kept");
+        assert_eq!(committed(30), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_keeps_nothing_for_ever() {
+        let week = keep(Retention { bytes: None, seconds: Some(7 * 86_400) }, 2000 + 8 * 86_400);
+        let mut chunks = Chunks::default();
+        chunks.push(Offset::new(0), Offset::new(1), 10, WallSeconds(u32::MAX));
+        chunks.are_known(Instant::ORIGIN, Some(WallSeconds(2000)));
+        assert_eq!(chunks.begin(&week), Some(Offset::new(1)), "it was there by then");
+        let mut own = Chunks::default();
+        own.push(Offset::new(0), Offset::new(1), 10, WallSeconds(u32::MAX));
+        own.are_known(Instant::ORIGIN, Some(WallSeconds(u32::MAX)));
+        assert_eq!(own.begin(&week), None);
+        own.were_written_by(WallSeconds(2000));
+        assert_eq!(own.begin(&week), Some(Offset::new(1)));
     }
 
     #[test]
     fn what_is_cut_off_and_trimmed_is_not_counted() {
         let mut chunks = chunks(10);
         chunks.truncate(Offset::new(75));
-        assert_eq!((chunks.all.len(), chunks.bytes), (8, 800), "the last one is a part of a batch");
+        assert_eq!(
+            (chunks.all.len(), chunks.bytes),
+            (8, 700),
+            "of a part of a batch nobody knows how long it is"
+        );
         chunks.truncate(Offset::new(70));
-        assert_eq!((chunks.all.len(), chunks.bytes), (7, 700));
+        assert_eq!((chunks.all.len(), chunks.bytes), (7, 700), "the part is gone");
         chunks.trim(Offset::new(35));
         assert_eq!((chunks.all.len(), chunks.bytes), (4, 400), "the first one is a part of a batch");
         chunks.truncate(Offset::new(35));
-        assert_eq!(chunks.bytes, 100);
+        assert_eq!(chunks.bytes, 0);
         chunks.clear();
         assert_eq!(chunks, Chunks::default());
     }
@@ -246,7 +298,7 @@ mod tests {
             let first = Offset::new(u64::from(10_000 + day - 1));
             chunks.push(first, first.plus(1), 1, WallSeconds(1000 + day * 86_400));
         }
-        chunks.are_known(Instant::ORIGIN);
+        chunks.are_known(Instant::ORIGIN, None);
         let week = Retention { bytes: None, seconds: Some(7 * 86_400) };
         let start = begin(&chunks, week, 1000 + 700 * 86_400).expect("most is old");
         assert!((10_690..=10_693).contains(&start), "{start}");

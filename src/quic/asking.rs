@@ -74,6 +74,8 @@ pub(super) async fn ask(
             }
             Attempt::Over(unanswered) => return Err(unanswered),
             Attempt::Again(why) => reason = why,
+            // Who only asks can ask again, whatever became of the question.
+            Attempt::MaybeDone(why) if !matches!(question.ask, Ask::Produce(_)) => reason = why,
             Attempt::MaybeDone(why) if question.is_repeatable => (is_maybe_done, reason) = (true, why),
             Attempt::MaybeDone(why) => return Err(Unanswered::Unknown(why)),
         }

@@ -131,7 +131,6 @@ impl Consumer {
             StartAt::Earliest => self.offsets().await?.start,
             StartAt::Latest => self.offsets().await?.high_watermark,
         };
-        self.position = StartAt::Offset(from);
         let consume = Consume { from, bytes: BYTES, wait: WAIT, from_anybody: false };
         let batches = match self.ask(Ask::Consume(consume), WAIT).await? {
             Answer::Consumed { batches, .. } => batches,
@@ -147,9 +146,7 @@ impl Consumer {
                 placed.map(|(record, place)| Consumed { offset: batch.first.plus(place), record, time });
             all.extend(placed.filter(|consumed| consumed.offset >= from));
         }
-        if let Some(last) = batches.last() {
-            self.position = StartAt::Offset(last.end().max(from));
-        }
+        self.position = StartAt::Offset(batches.last().map_or(from, |last| last.end().max(from)));
         Ok(all)
     }
 

@@ -20,6 +20,7 @@ use rivven_cluster::partition::records;
 use rivven_cluster::partition::replica::Replica;
 use rivven_cluster::partition::replica::io::{Batch, Stamp};
 use rivven_cluster::partition::replicas::Replicas;
+use rivven_cluster::partition::retention::Retention;
 
 use super::{Rule, Verdict, broken};
 
@@ -67,6 +68,8 @@ pub enum Told {
     Read {
         /// In which partition.
         partition: PartitionId,
+        /// From where on it was asked for.
+        from: Offset,
         /// What.
         batches: Vec<Batch>,
     },
@@ -271,6 +274,9 @@ impl Records {
         // And a follower's log may begin anew behind what the disk still has.
         let from = if leads.is_some() { from } else { from.max(replica.log().start) };
         let committed = self.committed.entry(id).or_default();
+        if leads.is_some() && !dropped.is_empty() {
+            judge_drop(node, id, replica, log)?;
+        }
         let batches = dropped.iter().chain(log.batches());
         for batch in batches.filter(|batch| batch.end() > from && batch.end() <= end) {
             let place = Place { epoch: batch.epoch, count: batch.count, stamp: batch.stamp };
@@ -325,7 +331,8 @@ impl Records {
                     "somebody was told that {value:?} is at {offset} of {id}, where {found:?} is committed"
                 )),
             },
-            Told::Read { batches, .. } => {
+            Told::Read { from, batches, .. } => {
+                judge_row(id, *from, batches)?;
                 let is_committed = |batch: &&Batch| {
                     let written = self.written.get(&(id, batch.first, batch.epoch));
                     let place = committed.batches.get(&batch.first);
@@ -418,6 +425,32 @@ impl Committed {
         }
         Ok(())
     }
+}
+
+/// A leader drops only what its topic does not want to be kept. (How old that is only its clock knows.)
+fn judge_drop(node: u64, id: PartitionId, replica: &Replica, log: &Log<()>) -> Verdict {
+    let Retention { bytes, seconds } = replica.view().retention;
+    let is_committed = |batch: &&Entry<()>| batch.end() <= replica.high_watermark();
+    let left: u64 = log.batches().filter(is_committed).map(|batch| u64::from(batch.length)).sum();
+    if seconds.is_some() || bytes.is_some_and(|kept| left >= kept) {
+        return Ok(());
+    }
+    violation(format!(
+        "node {node} has dropped what was to be kept of {id}: {left} bytes are left, of {bytes:?}"
+    ))
+}
+
+/// Who reads is told everything from where it asked on, without a gap.
+fn judge_row(id: PartitionId, from: Offset, batches: &[Batch]) -> Verdict {
+    let mut next = from;
+    for batch in batches {
+        let follows = batch.first == next || (next == from && batch.first < from && batch.end() > from);
+        if !follows {
+            return violation(format!("a consumer of {id} has asked for {next}, and got {}", batch.first));
+        }
+        next = batch.end();
+    }
+    Ok(())
 }
 
 /// Who leads a partition, if that can commit what is written: everybody in sync is there, and they are enough.

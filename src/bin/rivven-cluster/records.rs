@@ -51,8 +51,8 @@ pub struct ProduceOptions {
     /// When a line counts as written.
     #[arg(long, value_enum, default_value = "all")]
     acks: Until,
-    /// How long a line may take, in seconds.
-    #[arg(long, default_value_t = 30)]
+    /// How long a line may take, in seconds; 60 at most.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=60))]
     timeout_s: u64,
 }
 
@@ -169,11 +169,13 @@ pub async fn consume(options: &ConsumeOptions) -> Result<(), Failure> {
         ));
     }
     drop(sender);
-    while let Some((partition, consumed)) = receiver.recv().await {
-        print(partition, &consumed, options.json)?;
-    }
-    while let Some(ended) = readers.join_next().await {
-        ended??;
+    loop {
+        tokio::select! {
+            biased;
+            Some((partition, consumed)) = receiver.recv() => print(partition, &consumed, options.json)?,
+            Some(ended) = readers.join_next() => ended??,
+            else => break,
+        }
     }
     client.close();
     Ok(())
@@ -209,9 +211,9 @@ async fn read(
         };
         if let Some(last) = consumed.last() {
             next = last.offset.plus(1);
-        } else if !follows && from == StartAt::Earliest {
-            // All that was there when it began is trimmed.
-            next = end;
+        } else if !follows {
+            // Perhaps all that was there when it began is dropped; else whoever leads now will know of it soon.
+            next = next.max(consumer.offsets().await?.start);
         }
         if !consumed.is_empty() && sender.send((partition, consumed)).await.is_err() {
             return Ok(());

@@ -101,10 +101,11 @@ enum Action {
 /// How much of each partition is kept; everything if nothing is said.
 #[derive(clap::Args)]
 struct Keep {
-    /// Drop the oldest records of a partition when so many bytes are left without them.
+    /// Drop the oldest records of a partition when so many bytes are left without them, and they are a minute and a half
+    /// old.
     #[arg(long)]
     keep_bytes: Option<u64>,
-    /// Drop records that were written more than so many seconds ago.
+    /// Drop records that were written more than so many seconds ago, and a minute and a half.
     #[arg(long)]
     keep_seconds: Option<u32>,
 }

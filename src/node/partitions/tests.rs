@@ -101,7 +101,8 @@ fn a_leader_takes_itself_and_who_speaks_into_the_metadata() {
 fn fetch(node: &Node<KeyValue>, place: PartitionId) -> Input {
     let session = node.metadata().node(id(2)).unwrap().epoch;
     let leader_epoch = node.metadata().partition(place).unwrap().leader_epoch;
-    let fetch = Fetch { session, leader_epoch, at: Offset::new(0), last_epoch: None };
+    let fetch =
+        Fetch { session, leader_epoch, at: Offset::new(0), last_epoch: None, knows: Default::default() };
     let message = Message::Records(replicas::io::Message::Fetch(vec![(place, fetch)]));
     Input::Message { from: id(2), message }
 }

@@ -15,7 +15,8 @@ impl Replica {
 
     fn next_fetch(&self, leader_epoch: LeaderEpoch) -> Fetch {
         let (at, last_epoch) = (self.log.end, self.epochs.of_last_record(self.log.end));
-        Fetch { session: self.session, leader_epoch, at, last_epoch }
+        let knows = (self.high_watermark, self.log.start);
+        Fetch { session: self.session, leader_epoch, at, last_epoch, knows }
     }
 
     /// The leader answers; with records, if it has some. Returns whether that was an answer to what is asked now: one that

@@ -112,7 +112,8 @@ impl World {
     fn fetch(&self, node: u64, leader_epoch: u64, place: u64, last_epoch: Option<u64>) -> Fetch {
         let last_epoch = last_epoch.map(LeaderEpoch::new);
         let leader_epoch = LeaderEpoch::new(leader_epoch);
-        Fetch { session: self.session(node), leader_epoch, at: offset(place), last_epoch }
+        let knows = Default::default();
+        Fetch { session: self.session(node), leader_epoch, at: offset(place), last_epoch, knows }
     }
 }
 

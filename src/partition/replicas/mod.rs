@@ -428,10 +428,17 @@ impl Replicas {
 
     /// What the wall clock says; every few seconds. It may step.
     pub fn note_wall_clock(&mut self, now: Instant, wall: WallSeconds) {
+        let was_ahead = self.wall(now).is_some_and(|before| wall.0.saturating_add(1) < before.0);
         self.wall = Some((wall, now));
-        // Nothing else happens to a log that is not written to.
-        let grows_old = |hosted: &Hosted| hosted.replica.view().retention.seconds.is_some();
-        self.touched.extend(self.hosted.iter().filter(|(_, hosted)| grows_old(hosted)).map(|(id, _)| *id));
+        for (id, hosted) in &mut self.hosted {
+            if was_ahead {
+                hosted.chunks.were_written_by(wall);
+            }
+            // Nothing else happens to a log that is not written to.
+            if hosted.replica.view().retention != Retention::default() {
+                self.touched.insert(*id);
+            }
+        }
     }
 
     pub(super) fn wall(&self, now: Instant) -> Option<WallSeconds> {
@@ -442,14 +449,15 @@ impl Replicas {
     fn drop_old(&mut self, now: Instant, id: PartitionId) {
         let wall = self.wall(now);
         let Some(hosted) = self.hosted.get_mut(&id) else { return };
-        hosted.chunks.are_known(now);
+        hosted.chunks.are_known(now, wall);
         let Hosted { replica, chunks, .. } = hosted;
         let retention = replica.view().retention;
         if replica.leads().is_none() || retention == Retention::default() {
             return;
         }
-        let retries_within = self.settings.retries_within;
-        let Some(start) = chunks.begin(&Keep { retention, wall, now, retries_within }) else { return };
+        let (retries_within, committed) = (self.settings.retries_within, replica.high_watermark());
+        let keep = Keep { retention, wall, now, retries_within, committed };
+        let Some(start) = chunks.begin(&keep) else { return };
         let before = replica.log().start;
         if replica.trim(start) > before {
             self.carry_out(id);

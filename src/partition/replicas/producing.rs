@@ -71,8 +71,10 @@ impl Replicas {
     ) -> Result<(), AskError> {
         self.admit(&produce)?;
         let Produce { acks, timeout, count, stamp, records } = produce;
-        let time = self.wall(now).unwrap_or_default();
+        let wall = self.wall(now).unwrap_or_default();
         let hosted = self.hosted.get_mut(&id).ok_or(AskError::PartitionUnknown(id))?;
+        // A clock that is behind makes nothing older than what was there before.
+        let time = wall.max(hosted.chunks.latest());
         let until = now + timeout.clamp(TIMEOUT_MIN, TIMEOUT_MAX);
         let sequel = stamp.map_or(Sequel::Next, |stamp| hosted.producers.judge(stamp, count));
         match sequel {

@@ -20,8 +20,6 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parked {
     fetch: Fetch,
-    /// What it was told to be committed, and where the log begins, since it said what it has.
-    told: Option<(Offset, Offset)>,
     /// Whether it said that again since it was told something.
     is_fresh: bool,
     /// What is being read for it.
@@ -112,9 +110,8 @@ impl Replicas {
         let fetched = hosted.replica.serve(now, from, fetch);
         if matches!(fetched.answer, Answer::Matches { .. }) {
             let before = hosted.parked.get(&from).filter(|before| before.fetch == fetch);
-            let is_fresh = before.is_some();
-            let (told, reading) = before.map_or((None, None), |before| (before.told, before.reading));
-            hosted.parked.insert(from, Parked { fetch, told, is_fresh, reading });
+            let (is_fresh, reading) = (before.is_some(), before.and_then(|before| before.reading));
+            hosted.parked.insert(from, Parked { fetch, is_fresh, reading });
         } else {
             hosted.parked.remove(&from);
             self.send_deliveries(from, vec![Delivery { partition: id, fetched, records: Vec::new() }]);
@@ -140,12 +137,10 @@ impl Replicas {
             let (from, end) = (parked.fetch.at, hosted.replica.log().end);
             if from == end {
                 // That is told when it asks again, or with the next records.
-                let is_news = parked.is_fresh && parked.told != Some((high_watermark, start));
-                if is_news {
+                if parked.is_fresh && parked.fetch.knows != (high_watermark, start) {
                     deliver(Vec::new());
                 }
-                let told = if is_news { Some((high_watermark, start)) } else { parked.told };
-                hosted.parked.insert(node, Parked { told, is_fresh: false, ..parked });
+                hosted.parked.insert(node, Parked { is_fresh: false, ..parked });
             } else if parked.reading.is_some() {
                 hosted.parked.insert(node, parked);
             } else {

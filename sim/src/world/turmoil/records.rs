@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::clock::sim_nanos;
-use crate::checkers::{Checkers, Told};
+use crate::checkers::{Checkers, Rule, Told};
 use crate::lock::lock;
 
 /// How long a producer tries to have a record written.
@@ -96,6 +96,14 @@ impl User {
                 match consumer.next().await {
                     Ok(records) => {
                         let Some(id) = consumer.partition() else { continue };
+                        let gap = records
+                            .iter()
+                            .zip(records.iter().skip(1))
+                            .find(|(one, next)| one.offset.next() != next.offset);
+                        if let Some((one, next)) = gap {
+                            let what = format!("a consumer of {id} got {} after {}", next.offset, one.offset);
+                            lock(&self.checkers).broken(Rule::Records, what);
+                        }
                         for consumed in records {
                             let (offset, value) = (consumed.offset, consumed.record.value);
                             lock(&self.checkers).heard(Told::Record { partition: id, offset, value });

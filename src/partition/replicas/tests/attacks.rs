@@ -16,7 +16,8 @@ fn a_read_that_comes_late_does_not_end_the_next_one() {
     while leader.replicas.poll().is_some() {}
     let partition = world.partition(0);
     let leader_epoch = world.metadata.partition(partition).unwrap().leader_epoch;
-    let fetch = |session| replica::io::Fetch { session, leader_epoch, at: Offset::new(0), last_epoch: None };
+    let (at, knows) = Default::default();
+    let fetch = |session| replica::io::Fetch { session, leader_epoch, at, last_epoch: None, knows };
     let mut reads = Vec::new();
     for boot in [0, 1] {
         // The same follower asks twice, as another process the second time.
@@ -128,4 +129,29 @@ fn what_is_said_of_a_deleted_topic_counts_for_nothing_in_the_one_that_has_its_na
     let refused = Err(AskError::PartitionUnknown(world.partition(0)));
     assert_eq!(world.replies[&request], refused);
     assert!(world.hosts.values().all(|host| host.disk.get(world.partition(0)).is_none()), "its log is gone");
+}
+
+#[test]
+fn a_follower_hears_what_is_committed_although_an_answer_was_lost() {
+    let mut world = World::new(1, Settings::default());
+    world.produce(1, 0, &["a"]);
+    world.run();
+    let committed = |world: &World| {
+        NODES
+            .map(|node| world.hosts[&id(node)].replicas.replica(world.partition(0)).unwrap().high_watermark())
+    };
+    assert_eq!(committed(&world), [1, 0, 0].map(Offset::new), "it is told when it asks again");
+    world.now = world.now + Duration::from_millis(500);
+    for node in NODES.map(id) {
+        world.hosts.get_mut(&node).unwrap().replicas.handle_timeout(world.now);
+        world.drain(node);
+    }
+    for (from, to, message) in core::mem::take(&mut world.messages) {
+        world.hosts.get_mut(&to).unwrap().replicas.handle_message(world.now, from, message);
+    }
+    world.drain(id(1));
+    assert_eq!(world.messages.len(), 2, "both are told");
+    world.messages.clear();
+    world.sleep(2000);
+    assert_eq!(committed(&world), [1, 1, 1].map(Offset::new));
 }
