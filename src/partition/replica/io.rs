@@ -54,7 +54,7 @@ pub struct Fetch {
     pub at: Offset,
     /// The epoch of its last record, if it has one.
     pub last_epoch: Option<LeaderEpoch>,
-    /// What it knows to be committed, and where its log begins: it is answered if that is not so any more (KIP-1166).
+    /// What it knows to be committed, and where its log begins: it is answered if more is by now (KIP-1166).
     pub knows: (Offset, Offset),
 }
 

@@ -137,7 +137,9 @@ impl Replicas {
             let (from, end) = (parked.fetch.at, hosted.replica.log().end);
             if from == end {
                 // That is told when it asks again, or with the next records.
-                if parked.is_fresh && parked.fetch.knows != (high_watermark, start) {
+                // Less than it knows is no news: it would not take that over, and ask again at once.
+                let (committed, begins) = parked.fetch.knows;
+                if parked.is_fresh && (high_watermark > committed || start > begins) {
                     deliver(Vec::new());
                 }
                 hosted.parked.insert(node, Parked { is_fresh: false, ..parked });

@@ -132,3 +132,17 @@ fn a_follower_that_was_away_goes_on_where_the_log_begins_now() {
     world.run();
     assert_eq!(world.values(3, 0, 10), ["a", "b"]);
 }
+
+#[test]
+fn a_follower_whose_log_begins_behind_its_leaders_does_not_ask_all_the_time() {
+    let mut world = world(10);
+    world.sleep(300_000);
+    world.keep(None, Some(100));
+    world.run();
+    assert_eq!(world.starts(), [10, 0, 0], "only the leader has dropped it so far");
+    world.elect(0, 2);
+    let before = world.sent;
+    world.sleep(10_000);
+    // Two followers ask once in half a second; and a few messages more, since the leader is another one.
+    assert!(world.sent - before < 60, "{} messages", world.sent - before);
+}
