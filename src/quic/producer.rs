@@ -104,7 +104,7 @@ pub enum ProduceFailure {
 /// let producer = Producer::new(partitions.clone(), "orders", ProducerSettings::default());
 /// let written = producer.send(Record { key: None, value: "a bicycle".into() }).await?;
 ///
-/// let mut consumer = Consumer::new(partitions, "orders", written.partition, StartAt::Earliest);
+/// let mut consumer = Consumer::new(partitions, "orders", written.partition.number, StartAt::Earliest);
 /// let records = consumer.next().await?;
 /// assert_eq!(records[0].record.value, "a bicycle");
 /// # node.shutdown().await?;
