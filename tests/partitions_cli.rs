@@ -42,6 +42,21 @@ impl Nodes {
     }
 }
 
+fn how_much_is_kept_is_configured(nodes: &Nodes) {
+    for (options, kept) in [
+        (&["--keep-seconds", "604800"][..], "kept: what is not older than 604800 s"),
+        (
+            &["--keep-bytes", "1000"],
+            "kept: the last 1000 bytes of each, as far as they are not older than 604800 s",
+        ),
+        (&["--keep-all"], "kept: everything"),
+    ] {
+        nodes.shown(&[&["topic", "configure", "orders"], options].concat(), 2);
+        let described = nodes.shown(&["topic", "describe", "orders"], 1);
+        assert!(described.contains(kept), "{described}");
+    }
+}
+
 /// Runs a command with these lines to read.
 fn fed(arguments: &[&str], lines: &str) -> String {
     let mut process = Command::new(env!("CARGO_BIN_EXE_rivven-cluster"))
@@ -107,6 +122,7 @@ fn partitions_have_leaders_whoever_is_killed_and_move_to_who_comes_and_from_who_
         let sum = |key: &str| offsets.iter().filter_map(|extent| extent[key].as_u64()).sum::<u64>();
         (offsets.len(), sum("high_watermark"), sum("end")) == (64, 3, 3)
     });
+    how_much_is_kept_is_configured(&nodes);
     let nowhere = rivven(&["consume", "payments", "--config", &nodes.config(1)]);
     assert!(text(&nowhere.stderr).contains("no topic is called \"payments\""), "{}", text(&nowhere.stderr));
 

@@ -148,7 +148,8 @@ fn judge(fates: &Fates, all: &BTreeMap<PartitionId, Vec<(u64, Bytes)>>) {
     assert!(lost.is_empty(), "{} acknowledged records are lost: {:?}", lost.len(), lost.first());
 }
 
-/// How many replicas each of nodes 1 to 4 leads, and how many are in sync in all, once `describe` shows that.
+/// Waits until `describe` shows what is wanted: how many partitions each of nodes 1 to 4 leads, how many replicas are in
+/// sync in all, and the whole.
 fn until_described(nodes: &Nodes, by: u64, what: &str, wanted: impl Fn([usize; 4], usize, &Value) -> bool) {
     let began = Instant::now();
     loop {
@@ -214,10 +215,11 @@ impl Load {
         }
         let gaps = Arc::new(Mutex::new(Gaps::default()));
         let (seen, watched) = (gaps.clone(), manager.clone());
+        let mut news = manager.news();
         runtime.spawn(async move {
             loop {
                 watched.look(|metadata| seen.lock().unwrap_or_else(PoisonError::into_inner).look(metadata));
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                let _ = news.recv().await;
             }
         });
         Load { runtime, manager, fates, gaps, stop, producers }
@@ -277,10 +279,13 @@ fn producers_lose_nothing_while_a_node_comes_one_drains_and_one_is_killed() {
         let is_it = |node: NodeId| node.value() == 3;
         metadata.all_partitions().any(|(_, partition)| partition.leader.is_none_or(is_it))
     };
-    while load.manager.look(is_led_by_it) {
-        assert!(killed.elapsed() < SILENCE_MAX + ELECTION, "a killed node still leads");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    load.runtime.block_on(async {
+        let mut news = load.manager.news();
+        while load.manager.look(is_led_by_it) {
+            let left = (SILENCE_MAX + ELECTION).saturating_sub(killed.elapsed());
+            let _ = tokio::time::timeout(left, news.recv()).await.expect("a killed node does not lead on");
+        }
+    });
     until_described(&nodes, 4, "fenced", |leads, in_sync, topic| {
         leads[0] + leads[3] == 64 && in_sync == 128 && topic["fenced"] == serde_json::json!([3])
     });

@@ -217,8 +217,10 @@ async fn leaders_say_what_is_wrong_with_what_they_are_asked_and_that_too_few_are
         let topic = metadata.topic_named("strict").map(|(_, topic)| topic);
         topic.is_some_and(|topic| topic.partitions[0].in_sync.len() == 2)
     };
+    let mut news = partitions.news();
     while !partitions.look(is_lacking) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // A listener that has missed some looks as well.
+        let _ = news.recv().await;
     }
     let settings = ProducerSettings { timeout: Duration::from_secs(2), ..settings };
     let strict = Producer::new(partitions.clone(), "strict", settings);

@@ -187,7 +187,7 @@ fn another_format_is_refused() {
         transaction.commit().unwrap();
     }
     let Err(error) = open(folder.path()) else { panic!("it opened") };
-    assert!(matches!(error, StorageError::Format { found: 9, .. }), "{error}");
+    assert!(matches!(error, StorageError::Format { found: 9, supported: 5, .. }), "{error}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::checkers::Told;
 /// How many producers there are.
 const PRODUCERS: usize = 4;
 /// So long a producer sends a batch again.
-const RETRIES: Duration = Duration::from_millis(1500);
+pub const RETRIES: Duration = Duration::from_millis(1500);
 /// How many consumers there are.
 const CONSUMERS: usize = 2;
 

@@ -67,9 +67,6 @@ impl<S: StateMachine> Node<S> {
     /// The driver has said what time it is.
     pub(super) fn note_wall_clock(&mut self, wall: WallSeconds) {
         self.company.wall = Some(wall);
-        if let Some(replicas) = &mut self.records.replicas {
-            replicas.note_wall_clock(self.now, wall);
-        }
         self.handle_gossip(swim::Input::WallClock(wall));
         self.begin_gossip();
     }

@@ -389,7 +389,10 @@ impl<S: StateMachine> Machine for Node<S> {
                 self.stats.unreachable += 1;
                 self.do_not_wait_for(node);
             }
-            Input::WallClock(wall) => self.note_wall_clock(wall),
+            Input::WallClock(wall) => {
+                self.records.note_wall_clock(self.now, wall);
+                self.note_wall_clock(wall);
+            }
             Input::Gossip(input) => self.handle_gossip(input),
             Input::Leave => {
                 self.leave_partitions();

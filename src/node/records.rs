@@ -21,7 +21,7 @@ use crate::partition::replicas::io::{Answer, Ask, AskError, Output as Wanted};
 use crate::partition::replicas::{Marks, Replicas};
 use crate::session::Ordered;
 use crate::state_machine::StateMachine;
-use crate::time::Instant;
+use crate::time::{Instant, WallSeconds};
 
 /// A node's replicas, and what they have not been told yet.
 #[derive(Debug, Default)]
@@ -40,6 +40,13 @@ impl Records {
         let start =
             |partitioning: &Partitioning| Replicas::start(config.id, partitioning.replicas, logs.stored());
         Records { replicas: config.partitioning.as_ref().map(start), ..Records::default() }
+    }
+
+    /// By it the age of records is known.
+    pub(super) fn note_wall_clock(&mut self, now: Instant, wall: WallSeconds) {
+        if let Some(replicas) = &mut self.replicas {
+            replicas.note_wall_clock(now, wall);
+        }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

@@ -1,7 +1,7 @@
 //! How much of a log is kept.
 //!
 //! ```text
-//!   log      │ 60 s ago │ 40 s ago │ 20 s ago │ now │     kept: 30 seconds, or 2 chunks
+//!   log      │ 60 s ago │ 40 s ago │ 20 s ago │ now │     kept: 30 seconds
 //!   chunks   └─ dropped ┴─ dropped ┴─ kept ───┴ kept┘
 //! ```
 //!

@@ -411,9 +411,7 @@ impl Committed {
             Some(before) => violation(format!("{stamp:?} is committed at {before} and at {first} of {id}")),
         }
     }
-}
 
-impl Committed {
     /// No record is committed twice, by whomever it was sent again.
     fn add_values(&mut self, id: PartitionId, first: Offset, count: u32, written: Option<&Bytes>) -> Verdict {
         let all = written.and_then(|written| records::decode(written, count).ok()).unwrap_or_default();

@@ -34,6 +34,9 @@
 //! | `producing` | what producers write, once |
 //! | `tail` | the end of a log, in memory |
 //!
+//! Who leads drops from the front what the topic does not want to be kept ([`retention`](super::retention)): whenever a
+//! replica is looked at, and every few seconds, when the wall clock is told.
+//!
 //! # One session
 //!
 //! A replica belongs to one session of the node: before the process is registered it has logs, and no replicas. Once it is,

@@ -19,9 +19,8 @@ use tokio::time::sleep;
 use super::clock::sim_nanos;
 use crate::checkers::{Checkers, Rule, Told};
 use crate::lock::lock;
+use crate::records::RETRIES;
 
-/// How long a producer tries to have a record written.
-const PATIENCE: Duration = Duration::from_millis(1500);
 /// A cluster that does not answer is asked again after so long.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -59,8 +58,7 @@ impl User {
     /// Writes a few records at a time, each to the partition that it draws.
     pub(super) async fn produce(mut self) {
         let Some(manager) = self.open().await else { return };
-        let settings =
-            ProducerSettings { timeout: PATIENCE, batch_records: 3, ..ProducerSettings::default() };
+        let settings = ProducerSettings { timeout: RETRIES, batch_records: 3, ..ProducerSettings::default() };
         let mut producers = BTreeMap::new();
         let mut sent = 0;
         while !self.is_over() {
@@ -91,26 +89,27 @@ impl User {
         let mut consumers = BTreeMap::new();
         while !self.is_over() {
             if let Some((topic, partition)) = manager.look(|metadata| self.choose(metadata)) {
-                let begin = || Consumer::new(manager.clone(), topic.clone(), partition, StartAt::Earliest);
-                let consumer = consumers.entry((topic.clone(), partition)).or_insert_with(begin);
+                let begin =
+                    || (Consumer::new(manager.clone(), topic.clone(), partition, StartAt::Earliest), None);
+                let (consumer, next) = consumers.entry((topic.clone(), partition)).or_insert_with(begin);
                 match consumer.next().await {
                     Ok(records) => {
                         let Some(id) = consumer.partition() else { continue };
-                        let gap = records
-                            .iter()
-                            .zip(records.iter().skip(1))
-                            .find(|(one, next)| one.offset.next() != next.offset);
-                        if let Some((one, next)) = gap {
-                            let what = format!("a consumer of {id} got {} after {}", next.offset, one.offset);
-                            lock(&self.checkers).broken(Rule::Records, what);
-                        }
                         for consumed in records {
+                            if let Some(due) = next.filter(|due| *due != consumed.offset) {
+                                let what = format!("a consumer of {id} got {} for {due}", consumed.offset);
+                                lock(&self.checkers).broken(Rule::Records, what);
+                            }
+                            *next = Some(consumed.offset.next());
                             let (offset, value) = (consumed.offset, consumed.record.value);
                             lock(&self.checkers).heard(Told::Record { partition: id, offset, value });
                         }
                     }
                     // Some of it was dropped, or the topic is another one now.
-                    Err(_) => consumer.seek(StartAt::Earliest),
+                    Err(_) => {
+                        consumer.seek(StartAt::Earliest);
+                        *next = None;
+                    }
                 }
             }
             sleep(Duration::from_millis(self.choices.between(1, 300))).await;
