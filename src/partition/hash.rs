@@ -25,10 +25,10 @@ pub enum PlacementVersion {
     V1,
 }
 
-/// Topics and ids of up to so many bytes are hashed without a detour over the heap.
-const SHORT: usize = 120;
 /// What is hashed beside the name.
 const BESIDE: usize = 2 + 4 + 4;
+/// Topics and ids of up to so many bytes are hashed without a detour over the heap, in one line of the processor's cache.
+const SHORT: usize = 64 - BESIDE;
 /// 2^64 divided by the golden ratio: multiples of it are far apart.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 

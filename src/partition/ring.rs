@@ -152,14 +152,15 @@ impl HashRing {
         if wide(self.ring.len()) + more > u64::from(u32::MAX) {
             return Err(RingError::Full);
         }
+        let mut new_points: Vec<(u64, u32)> = Vec::new();
         for node in nodes {
             let number = self.place_for(node.id.clone());
             let hashed = hash::node(&node.id);
             let points = u32::try_from(self.points_of(&node)?).expect("it is within the bound");
-            self.ring.extend((0..points).map(|point| (hash::point(hashed, point), number)));
+            new_points.extend((0..points).map(|point| (hash::point(hashed, point), number)));
             self.nodes[size(number)] = Some(node);
         }
-        self.sort();
+        self.merge(new_points);
         Ok(())
     }
 
@@ -364,11 +365,22 @@ impl HashRing {
         number
     }
 
-    fn sort(&mut self) {
+    /// Puts new points where they belong. Who comes alone brings few, and what lies between them is copied in one piece.
+    fn merge(&mut self, mut new: Vec<(u64, u32)>) {
         let nodes = &self.nodes;
         let id = |number: u32| nodes[size(number)].as_ref().map(|node| node.id.as_str());
-        // The list is sorted but for what was appended, which this sort makes use of.
-        self.ring.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| id(a.1).cmp(&id(b.1))));
+        let order = |a: &(u64, u32), b: &(u64, u32)| a.0.cmp(&b.0).then_with(|| id(a.1).cmp(&id(b.1)));
+        new.sort_unstable_by(order);
+        let mut merged = Vec::with_capacity(self.ring.len() + new.len());
+        let mut rest = &self.ring[..];
+        for point in new {
+            let (before, after) = rest.split_at(rest.partition_point(|old| order(old, &point).is_lt()));
+            merged.extend_from_slice(before);
+            merged.push(point);
+            rest = after;
+        }
+        merged.extend_from_slice(rest);
+        self.ring = merged;
         self.build_index();
     }
 
