@@ -25,6 +25,7 @@ mod monotone;
 mod oracle;
 mod records;
 mod resources;
+mod retained;
 mod rule;
 mod state_machine_safety;
 mod stored;
@@ -223,7 +224,7 @@ impl Checkers {
             Output::Event(Event::Gossip(_)) => self.gossip.stirs(node),
             Output::Event(Event::Metadata { at, deltas }) => {
                 self.metadata.changed(node, *at);
-                self.records.changed(deltas);
+                self.records.changed(node, deltas);
             }
             Output::Event(Event::Standing(standing)) => self.stands(node, *standing),
             Output::Event(Event::Halted { reason: Halt::Removed }) => {

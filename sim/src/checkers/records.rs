@@ -20,8 +20,8 @@ use rivven_cluster::partition::records;
 use rivven_cluster::partition::replica::Replica;
 use rivven_cluster::partition::replica::io::{Batch, Stamp};
 use rivven_cluster::partition::replicas::Replicas;
-use rivven_cluster::partition::retention::Retention;
 
+use super::retained::Retained;
 use super::{Rule, Verdict, broken};
 
 /// The records of all partitions.
@@ -36,6 +36,8 @@ pub struct Records {
     judged: BTreeMap<(u64, PartitionId), Offset>,
     /// What each node has dropped from the front of its logs since it settled last.
     dropped: BTreeMap<(u64, PartitionId), Vec<Entry<()>>>,
+    /// What topics want to be kept.
+    retained: Retained,
     /// The leader epoch that each node led in when it settled last.
     leads: BTreeMap<(u64, PartitionId), LeaderEpoch>,
     /// Partitions of which nothing is asked any more.
@@ -123,6 +125,7 @@ impl Records {
         self.leads.retain(|(of, _), _| *of != node);
         self.dropped.retain(|(of, _), _| *of != node);
         self.told.retain(|(of, _)| *of != node);
+        self.retained.started(node);
     }
 
     /// The disk of `node` is empty now.
@@ -138,11 +141,14 @@ impl Records {
         }
     }
 
-    /// What became of the metadata.
-    pub fn changed(&mut self, deltas: &[Delta]) {
+    /// What became of the metadata of `node`.
+    pub fn changed(&mut self, node: u64, deltas: &[Delta]) {
         for delta in deltas {
             if let Delta::MayHaveLost(partition) = delta {
                 self.given_up.insert(*partition);
+            }
+            if let Delta::Topic(topic) = delta {
+                self.retained.changed(node, *topic);
             }
         }
     }
@@ -208,6 +214,7 @@ impl Records {
 
     /// `node` has settled.
     pub fn settled(&mut self, node: u64, replicas: &Replicas, metadata: &Metadata) -> Verdict {
+        self.retained.note(node, metadata);
         for (id, replica) in replicas.iter() {
             if self.given_up.contains(&id) {
                 continue;
@@ -216,12 +223,15 @@ impl Records {
             let minimum = self.minimum.entry(id).or_insert(view.min_in_sync);
             *minimum = (*minimum).min(view.min_in_sync);
             self.judge_leader(node, id, replica)?;
+            let version = metadata.topic(id.topic).map_or(u32::MAX, |topic| topic.version);
+            self.judge_drop(node, id, version, replica)?;
             self.judge_log(node, id, replica)?;
             match replica.leads() {
                 Some(epoch) => _ = self.leads.insert((node, id), epoch),
                 None => _ = self.leads.remove(&(node, id)),
             }
         }
+        self.retained.settled(node, metadata);
         let told = core::mem::take(&mut self.told);
         let (now, later): (Vec<_>, Vec<_>) = told.into_iter().partition(|(of, _)| *of == node);
         self.told = later;
@@ -259,6 +269,23 @@ impl Records {
         }
     }
 
+    /// A leader drops only what its topic does not want to be kept. (Who began or ceased to lead in this step may have
+    /// dropped something as a follower: that is its leader's affair.)
+    fn judge_drop(&self, node: u64, id: PartitionId, version: u32, replica: &Replica) -> Verdict {
+        let has_led = replica.leads().is_some() && self.leads.contains_key(&(node, id));
+        let has_dropped = self.dropped.get(&(node, id)).is_some_and(|dropped| !dropped.is_empty());
+        let Some(log) = self.logs.get(&node).and_then(|logs| logs.get(id)) else { return Ok(()) };
+        let is_committed = |batch: &&Entry<()>| batch.end() <= replica.high_watermark();
+        let left: u64 = log.batches().filter(is_committed).map(|batch| u64::from(batch.length)).sum();
+        if !has_led || !has_dropped || self.retained.allows(node, id.topic, version, left) {
+            return Ok(());
+        }
+        let wanted = replica.view().retention;
+        violation(format!(
+            "node {node} has dropped what was to be kept of {id}: {left} bytes are left, of {wanted:?}"
+        ))
+    }
+
     /// What is below a high watermark is committed: the leader says so, and everybody agrees.
     fn judge_log(&mut self, node: u64, id: PartitionId, replica: &Replica) -> Verdict {
         let dropped = self.dropped.remove(&(node, id)).unwrap_or_default();
@@ -274,9 +301,6 @@ impl Records {
         // And a follower's log may begin anew behind what the disk still has.
         let from = if leads.is_some() { from } else { from.max(replica.log().start) };
         let committed = self.committed.entry(id).or_default();
-        if leads.is_some() && !dropped.is_empty() {
-            judge_drop(node, id, replica, log)?;
-        }
         let batches = dropped.iter().chain(log.batches());
         for batch in batches.filter(|batch| batch.end() > from && batch.end() <= end) {
             let place = Place { epoch: batch.epoch, count: batch.count, stamp: batch.stamp };
@@ -425,19 +449,6 @@ impl Committed {
     }
 }
 
-/// A leader drops only what its topic does not want to be kept. (How old that is only its clock knows.)
-fn judge_drop(node: u64, id: PartitionId, replica: &Replica, log: &Log<()>) -> Verdict {
-    let Retention { bytes, seconds } = replica.view().retention;
-    let is_committed = |batch: &&Entry<()>| batch.end() <= replica.high_watermark();
-    let left: u64 = log.batches().filter(is_committed).map(|batch| u64::from(batch.length)).sum();
-    if seconds.is_some() || bytes.is_some_and(|kept| left >= kept) {
-        return Ok(());
-    }
-    violation(format!(
-        "node {node} has dropped what was to be kept of {id}: {left} bytes are left, of {bytes:?}"
-    ))
-}
-
 /// Who reads is told everything from where it asked on, without a gap.
 fn judge_row(id: PartitionId, from: Offset, batches: &[Batch]) -> Verdict {
     let mut next = from;
@@ -519,7 +530,7 @@ mod tests {
         let committed = records.committed.entry(PARTITION).or_default();
         assert_eq!(committed.add(PARTITION, Offset::new(0), place, place.epoch), Ok(()));
         assert_eq!(records.judge_told(1, &told), Ok(()));
-        records.changed(&[Delta::MayHaveLost(PARTITION)]);
+        records.changed(1, &[Delta::MayHaveLost(PARTITION)]);
         records.committed.clear();
         assert_eq!(records.judge_told(1, &told), Ok(()), "nothing is asked of it any more");
     }
