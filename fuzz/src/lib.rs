@@ -1,28 +1,32 @@
 //! The bodies of the fuzz targets.
 //!
-//! They live here so that the targets are a few lines each, and so that the test suite can run them
-//! on stable Rust over the corpus that lies in git.
+//! They live here so that the targets are a few lines each, and so that the test suite can run them on stable Rust over
+//! the corpus that lies in git. What a target is given is either what a stranger could send (`wire`, `config`), or a
+//! *tape*: bytes that decide what happens ([`rivven_cluster::rng::Stream::behind`]), so that a changed byte is one other
+//! decision.
 
-use bytes::BytesMut;
-use rivven_cluster::wire::{Decoded, decode};
+mod config;
+mod metadata;
+mod planner;
+mod wire;
+mod worlds;
 
-/// Decodes any bytes as a stream of frames. Nothing panics, every frame that decodes survives being
-/// encoded and decoded again, and decoding always gets on. Returns how many frames there were.
-pub fn wire(bytes: &[u8]) -> usize {
-    let mut buffer = BytesMut::from(bytes);
-    let mut frames = 0;
-    loop {
-        let before = buffer.len();
-        match decode(&mut buffer) {
-            Ok(Decoded::Frame(frame)) => {
-                let encoded = frame.encode().expect("what fits into a frame fits into one again");
-                let again = decode(&mut BytesMut::from(&encoded[..]));
-                assert_eq!(again, Ok(Decoded::Frame(frame)));
-                frames += 1;
-            }
-            Ok(Decoded::Skipped { .. }) => {}
-            Ok(Decoded::Incomplete) | Err(_) => return frames,
-        }
-        assert!(buffer.len() < before, "a frame takes up bytes");
-    }
-}
+/// A target: what it is called, and what it does with an input. It panics for a finding, and tells how far it got.
+pub type Target = (&'static str, fn(&[u8]) -> usize);
+
+/// All targets.
+pub const TARGETS: [Target; 7] = [
+    ("cluster", worlds::cluster),
+    ("config", config::config),
+    ("metadata", metadata::metadata),
+    ("planner", planner::planner),
+    ("replica", worlds::replica),
+    ("swim", worlds::swim),
+    ("wire", wire::wire),
+];
+
+pub use self::config::config;
+pub use self::metadata::metadata;
+pub use self::planner::planner;
+pub use self::wire::wire;
+pub use self::worlds::{cluster, replica, swim};

@@ -78,8 +78,21 @@ impl Scenario {
     pub fn draw_without(seed: u64, world: WorldKind, without: &BTreeSet<FaultKind>) -> Scenario {
         let root = Seed::new(seed).child("scenario", 0);
         let shape = Shape::draw(&mut root.stream("shape", 0));
-        let faults = faults::plan(root, world, &shape, without);
+        let faults = faults::plan(root.stream("fault plan", 0), world, &shape, without);
         Scenario { format: SCENARIO_FORMAT, seed, world, shape, faults }
+    }
+
+    /// The scenario that a fuzzer's tape says, for the pure world: its first two bytes are the seed, the next sixteen
+    /// decide on the shape, and all others on the faults.
+    pub fn of_tape(tape: &[u8]) -> Scenario {
+        let (seed, tape) = tape.split_at(tape.len().min(2));
+        let (shape, faults) = tape.split_at(tape.len().min(16));
+        let seed = seed.iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+        let root = Seed::new(seed).child("scenario", 0);
+        let shape = Shape::draw(&mut root.stream("shape", 0).behind(shape));
+        let stream = root.stream("fault plan", 0).behind(faults);
+        let faults = faults::plan(stream, WorldKind::Pure, &shape, &BTreeSet::new());
+        Scenario { format: SCENARIO_FORMAT, seed, world: WorldKind::Pure, shape, faults }
     }
 
     /// A calm run of a given shape.

@@ -156,6 +156,7 @@ impl Records {
     /// `node` hands a batch to its disk.
     pub fn write(&mut self, node: u64, batch: &WriteBatch) -> Verdict {
         let mut verdict = Ok(());
+        self.retained.written(node);
         for change in &batch.logs {
             verdict = verdict.and_then(|()| self.judge_change(node, change));
             self.keep_dropped(node, change);

@@ -241,9 +241,15 @@ impl Workshop {
 
     fn build(&self, mutant: &Mutant) -> Result<(), String> {
         let mut cargo = Command::new("cargo");
-        // With the features of the whole workspace, so that dependencies which were built for it can be used; and like
-        // the tests, since of a mutant it takes longer to build it than to find it.
-        cargo.current_dir(&self.tree).args(["build", "--quiet", "--workspace", "--bin", "rivven-sim"]);
+        // With the features of the whole workspace, so that dependencies which were built for it can be used.
+        cargo.current_dir(&self.tree).args([
+            "build",
+            "--release",
+            "--quiet",
+            "--workspace",
+            "--bin",
+            "rivven-sim",
+        ]);
         cargo.arg("--target-dir").arg(&self.target);
         // Most of it was built for the mutant before.
         cargo.env("CARGO_INCREMENTAL", "1");
@@ -275,7 +281,7 @@ impl Workshop {
 
     /// Lets the mutated program look for a seed on which it fails.
     fn hunt(&self, mutant: &Mutant, seeds: u64, without: Option<FaultKind>) -> Result<Catch, String> {
-        let mut hunt = Command::new(self.target.join("debug/rivven-sim"));
+        let mut hunt = Command::new(self.target.join("release/rivven-sim"));
         let seeds = if mutant.world == Stage::Replicas { seeds * REPLICAS_SEEDS } else { seeds };
         let seeds = seeds.to_string();
         match mutant.world {

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 
-use rivven_cluster::rng::{Seed, Stream};
+use rivven_cluster::rng::Stream;
 
 use super::{Fault, FaultKind, Window};
 use crate::scenario::WorldKind;
@@ -21,8 +21,12 @@ use crate::shape::{Shape, Store};
 const QUIET_START: u64 = 1500;
 
 /// Draws the faults of a run.
-pub fn plan(seed: Seed, world: WorldKind, shape: &Shape, without: &BTreeSet<FaultKind>) -> Vec<Window> {
-    let mut stream = seed.stream("fault plan", 0);
+pub fn plan(
+    mut stream: Stream,
+    world: WorldKind,
+    shape: &Shape,
+    without: &BTreeSet<FaultKind>,
+) -> Vec<Window> {
     let kinds = swarm(&mut stream, world, shape);
     let mut plan = Plan { shape, world, windows: Vec::new(), damaged: BTreeSet::new(), taken: 0 };
     let mut now = QUIET_START;

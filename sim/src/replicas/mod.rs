@@ -19,8 +19,13 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rivven_cluster::rng::{Seed, Stream};
+
 pub use self::marks::Marks;
 use self::world::World;
+
+/// The most steps that a tape decides.
+const TAPE_STEPS_MAX: u64 = 2000;
 
 /// What came of one seed.
 pub struct Outcome {
@@ -35,7 +40,19 @@ pub struct Outcome {
 /// Plays so many steps from one seed, and then peace. A narrated run prints what happens.
 #[must_use]
 pub fn play(seed: u64, steps: u64, narrates: bool) -> Outcome {
-    let mut world = World::new(seed);
+    play_from(Seed::new(seed).stream("replicas", 0), seed, steps, narrates)
+}
+
+/// Plays as a tape says, and then peace: the world of a fuzzer.
+#[must_use]
+pub fn play_tape(tape: &[u8]) -> Outcome {
+    // A step takes two bytes and more.
+    let steps = u64::try_from(tape.len() / 3).unwrap_or(u64::MAX).min(TAPE_STEPS_MAX);
+    play_from(Seed::new(0).stream("replicas", 0).behind(tape), 0, steps, false)
+}
+
+fn play_from(draws: Stream, seed: u64, steps: u64, narrates: bool) -> Outcome {
+    let mut world = World::new(draws, seed);
     world.narrates = narrates;
     let mut played = 0;
     let run = AssertUnwindSafe(|| {

@@ -89,8 +89,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> World {
-        let mut draws = Seed::new(seed).stream("replicas", 0);
+    pub(super) fn new(mut draws: Stream, seed: u64) -> World {
         let min_in_sync = u16::try_from(draws.between(1, 4)).expect("a few");
         let losses_left = draws.below(u64::from(min_in_sync));
         let is_steady = draws.chance(1, 2);

@@ -33,14 +33,30 @@ pub struct Outcome {
 #[must_use]
 pub fn play(seed: u64) -> Outcome {
     let mut trace = 0;
-    let run = AssertUnwindSafe(|| {
-        if seed.is_multiple_of(8) { part_for_a_moment(seed, &mut trace) } else { torment(seed, &mut trace) }
+    let violation = contain(|| {
+        if seed.is_multiple_of(8) {
+            part_for_a_moment(seed, &mut trace)
+        } else {
+            torment(Seed::new(seed).stream("chaos", 0), seed, &mut trace)
+        }
     });
-    let violation = match catch_unwind(run) {
-        Ok(violation) => violation,
-        Err(panic) => Some(panic_text(&*panic)),
-    };
     Outcome { trace, violation }
+}
+
+/// Plays as a tape says: the world of a fuzzer. It decides what happens to members; what becomes of a single message
+/// follows from its first byte.
+#[must_use]
+pub fn play_tape(tape: &[u8]) -> Outcome {
+    let mut trace = 0;
+    let seed = tape.first().copied().unwrap_or_default().into();
+    let draws = Seed::new(seed).stream("chaos", 0).behind(tape);
+    let violation = contain(|| torment(draws, seed, &mut trace));
+    Outcome { trace, violation }
+}
+
+/// What went wrong, a panic included.
+fn contain(play: impl FnOnce() -> Option<String>) -> Option<String> {
+    catch_unwind(AssertUnwindSafe(play)).unwrap_or_else(|panic| Some(panic_text(&*panic)))
 }
 
 fn panic_text(panic: &(dyn core::any::Any + Send)) -> String {
@@ -48,8 +64,7 @@ fn panic_text(panic: &(dyn core::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_owned()
 }
 
-fn torment(seed: u64, trace: &mut u64) -> Option<String> {
-    let mut draws = Seed::new(seed).stream("chaos", 0);
+fn torment(mut draws: Stream, seed: u64, trace: &mut u64) -> Option<String> {
     let members = usize::try_from(draws.between(3, 12)).expect("a few");
     let setting = Setting {
         is_warm: draws.chance(1, 2),

@@ -280,7 +280,10 @@ impl<'a> Board<'a> {
         let change = |row: &Row| {
             let there = || self.slots_of(row).iter().copied().filter(|node| *node != NOBODY);
             let today = self.today_of(row);
-            let is_same = today.iter().copied().eq(there());
+            // Who comes after the first is in no order.
+            let is_same = today.first().copied() == there().next()
+                && today.len() == there().count()
+                && there().all(|node| today.contains(&node));
             (!is_same).then(|| Change {
                 partition: self.placements[row.source].partition,
                 from: self.placements[row.source].replicas.clone(),

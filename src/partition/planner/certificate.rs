@@ -13,7 +13,8 @@ use crate::id::{NodeId, PartitionId};
 pub struct Certificate {
     /// Replicas that are to be copied to a node which does not have them.
     pub moves: u64,
-    /// No plan as valid and as balanced has fewer: those that have to be put somewhere, and those above a quota.
+    /// No plan as valid, as complete and as balanced has fewer: those that have to be put somewhere, and those above a quota,
+    /// as far as there is a place for them.
     pub moves_bound: u64,
     /// What is known about the number of moves.
     pub proof: Proof,
@@ -91,11 +92,18 @@ impl Before {
     }
 }
 
-/// Fewer moves are impossible: each empty slot is filled, and each replica above a quota moves. Unless, that is, another
-/// replica had been dropped where there was a choice, and its node not been above.
-pub(super) fn lower_bound(board: &Board<'_>, levels: &Levels) -> u64 {
+/// What is to be moved: each empty slot is to be filled, and each replica above a quota is to go elsewhere. Unless, that is,
+/// another replica had been dropped where there was a choice, and its node not been above.
+pub(super) fn due(board: &Board<'_>, levels: &Levels) -> u64 {
     let over = levels.amount.iter().zip(&levels.quota).map(|(has, quota)| has.saturating_sub(*quota));
-    board.vacancies + if board.had_choice { 0 } else { over.sum() }
+    let empty = board.slots.iter().filter(|node| **node == NOBODY).count();
+    let over: u64 = if board.had_choice { 0 } else { over.sum() };
+    u64::try_from(empty).expect("less than 2^32 slots") + over
+}
+
+/// No plan has fewer moves that gets as much done: each thing that was due and is not any more has cost one.
+pub(super) fn lower_bound(board: &Board<'_>, levels: &Levels, due_before: u64) -> u64 {
+    due_before.saturating_sub(due(board, levels))
 }
 
 impl Certificate {

@@ -156,9 +156,10 @@ pub fn plan(nodes: &[PlanNode], placements: &[Placement]) -> Result<Plan, PlanEr
     let mut board = board::Board::new(nodes, placements)?;
     let before = certificate::Before::of(&board);
     let mut levels = quota::replicas(&board);
-    let bound = certificate::lower_bound(&board, &levels);
+    let due = certificate::due(&board, &levels);
     let left = fill::fill(&mut board, &mut levels);
     chain::finish(&mut board, &mut levels, left);
+    let bound = certificate::lower_bound(&board, &levels, due);
     let reaches_bound = board.moves() <= bound && levels.are_met();
     let is_minimal = reaches_bound || exact::improve(&mut board, &mut levels);
     leaders::balance(&mut board);
