@@ -5,7 +5,7 @@
 //! name. So a new draw in one place never shifts the draws of another, and a recorded run stays
 //! replayable when code elsewhere changes. The generator is ChaCha8: portable, seekable and fast.
 //!
-//! A stream may begin with a *tape*: bytes that say how it decides, one or two for each decision. That is how a fuzzer
+//! A stream may begin with a *tape*: bytes that say how it decides, mostly one or two for each decision. That is how a fuzzer
 //! steers a simulation, a part at a time: it changes a byte, and one decision is another one.
 
 use rand_chacha::ChaCha8Rng;

@@ -273,12 +273,15 @@ impl Records {
     /// A leader drops only what its topic does not want to be kept. (Who began or ceased to lead in this step may have
     /// dropped something as a follower: that is its leader's affair.)
     fn judge_drop(&self, node: u64, id: PartitionId, version: u32, replica: &Replica) -> Verdict {
-        let has_led = replica.leads().is_some() && self.leads.contains_key(&(node, id));
+        let leads = replica.leads().is_some() && self.leads.contains_key(&(node, id));
         let has_dropped = self.dropped.get(&(node, id)).is_some_and(|dropped| !dropped.is_empty());
+        if !leads || !has_dropped {
+            return Ok(());
+        }
         let Some(log) = self.logs.get(&node).and_then(|logs| logs.get(id)) else { return Ok(()) };
         let is_committed = |batch: &&Entry<()>| batch.end() <= replica.high_watermark();
         let left: u64 = log.batches().filter(is_committed).map(|batch| u64::from(batch.length)).sum();
-        if !has_led || !has_dropped || self.retained.allows(node, id.topic, version, left) {
+        if self.retained.allows(node, id.topic, version, left) {
             return Ok(());
         }
         let wanted = replica.view().retention;
