@@ -58,8 +58,8 @@ pub(super) struct Board<'a> {
     pub(super) load: Vec<u64>,
     /// Slots that were empty when the board was made, which costs a move each.
     pub(super) vacancies: u64,
-    /// Whether some replica was dropped where another could have been.
-    pub(super) had_choice: bool,
+    /// Replicas that were dropped where others could have been: of which row, and on which node.
+    pub(super) dropped: Vec<(usize, u32)>,
     /// The replicas of all rows as they are today, with nobody for nodes that are not known.
     today: Vec<u32>,
     /// How many replicas each node has today, to judge who should drop one.
@@ -87,7 +87,7 @@ impl<'a> Board<'a> {
             slots: Vec::new(),
             today: Vec::new(),
             vacancies: 0,
-            had_choice: false,
+            dropped: Vec::new(),
             seats,
             racks,
             placements,
@@ -182,7 +182,9 @@ impl<'a> Board<'a> {
             let place = slots.iter().position(|node| *node == worst).expect("it was found there");
             let slot = size(row.first) + place;
             self.slots.remove(slot);
-            self.had_choice |= self.takes(worst);
+            if self.takes(worst) {
+                self.dropped.push((number, worst));
+            }
         }
     }
 
@@ -252,6 +254,27 @@ impl<'a> Board<'a> {
         let first = size(self.rows[row].first);
         let place = self.slots_of(&self.rows[row]).iter().position(|node| *node == from);
         self.put(first + place.expect("the node is in the row"), to);
+    }
+
+    /// How many replicas that were dropped are where they were after all, since there is no better place.
+    pub(super) fn restored(&self) -> usize {
+        let is_back = |(row, node): &&(usize, u32)| self.slots_of(&self.rows[*row]).contains(node);
+        self.dropped.iter().filter(is_back).count()
+    }
+
+    /// Whether some replica of a row was dropped where another could have been.
+    pub(super) fn has_dropped(&self, number: usize) -> bool {
+        self.dropped.binary_search_by_key(&number, |(row, _)| *row).is_ok()
+    }
+
+    /// Puts those that were dropped, and are where they were, into the order of today: nothing has become of them.
+    pub(super) fn restore_order(&mut self) {
+        for (number, _) in core::mem::take(&mut self.dropped) {
+            let row = &self.rows[number];
+            let today = &self.today[size(row.today.0)..size(row.today.1)];
+            let place = |node: &u32| today.iter().position(|other| other == node).unwrap_or(usize::MAX);
+            self.slots[size(row.first)..size(row.end)].sort_by_key(place);
+        }
     }
 
     /// Whether a node holds a replica of a row today.

@@ -97,13 +97,15 @@ impl Before {
 pub(super) fn due(board: &Board<'_>, levels: &Levels) -> u64 {
     let over = levels.amount.iter().zip(&levels.quota).map(|(has, quota)| has.saturating_sub(*quota));
     let empty = board.slots.iter().filter(|node| **node == NOBODY).count();
-    let over: u64 = if board.had_choice { 0 } else { over.sum() };
+    let over: u64 = if board.dropped.is_empty() { over.sum() } else { 0 };
     u64::try_from(empty).expect("less than 2^32 slots") + over
 }
 
-/// No plan has fewer moves that gets as much done: each thing that was due and is not any more has cost one.
+/// No plan has fewer moves that gets as much done: each thing that was due and is not any more has cost one, unless it was
+/// to put a replica back where it was.
 pub(super) fn lower_bound(board: &Board<'_>, levels: &Levels, due_before: u64) -> u64 {
-    due_before.saturating_sub(due(board, levels))
+    let restored = u64::try_from(board.restored()).expect("less than 2^32 slots");
+    due_before.saturating_sub(due(board, levels) + restored)
 }
 
 impl Certificate {

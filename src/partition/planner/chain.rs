@@ -163,6 +163,8 @@ pub(super) fn finish(board: &mut Board<'_>, levels: &mut Levels, left: Left) {
             apply(board, levels, &mut rows_of, &way);
         }
     }
+    // What was dropped and can only be put back goes first: to copy another instead helps nobody.
+    hopeless.sort_by_key(|(row, _)| !board.has_dropped(*row));
     for (row, slot) in hopeless {
         if let Some(node) = anywhere(board, levels, row) {
             board.put(slot, node);

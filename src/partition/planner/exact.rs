@@ -1,8 +1,9 @@
 //! As few moves as any plan has: moves are taken back in circles, until there is no circle left.
 //!
 //! A plan is a flow, and a flow is a cheapest one if and only if its residual graph has no circle of negative cost
-//! (Klein 1967). Costs are compared in this order: replicas that break a rule, replicas away from a quota, moves. So
-//! what is left has the fewest moves of all plans that are as valid and as balanced as can be.
+//! (Klein 1967). Costs are compared in this order: replicas that are missing (one is worth sixteen that break a rule),
+//! replicas that break a rule, replicas away from a quota, moves. So what is left has the fewest moves of all plans that
+//! are as complete, as valid and as balanced as can be.
 //!
 //! Bellman and Ford's algorithm finds the circles. It looks at each arc as often as there are vertices, so this is for
 //! plans of a few thousand arcs; larger ones are told by their certificate how far from the bound they are.
@@ -68,6 +69,7 @@ fn arcs(board: &Board<'_>, levels: &Levels) -> Vec<Arc> {
     // One of a kind of cost outweighs all of the next.
     let slots = i64::try_from(board.slots.len()).expect("bounded") + 1;
     let (unbalanced, broken) = (4 * slots, 16 * slots * slots);
+    let missing = 16 * broken;
     let mut arcs = Vec::new();
     for (node, seat) in
         board.seats.iter().enumerate().filter(|(_, seat)| seat.standing == super::Standing::Takes)
@@ -79,13 +81,20 @@ fn arcs(board: &Board<'_>, levels: &Levels) -> Vec<Arc> {
             _ => unbalanced,
         };
         let amount = levels.amount[node];
-        arcs.push(Arc { from: node, to: vertices.end(), cost: cost(amount), effect: None });
+        // A rule may have to be broken; a node that is full is full.
+        if amount < seat.capacity {
+            arcs.push(Arc { from: node, to: vertices.end(), cost: cost(amount), effect: None });
+        }
         if amount > 0 {
             arcs.push(Arc { from: vertices.end(), to: node, cost: -cost(amount - 1), effect: None });
         }
     }
     for (number, row) in board.rows.iter().enumerate() {
         let slots = board.slots_of(row);
+        if slots.contains(&NOBODY) {
+            let (from, to) = (vertices.end(), vertices.row(number));
+            arcs.push(Arc { from, to, cost: -missing, effect: None });
+        }
         for (rack, takers) in board.racks.iter().enumerate() {
             let used = board.uses(slots, rack);
             let moving = slots.iter().any(|node| takers.takers.contains(node));

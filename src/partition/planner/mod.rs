@@ -28,8 +28,8 @@
 //! 3. `fill`: missing replicas go straight to nodes below their quota, and replicas of nodes above it move straight to
 //!    nodes below. Each costs one move, and less cannot be.
 //! 4. `chain`: where no such node may take it, a chain of replicas moves on by one each: the shortest way.
-//! 5. `exact`: when the moves are more than the lower bound and the problem is small, ways to take moves back are
-//!    looked for until there is none, which proves that no plan has fewer (Klein 1967).
+//! 5. `exact`: when the moves are more than the lower bound and the problem is small, ways to take moves back, and to find
+//!    a place for what has none, are looked for until there is none, which proves that no plan is better (Klein 1967).
 //! 6. `leaders`: who is first among the replicas, and so preferred to lead, by the same kind of ways. That moves
 //!    nothing.
 //!
@@ -145,8 +145,8 @@ pub enum PlanError {
     TooMany,
 }
 
-/// Plans where the replicas should be. The answer does not depend on the order of the nodes and of the placements, and
-/// a plan for what is planned changes nothing.
+/// Plans where the replicas should be. The answer does not depend on the order of the nodes and of the placements. Where
+/// everything can be fulfilled, a plan for what is planned changes nothing, and elsewhere it hardly ever does.
 ///
 /// # Errors
 ///
@@ -159,9 +159,10 @@ pub fn plan(nodes: &[PlanNode], placements: &[Placement]) -> Result<Plan, PlanEr
     let due = certificate::due(&board, &levels);
     let left = fill::fill(&mut board, &mut levels);
     chain::finish(&mut board, &mut levels, left);
-    let bound = certificate::lower_bound(&board, &levels, due);
-    let reaches_bound = board.moves() <= bound && levels.are_met();
+    let reaches_bound = board.moves() <= certificate::lower_bound(&board, &levels, due) && levels.are_met();
     let is_minimal = reaches_bound || exact::improve(&mut board, &mut levels);
+    let bound = certificate::lower_bound(&board, &levels, due);
+    board.restore_order();
     leaders::balance(&mut board);
     let certificate = Certificate::of(&board, &levels, &before, bound, is_minimal);
     Ok(Plan { changes: board.changes(), certificate })

@@ -6,6 +6,7 @@ use crate::id::TopicId;
 use crate::partition::hash;
 
 mod reference;
+mod unfulfilled;
 
 fn id(number: u64) -> NodeId {
     NodeId::new(number).unwrap()
@@ -278,13 +279,4 @@ fn contradictions_are_refused() {
     assert_eq!(plan(&nodes(1, |_, _| ()), &twice), Err(PlanError::PartitionTwice(twice[0].partition)));
     let none = fresh(1, 1, 0);
     assert_eq!(plan(&nodes(1, |_, _| ()), &none), Err(PlanError::Factorless(none[0].partition)));
-}
-
-#[test]
-fn what_has_no_place_is_not_in_the_bound_of_moves() {
-    // Nobody has room for more than four of twenty replicas. Found by the fuzz target `planner`.
-    let full = nodes(2, |_, node| node.capacity = Some(2));
-    let planned = settle(&full, &mut fresh(1, 10, 2));
-    assert_eq!((planned.certificate.moves, planned.certificate.moves_bound), (4, 4));
-    assert_eq!(planned.certificate.unsatisfied.len(), 8);
 }

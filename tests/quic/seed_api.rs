@@ -1,5 +1,4 @@
 //! The names that users know from the system's public description, as they are written there.
-#![cfg(feature = "cli")]
 
 use std::path::Path;
 

@@ -1,8 +1,5 @@
 //! Real QUIC on loopback: who is let in, what is refused, and what becomes of a link that breaks.
 #![expect(clippy::disallowed_types, reason = "a test over real sockets")]
-#![cfg(feature = "quic")]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -18,8 +15,9 @@ use rivven_cluster::quic::{
     Authority, Client, ClientConfig, ClientError, Credentials, Identity, Launch, LaunchError, Running, Seams,
 };
 use rivven_cluster::raft::Role;
-use support::node;
 use tokio::time::{sleep, timeout};
+
+use crate::support::{self, node};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);

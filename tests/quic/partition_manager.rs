@@ -1,5 +1,4 @@
 //! `PartitionManager` on three nodes in one process: its copy follows the log, whoever leads and whoever stops.
-#![cfg(feature = "quic")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! Producers and consumers of three nodes in one process: whoever leads and whoever stops, each record is there once.
-#![cfg(feature = "quic")]
 
 use std::sync::Arc;
 use std::time::Duration;
