@@ -30,6 +30,7 @@ pub mod app;
 pub mod checkers;
 pub mod choice;
 pub mod device;
+pub mod explore;
 pub mod faults;
 pub mod folder;
 pub mod guide;

@@ -40,6 +40,8 @@ enum Command {
     Mutants(cli::mutants::Arguments),
     /// Torment one partition: its replicas, and the metadata that they go by.
     Replicas(cli::replicas::Arguments),
+    /// Try every order of events of a small world.
+    Explore(cli::explore::Arguments),
     /// Measure membership alone, at a size of one's choice, against what the literature promises.
     Swim(cli::swim::Arguments),
 }
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Some(Command::Hunt(arguments)) => cli::hunt::run(&arguments),
         Some(Command::Mutants(arguments)) => cli::mutants::run(&arguments),
         Some(Command::Replicas(arguments)) => cli::replicas::run(&arguments),
+        Some(Command::Explore(arguments)) => cli::explore::run(&arguments),
         Some(Command::Swim(arguments)) => cli::swim::run(&arguments),
         None => cli::sweep::run(&cli::sweep::Arguments::short()),
     };

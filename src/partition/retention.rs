@@ -27,7 +27,7 @@ use crate::time::{Instant, WallSeconds};
 const SHARE: u32 = 512;
 
 /// How much of each log of a topic is kept. What is more than either wants is dropped.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Retention {
     /// As many of the last records as have so many bytes at least. `None`: all.
     pub bytes: Option<u64>,

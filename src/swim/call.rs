@@ -12,13 +12,13 @@ const CALLS_MAX: usize = 64;
 const PATIENCE_PERIODS: u32 = 10;
 
 /// Questions of ours that wait for an answer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Calls {
     next: u64,
     open: BTreeMap<CallId, Call>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Call {
     to: Target,
     purpose: Purpose,

@@ -23,6 +23,7 @@ const LISTS: usize = 64;
 const LOOK_AHEAD: usize = 4;
 
 /// The queue of news, in the entries of a table.
+#[derive(Clone)]
 pub(super) struct News {
     lists: Box<[[List; LISTS]; 2]>,
     /// Which lists are not empty.

@@ -29,7 +29,7 @@ const RECENTLY: u32 = 4;
 const RESOLVE_AGAIN: Duration = Duration::from_secs(30);
 
 /// When the dead are tried next.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Healing {
     next: Option<Instant>,
 }

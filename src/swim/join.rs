@@ -28,7 +28,7 @@ const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_DOUBLINGS: u32 = 5;
 
 /// The seeds, and when they are asked again.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Joining {
     seeds: Vec<Seed>,
     retry: Option<Instant>,
@@ -36,7 +36,7 @@ pub(super) struct Joining {
 }
 
 /// An address to begin and to heal with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Seed {
     pub(super) name: PeerName,
     pub(super) addresses: Vec<SocketAddr>,

@@ -17,7 +17,7 @@ const ROUNDS_MAX: u32 = 15;
 const ROUNDS_MORE: u32 = 3;
 
 /// A goodbye under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Farewell {
     next: Instant,
     rounds: u32,

@@ -13,7 +13,7 @@ use super::{Answer, Event, Question, Swim};
 use crate::id::NodeId;
 
 /// What is known of others' metadata.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Descriptions {
     all: BTreeMap<NodeId, Vec<u8>>,
     /// Whose is to be fetched: members of the table, each once.

@@ -99,6 +99,7 @@ pub use self::stats::Stats;
 pub use crate::time::WallSeconds;
 
 /// One member of a cluster, and all that it knows of the others.
+#[derive(Clone)]
 pub struct Swim {
     config: Config,
     /// What tells our cluster's datagrams from another's.
@@ -130,6 +131,7 @@ pub struct Swim {
 }
 
 /// A stream of random draws for each purpose.
+#[derive(Clone)]
 struct Draws {
     probe: Stream,
     gossip: Stream,

@@ -30,7 +30,7 @@ use crate::time::WallSeconds;
 const FIGHT_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// What we say of ourselves, and what we have heard of ourselves.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Own {
     record: Record,
     /// The epoch that we started with.
@@ -41,7 +41,7 @@ pub(super) struct Own {
 }
 
 /// Another process that has spoken for us, or our own past.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Twin {
     boot: u32,
     first_heard: Epoch,

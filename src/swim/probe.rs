@@ -39,6 +39,7 @@ const HEARD_MAX: usize = 16;
 const SPARED_MAX: usize = 4;
 
 /// The failure detector's state.
+#[derive(Clone)]
 pub(super) struct Probing {
     /// When the next probe begins.
     next: Instant,
@@ -50,6 +51,7 @@ pub(super) struct Probing {
     heard_next: usize,
 }
 
+#[derive(Clone)]
 struct Probe {
     to: Target,
     id: NodeId,

@@ -21,6 +21,7 @@ const PER_PERIOD_MAX: u16 = 4_000;
 const CLASSES: usize = 32;
 
 /// What peers have sent in this period.
+#[derive(Clone)]
 pub(super) struct Pace {
     spent: [u16; CLASSES],
     mismatch_told: Option<Instant>,

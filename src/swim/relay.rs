@@ -23,12 +23,12 @@ const OF_ONE_MAX: usize = 8;
 const NACK_AFTER_PERIODS_MAX: u32 = 8;
 
 /// The probes for others.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Relays {
     all: VecDeque<Relay>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Relay {
     sequence: u32,
     asker: Target,

@@ -38,6 +38,7 @@ pub(super) enum Lead {
 }
 
 /// When news goes out, and the buffers that it goes out in.
+#[derive(Clone)]
 pub(super) struct Pump {
     next: Option<Instant>,
     last: Instant,

@@ -18,7 +18,7 @@ use crate::time::Instant;
 const CALM: usize = 3;
 
 /// Whether there are too many suspects.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Storm {
     /// There are: nobody is declared dead before then.
     until: Option<Instant>,

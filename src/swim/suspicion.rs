@@ -140,7 +140,7 @@ fn hash_of(accuser: NodeId) -> u32 {
 }
 
 /// All suspicions of one member.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Suspicions {
     all: BTreeMap<Place, Suspicion>,
     order: BTreeSet<(Instant, Place)>,

@@ -57,7 +57,7 @@ const FAILED_MAX: usize = 64;
 const AGREED: u32 = 3;
 
 /// Whether tables have to be compared, and what came out of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Syncing {
     /// When it is due although nothing seems to be wrong.
     next: Instant,
@@ -381,6 +381,7 @@ impl Swim {
 }
 
 /// What a comparison says about one member.
+#[derive(Clone)]
 enum Weight {
     /// Nothing to be done.
     Same,

@@ -148,6 +148,7 @@ impl Entry {
 }
 
 /// All that one member knows of the members.
+#[derive(Clone)]
 pub(super) struct Table {
     entries: Vec<Entry>,
     /// Since when each is in its state, in seconds of the driver's time.

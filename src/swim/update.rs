@@ -23,7 +23,7 @@ const NOTICES_MAX: usize = 64;
 const RECENT_MAX: usize = 64;
 
 /// Who died, and when: to forget them in time, and to tell them news for a while.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Graves {
     all: VecDeque<(Instant, NodeId, Epoch)>,
     recent: VecDeque<(Instant, NodeId)>,

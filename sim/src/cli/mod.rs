@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+pub mod explore;
 pub mod hunt;
 pub mod mutants;
 pub mod replicas;

@@ -69,13 +69,19 @@ enum Stage {
     Swim,
     /// The replicas of one partition, tormented. A seed takes half a millisecond.
     Replicas,
+    /// Three members, all orders of events.
+    SmallMembers,
+    /// Three replicas, all orders of events.
+    SmallReplicas,
 }
 
 impl Stage {
     fn control_seeds(self) -> u64 {
         match self {
             Stage::Turmoil => 10,
-            Stage::Pure | Stage::Swim | Stage::Replicas => CONTROL_SEEDS,
+            Stage::Pure | Stage::Swim | Stage::Replicas | Stage::SmallMembers | Stage::SmallReplicas => {
+                CONTROL_SEEDS
+            }
         }
     }
 }
@@ -282,6 +288,8 @@ impl Workshop {
             Stage::Turmoil => hunt.args(["hunt", "--seeds", &seeds, "--world", "turmoil"]),
             Stage::Swim => hunt.args(["swim", "--hunt", &seeds]),
             Stage::Replicas => hunt.args(["replicas", "--hunt", "--seeds", &seeds]),
+            Stage::SmallMembers => hunt.args(["explore", "--hunt", "--world", "members"]),
+            Stage::SmallReplicas => hunt.args(["explore", "--hunt", "--world", "replicas"]),
         };
         for rule in &mutant.ignore {
             hunt.args(["--ignore", rule]);

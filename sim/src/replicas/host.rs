@@ -14,7 +14,7 @@ pub(super) type Record = (LeaderEpoch, u64);
 const RECORD: usize = 8;
 
 /// A log, as a disk has it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Log {
     pub(super) start: u64,
     pub(super) records: Vec<Record>,
@@ -88,6 +88,7 @@ pub(super) fn values_of(records: &[u8]) -> impl Iterator<Item = u64> {
 }
 
 /// A node.
+#[derive(Clone)]
 pub(super) struct Host {
     pub(super) node: NodeId,
     /// Which disk it has.

@@ -14,6 +14,7 @@ mod heal;
 mod host;
 mod marks;
 pub mod scenarios;
+pub mod small;
 mod step;
 mod world;
 

@@ -30,7 +30,7 @@ pub(super) const SETTINGS: Settings =
     Settings { lag_max: Duration::from_millis(600), proposal_timeout: Duration::from_millis(400) };
 
 /// Something on its way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum Packet {
     Fetch { from: usize, to: usize, fetch: Fetch },
     Fetched { to: usize, fetched: Fetched, records: Vec<Batch> },
@@ -39,16 +39,19 @@ pub(super) enum Packet {
 }
 
 /// A producer's request that has not been answered.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub(super) host: usize,
     pub(super) acks: Acks,
     pub(super) values: Vec<u64>,
 }
 
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) draws: Stream,
     pub(super) now: Instant,
-    pub(super) metadata: Metadata,
+    /// Shared with the worlds that go on from this one, until it changes.
+    pub(super) metadata: Rc<Metadata>,
     index: LogIndex,
     pub(super) partition: PartitionId,
     /// What the partition looked like after each command that changed anything.
@@ -93,24 +96,30 @@ impl World {
         let min_in_sync = u16::try_from(draws.between(1, 4)).expect("a few");
         let losses_left = draws.below(u64::from(min_in_sync));
         let is_steady = draws.chance(1, 2);
-        World { is_steady, trace: seed, ..World::of(draws, min_in_sync, losses_left) }
+        World { is_steady, trace: seed, ..World::of(NODES, draws, min_in_sync, losses_left) }
     }
 
     /// One in which nothing happens by itself: two must be in sync, and messages carry a few records each.
     pub(super) fn scripted(narrates: bool) -> World {
         let draws = Seed::new(0).stream("replicas", 0);
-        World { narrates, is_calm: true, ..World::of(draws, 2, 1) }
+        World { narrates, is_calm: true, ..World::of(NODES, draws, 2, 1) }
     }
 
-    fn of(draws: Stream, min_in_sync: u16, losses_left: u64) -> World {
+    /// The same with no node beside the replicas.
+    pub(super) fn small() -> World {
+        let draws = Seed::new(0).stream("replicas", 0);
+        World { is_calm: true, ..World::of(FACTOR.into(), draws, 2, 1) }
+    }
+
+    fn of(nodes: u64, draws: Stream, min_in_sync: u16, losses_left: u64) -> World {
         let mut world = World {
             draws,
             now: Instant::ORIGIN,
-            metadata: Metadata::default(),
+            metadata: Rc::default(),
             index: LogIndex::new(1),
             partition: PartitionId { topic: TopicId::new(0), number: 0 },
             history: Vec::new(),
-            hosts: (1..=NODES).filter_map(NodeId::new).map(Host::new).collect(),
+            hosts: (1..=nodes).filter_map(NodeId::new).map(Host::new).collect(),
             wire: Vec::new(),
             astray: Vec::new(),
             committed: BTreeMap::new(),
@@ -153,7 +162,7 @@ impl World {
     /// A command stands in the log, and is executed.
     pub(super) fn order(&mut self, command: Command) -> Result<Outcome, Refusal> {
         self.index = self.index.next();
-        let (result, deltas) = self.metadata.apply(self.index, &command);
+        let (result, deltas) = Rc::make_mut(&mut self.metadata).apply(self.index, &command);
         self.tell(|| format!("  ordered: {command:?}: {result:?}"));
         if !deltas.is_empty() {
             self.note_view();
@@ -310,6 +319,10 @@ impl World {
     /// A process ends without a word. The disk keeps what was synced, and perhaps what was being synced.
     pub(super) fn crash(&mut self, host: usize) {
         let keeps_more = self.draws.chance(1, 2);
+        self.crash_keeping(host, keeps_more);
+    }
+
+    pub(super) fn crash_keeping(&mut self, host: usize, keeps_more: bool) {
         let node = &mut self.hosts[host];
         if let Some((_, log, committed)) = node.syncing.take().filter(|_| keeps_more) {
             (node.synced, node.checkpoint) = (log, committed);

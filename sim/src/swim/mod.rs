@@ -5,4 +5,5 @@
 
 pub mod chaos;
 pub mod gates;
+pub mod small;
 pub mod world;

@@ -6,6 +6,8 @@ use crate::machine::Machine;
 use crate::node::{Config, Durable, Input, Limits, Node, Output};
 use crate::raft::{Entry, HardState, Position};
 
+mod orders;
+
 fn number(value: u64) -> ReadyNumber {
     ReadyNumber::for_tests(value)
 }

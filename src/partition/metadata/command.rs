@@ -189,7 +189,7 @@ pub struct Registration {
 }
 
 /// Who is in sync, as a leader says.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Alteration {
     /// Of which partition.
     pub partition: PartitionId,
@@ -283,7 +283,7 @@ pub enum Outcome {
 }
 
 /// Why a command changed nothing.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// Register it first.

@@ -55,7 +55,7 @@ impl NodeRecord {
 }
 
 /// What a node may do.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum NodeState {
     /// It is in no in-sync set, and leads nothing.
     Fenced,

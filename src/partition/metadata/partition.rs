@@ -19,7 +19,7 @@ use crate::id::{LeaderEpoch, NodeId, PartitionEpoch};
 const EPOCH_MAX: u64 = u64::MAX / 2;
 
 /// The record of a partition.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Partition {
     /// Who has a replica, or is being given one; who is preferred to lead first.
     pub replicas: Vec<NodeId>,
@@ -44,7 +44,7 @@ pub struct Partition {
 }
 
 /// A partition that moves. Meanwhile the replicas are those of both.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Reassignment {
     /// Its replicas before.
     pub original: Vec<NodeId>,
@@ -53,7 +53,7 @@ pub struct Reassignment {
 }
 
 /// Why a partition has the leader that it has, or none.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Why {
     /// It is the first.

@@ -7,7 +7,7 @@
 use crate::id::{LeaderEpoch, Offset};
 
 /// The leader epochs of a log, with the offset of the first record of each; both ascend.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Epochs {
     starts: Vec<(LeaderEpoch, Offset)>,
 }

@@ -8,7 +8,7 @@ use crate::partition::metadata::Alteration;
 use crate::time::WallSeconds;
 
 /// Records of one leader epoch, next to each other in the log.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Batch {
     /// The place of the first one.
     pub first: Offset,
@@ -25,7 +25,7 @@ pub struct Batch {
 }
 
 /// Names a batch for ever: whoever sends it again, to whomever, sends the same stamp with it.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Stamp {
     /// Who produced it.
     pub producer: ProducerId,
@@ -44,7 +44,7 @@ impl Batch {
 /// A follower asks for what comes next.
 ///
 /// It says by that what it has: everything before `at` is on its disk.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Fetch {
     /// The session in which it asks: what an earlier process of it had may be gone.
     pub session: NodeEpoch,
@@ -59,7 +59,7 @@ pub struct Fetch {
 }
 
 /// What a leader answers.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Fetched {
     /// What was asked: an answer counts only where the log still ends as it did then.
     pub fetch: Fetch,
@@ -68,7 +68,7 @@ pub struct Fetched {
 }
 
 /// What a follower is told.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Answer {
     /// Its log is a part of the leader's. What comes next goes with this, if there is anything.
     Matches {
@@ -95,7 +95,7 @@ pub enum Answer {
 }
 
 /// Why a fetch has no answer. Nothing was changed; the follower asks again when it knows more.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchRefusal {
     /// Look at the metadata again.
@@ -122,7 +122,7 @@ pub enum FetchRefusal {
 }
 
 /// When a producer is answered.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Acks {
     /// Never.
     None,
@@ -133,7 +133,7 @@ pub enum Acks {
 }
 
 /// Why a producer's records were not acknowledged.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProduceError {
     /// Nothing was written: send it to the leader.
@@ -181,7 +181,7 @@ pub enum OffsetError {
 }
 
 /// What a replica wants done, in this order.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Effect {
     /// These records come at the end of the log.
     Append(Batch),

@@ -12,7 +12,7 @@ use crate::partition::metadata::{Alteration, Refusal};
 use crate::time::{Instant, WallSeconds};
 
 /// What only a leader knows.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Leader {
     pub(super) epoch: LeaderEpoch,
     /// Where its epoch begins in the log.
@@ -29,7 +29,7 @@ pub(super) struct Leader {
 }
 
 /// How far a follower is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Progress {
     session: NodeEpoch,
     /// It has everything before that on its disk.
@@ -42,7 +42,7 @@ struct Progress {
 }
 
 /// A producer that waits.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Waiting {
     request: RequestId,
     first: Offset,

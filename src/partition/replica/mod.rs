@@ -56,6 +56,7 @@ pub mod io;
 mod leader;
 pub mod producers;
 
+use core::hash::{Hash, Hasher};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -85,7 +86,7 @@ impl Default for Settings {
 
 /// What a replica goes by: its partition's record, and the sessions of who has a replica and of its own node, as that has
 /// applied them. It is another one when the record is, and also when one of those nodes is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct View {
     /// The record.
     pub partition: Partition,
@@ -121,7 +122,7 @@ impl View {
 }
 
 /// Where a log begins and ends.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Extent {
     /// The place of the first record.
     pub start: Offset,
@@ -154,7 +155,7 @@ impl Extent {
 }
 
 /// How far a log went when it was handed to the disk. It belongs to one [`Replica`], and is forgotten with it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Mark {
     end: Offset,
     cuts: u64,
@@ -182,7 +183,7 @@ pub struct Stats {
 }
 
 /// One node's replica of one partition, in one session of the node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Replica {
     own: NodeId,
     session: NodeEpoch,
@@ -199,7 +200,15 @@ pub struct Replica {
     stats: Stats,
 }
 
-#[derive(Debug)]
+/// Two that are told the same go on alike if they have the same hash: how it was set, and what it has counted, is left out.
+impl Hash for Replica {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.own, self.session, self.id, &self.view, &self.role).hash(state);
+        (self.log, &self.epochs, self.high_watermark, &self.effects, self.is_removed).hash(state);
+    }
+}
+
+#[derive(Clone, Debug, Hash)]
 enum Role {
     Leader(Leader),
     Follower {
