@@ -47,6 +47,12 @@ fn the_planner_withstands_noise() {
 }
 
 #[test]
+fn raft_withstands_noise() {
+    let committed = noise("raft", 2000, 3000);
+    assert!(committed > 1000, "only {committed} entries were committed");
+}
+
+#[test]
 fn members_replicas_and_a_cluster_withstand_noise() {
     assert_eq!(noise("replica", 300, 3000), 300);
     assert_eq!(noise("swim", 20, 200), 20);

@@ -8,6 +8,7 @@
 mod config;
 mod metadata;
 mod planner;
+mod raft;
 mod wire;
 mod worlds;
 
@@ -15,11 +16,12 @@ mod worlds;
 pub type Target = (&'static str, fn(&[u8]) -> usize);
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("cluster", worlds::cluster),
     ("config", config::config),
     ("metadata", metadata::metadata),
     ("planner", planner::planner),
+    ("raft", raft::raft),
     ("replica", worlds::replica),
     ("swim", worlds::swim),
     ("wire", wire::wire),
@@ -28,5 +30,6 @@ pub const TARGETS: [Target; 7] = [
 pub use self::config::config;
 pub use self::metadata::metadata;
 pub use self::planner::planner;
+pub use self::raft::raft;
 pub use self::wire::wire;
 pub use self::worlds::{cluster, replica, swim};

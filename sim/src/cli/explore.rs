@@ -15,7 +15,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 10_000_000)]
     states: u64,
     /// What may happen how often, as WHAT=COUNT, instead of what is tried in the tests; may be repeated. Replicas: records,
-    /// crashes, disks, fences, elections, lags, repeats. Members: timers, crashes, leaves, repeats.
+    /// crashes, disks, fences, elections, lags, repeats. Members: lost, timers, crashes, leaves, words, repeats.
     #[arg(long, value_name = "WHAT=COUNT")]
     allow: Vec<String>,
     /// Stop at the first that breaks, and print it as one line of JSON.
@@ -109,9 +109,11 @@ fn replica_budget<'b>(budget: &'b mut replicas::small::Budget, name: &str) -> Op
 
 fn member_budget<'b>(budget: &'b mut swim::small::Budget, name: &str) -> Option<&'b mut u8> {
     match name {
+        "lost" => Some(&mut budget.lost),
         "timers" => Some(&mut budget.timers),
         "crashes" => Some(&mut budget.crashes),
         "leaves" => Some(&mut budget.leaves),
+        "words" => Some(&mut budget.words),
         "repeats" => Some(&mut budget.repeats),
         _ => None,
     }

@@ -42,22 +42,29 @@ const TIMING: Timing = Timing {
 /// How often what may happen.
 #[derive(Clone, Copy, Debug, Default, Hash)]
 pub struct Budget {
+    /// Before all that, so many timers of the first member fire, and nothing that is sent arrives: after three of them it
+    /// suspects another.
+    pub lost: u8,
     /// A timer fires, so often in all.
     pub timers: u8,
     /// A member ends without a word; it may start again, without any memory.
     pub crashes: u8,
     /// A member says goodbye.
     pub leaves: u8,
+    /// A member describes itself anew, and so has a later epoch.
+    pub words: u8,
     /// What has arrived arrives once more.
     pub repeats: u8,
 }
 
+const NOTHING: Budget = Budget { lost: 0, timers: 0, crashes: 0, leaves: 0, words: 0, repeats: 0 };
+
 /// What is tried: small enough that all states can be seen.
 pub const BUDGETS: [Budget; 4] = [
-    Budget { timers: 2, crashes: 1, leaves: 0, repeats: 0 },
-    Budget { timers: 1, crashes: 1, leaves: 1, repeats: 0 },
-    Budget { timers: 5, crashes: 0, leaves: 0, repeats: 0 },
-    Budget { timers: 4, crashes: 0, leaves: 1, repeats: 0 },
+    Budget { lost: 4, timers: 4, words: 1, ..NOTHING },
+    Budget { lost: 7, timers: 3, leaves: 1, ..NOTHING },
+    Budget { timers: 2, crashes: 1, ..NOTHING },
+    Budget { timers: 1, crashes: 1, leaves: 1, ..NOTHING },
 ];
 
 /// Something that happens.
@@ -75,6 +82,8 @@ pub enum Event {
     Restart(usize),
     /// It leaves.
     Leave(usize),
+    /// It has something new to say of itself.
+    Describe(usize),
 }
 
 /// Something on its way.
@@ -129,7 +138,16 @@ impl Small {
             let Some(swim) = &mut seat.swim else { continue };
             records.iter().filter(|record| record.id != id_of(member)).for_each(|it| swim.introduce(it));
         }
-        Small { seats: seats.into_iter().map(Rc::new).collect(), wire: Vec::new(), left: budget }
+        let timers = budget.timers;
+        let mut small =
+            Small { seats: seats.into_iter().map(Rc::new).collect(), wire: Vec::new(), left: budget };
+        small.left.timers = budget.lost;
+        for _ in 0..budget.lost {
+            small.happen(&Event::Timer(0));
+            small.wire.clear();
+        }
+        small.left.timers = timers;
+        small
     }
 
     /// Lets a member take an input or fire its timers, takes what it wants done, and judges what became of its table.
@@ -210,6 +228,9 @@ impl SmallWorld for Small {
                     if self.left.leaves > 0 && swim.lifecycle() != Lifecycle::Gone {
                         events.push(Event::Leave(member));
                     }
+                    if self.left.words > 0 {
+                        events.push(Event::Describe(member));
+                    }
                     if self.left.timers > 0 && swim.deadline().is_some() {
                         events.push(Event::Timer(member));
                     }
@@ -258,6 +279,11 @@ impl SmallWorld for Small {
                 seat.minted = seat.minted.max(swim.record().epoch);
                 seat.swim = Some(swim);
                 self.step(member, |_, _| ());
+            }
+            Event::Describe(member) => {
+                self.left.words -= 1;
+                let words = vec![self.left.words];
+                self.step(member, |swim, now| swim.handle(now, Input::Describe(words)));
             }
             Event::Leave(member) => {
                 self.left.leaves -= 1;
