@@ -1,4 +1,5 @@
-//! Three Raft machines, and everything that can come between them.
+//! Three Raft machines between whom messages are late, repeated and lost, and whose processes end. Their logs are never
+//! compacted, and nobody joins or leaves: that is the `cluster` target's.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -74,7 +74,9 @@ impl World {
 
     /// Two logs that have a record of the same epoch at the same place are the same up to there.
     pub(super) fn check_logs_match(&self) {
-        for (a, b) in self.hosts.iter().zip(self.hosts.iter().skip(1)) {
+        let later = |place: usize| self.hosts.iter().skip(place + 1);
+        let pairs = self.hosts.iter().enumerate().flat_map(|(place, a)| later(place).map(move |b| (a, b)));
+        for (a, b) in pairs {
             let from = a.log.start.max(b.log.start);
             let until = a.log.end().min(b.log.end());
             let agree = |offset: &u64| {

@@ -1,5 +1,8 @@
 //! A world of three replicas in which a few things happen a few times, so that all orders of them can be
 //! [tried](crate::explore).
+//!
+//! A follower has one question on its way at a time, and asks again when the answer is there; a node that hears news hears
+//! the next piece, or all. What is on its way may be late for ever.
 
 use core::hash::{Hash, Hasher};
 use core::time::Duration;

@@ -163,7 +163,8 @@ impl<'a> Board<'a> {
     }
 
     /// Of a row whose slots are the last ones: the second replica in a rack goes, and what is more than the factor. It
-    /// goes from a node that is away rather than from one that is there, and else from the fullest.
+    /// goes from a rack with too many, else from a node that is away rather than from one that is there, and else from the
+    /// fullest.
     fn drop_what_cannot_stay(&mut self, number: usize) {
         loop {
             let row = &self.rows[number];
@@ -176,7 +177,8 @@ impl<'a> Board<'a> {
             let candidates = slots.iter().copied().filter(|node| has_surplus || in_excess(*node));
             let worst = candidates.max_by(|a, b| {
                 let excess = in_excess(*a).cmp(&in_excess(*b));
-                (!self.takes(*a)).cmp(&!self.takes(*b)).then(excess).then_with(|| self.fuller(row, *a, *b))
+                let away = (!self.takes(*a)).cmp(&!self.takes(*b));
+                excess.then(away).then_with(|| self.fuller(row, *a, *b))
             });
             let Some(worst) = worst else { return };
             let place = slots.iter().position(|node| *node == worst).expect("it was found there");
@@ -267,13 +269,19 @@ impl<'a> Board<'a> {
         self.dropped.binary_search_by_key(&number, |(row, _)| *row).is_ok()
     }
 
-    /// Puts those that were dropped, and are where they were, into the order of today: nothing has become of them.
+    /// Puts rows with a replica that was dropped, and is where it was, into the order of today: nothing has become of it.
     pub(super) fn restore_order(&mut self) {
-        for (number, _) in core::mem::take(&mut self.dropped) {
+        for (number, node) in core::mem::take(&mut self.dropped) {
             let row = &self.rows[number];
             let today = &self.today[size(row.today.0)..size(row.today.1)];
-            let place = |node: &u32| today.iter().position(|other| other == node).unwrap_or(usize::MAX);
-            self.slots[size(row.first)..size(row.end)].sort_by_key(place);
+            let place = |node: &u32| {
+                let place = today.iter().position(|other| other == node && *node != NOBODY);
+                place.unwrap_or(usize::MAX)
+            };
+            let slots = &mut self.slots[size(row.first)..size(row.end)];
+            if slots.contains(&node) {
+                slots.sort_by_key(place);
+            }
         }
     }
 

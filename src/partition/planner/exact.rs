@@ -91,9 +91,10 @@ fn arcs(board: &Board<'_>, levels: &Levels) -> Vec<Arc> {
     }
     for (number, row) in board.rows.iter().enumerate() {
         let slots = board.slots_of(row);
+        let (at, end) = (vertices.row(number), vertices.end());
+        arcs.push(Arc { from: at, to: end, cost: missing, effect: None });
         if slots.contains(&NOBODY) {
-            let (from, to) = (vertices.end(), vertices.row(number));
-            arcs.push(Arc { from, to, cost: -missing, effect: None });
+            arcs.push(Arc { from: end, to: at, cost: -missing, effect: None });
         }
         for (rack, takers) in board.racks.iter().enumerate() {
             let used = board.uses(slots, rack);

@@ -1,4 +1,5 @@
-//! All orders of what a node and its disk do with a gate, up to a length.
+//! All orders of what is persisted, sent and written at a gate, up to a length. Snapshots, standings and the logs of
+//! partitions are in the tests beside this.
 
 use super::*;
 
@@ -89,7 +90,9 @@ impl Stand {
                 self.durable = Some(id);
                 if let Some(ready) = released.ready {
                     let named = |known: &usize| number(u64::try_from(*known).unwrap()) == ready;
-                    self.released = (1..=self.readies.len()).find(named).unwrap();
+                    let released = (1..=self.readies.len()).find(named).unwrap();
+                    assert!(released > self.released, "what is durable is said once, and in order");
+                    self.released = released;
                 }
                 released.departures.into_iter().for_each(|departure| self.leave(departure));
             }
@@ -137,6 +140,11 @@ fn in_every_order_of_events_nothing_leaves_too_early_and_nothing_is_kept_for_eve
         }
         assert!(stand.waiting.is_empty(), "{:?} wait for ever in order {sequence}", stand.waiting);
         assert_eq!(stand.gate.held(), 0);
+        assert_eq!(
+            stand.released,
+            stand.readies.len(),
+            "a Ready is never said to be durable, in order {sequence}"
+        );
     }
     println!("{sequences} orders of {LENGTH} events");
 }
