@@ -12,6 +12,7 @@
 //!     ca: "ca.pem"
 //!     cert: "node-1.pem"
 //!     key: "node-1.key"
+//!   metrics_address: "127.0.0.1:9100" # default: none; where Prometheus reads what is counted, in plain HTTP
 //!   raft:
 //!     peers: ["node2:9093", "node3:9093"] # all other founders; of a node that joins, some members
 //!     election_timeout_min_ms: 150  # default
@@ -39,11 +40,22 @@
 //!     fetch_wait_max_ms: 500        # default; a follower that was not answered asks again after so long
 //!     moves_per_node: 2             # default; replicas that are copied to, or from, one node at a time
 //!     moves_total: 64               # default; in the whole cluster
+//!   limits:                         # what the node takes upon itself for others; beyond it they wait or are refused
+//!     connections_max: 1024         # default; at one time
+//!     client_connections_max: 768   # default; of clients and operators; the rest is for nodes
+//!     handshakes_max: 64            # default; at one time
+//!     requests_per_stream_max: 1024 # default; under way on one stream
+//!     answer_bytes_max: 67108864    # default; that wait to be read by one connection; from 16777216
+//!     frame_timeout_ms: 30000       # default; for a frame, from its first byte to its last, and to take an answer
+//!     command_bytes_max: 1048576    # default; of one command; up to 4194304, and the same on all nodes
+//!     proposals_max: 8192           # default; commands under way
+//!     reads_max: 8192               # default; reads that wait
 //! ```
 //!
 //! Relative paths are relative to the folder of the file. Whatever is wrong is said with the path of
 //! the key, its line and what would be right; nothing is started on half a configuration.
 
+mod limits;
 mod partitioning;
 
 use core::fmt;
@@ -57,6 +69,7 @@ use serde_saphyr::{Location, Spanned};
 
 use crate::id::{ClusterName, NodeId, PeerName};
 use crate::node::Limits;
+use crate::quic::ConnectionLimits;
 use crate::raft::Timing;
 use crate::swim;
 
@@ -85,6 +98,10 @@ pub struct Settings {
     pub timing: Timing,
     /// What the node takes upon itself.
     pub limits: Limits,
+    /// What it takes upon itself for those who connect to it.
+    pub connections: ConnectionLimits,
+    /// Where what it counts can be read, if anywhere.
+    pub metrics_address: Option<SocketAddr>,
     /// Whether the node is to decide, if it joins a cluster.
     pub votes: bool,
     /// How it gossips, if it does.
@@ -165,8 +182,11 @@ struct Cluster {
     data_dir: Option<PathBuf>,
     rack: Option<String>,
     tls: Option<TlsPaths>,
+    metrics_address: Option<Spanned<String>>,
     #[serde(default)]
     raft: Raft,
+    #[serde(default)]
+    limits: limits::Given,
     gossip: Option<Gossip>,
     partitioning: Option<partitioning::Given>,
 }
@@ -205,14 +225,18 @@ impl Settings {
     pub fn parse(text: &str, folder: &Path) -> Result<Settings, ConfigError> {
         let cluster = read(text)?.cluster;
         let timing = timing(&cluster.raft)?;
-        let limits = limits(&cluster.raft)?;
+        let limits = limits::of_requests(&cluster.limits, raft_limits(&cluster.raft)?)?;
+        let connections = limits::of_connections(&cluster.limits)?;
+        let metrics_address = cluster.metrics_address.as_ref();
+        let metrics_address =
+            metrics_address.map(|given| listening("cluster.metrics_address", given)).transpose()?;
         let partitioning = cluster.partitioning.as_ref();
         let partitioning =
             partitioning.map(|given| partitioning::read(given, cluster.rack.as_deref())).transpose()?;
         let node_id = NodeId::new(cluster.node_id.value)
             .ok_or_else(|| wrong("cluster.node_id", &cluster.node_id, "0 is no node id: ids count from 1"))?;
         let name = cluster.name.as_ref().map(|name| parsed("cluster.name", name)).transpose()?;
-        let bind_address = bind_address(&cluster.bind_address)?;
+        let bind_address = listening("cluster.bind_address", &cluster.bind_address)?;
         let advertise_address = advertise_address(&cluster, bind_address)?;
         let peers = peers(&cluster.raft, advertise_address.as_ref())?;
         let gossip = gossip(&cluster, bind_address)?;
@@ -234,6 +258,8 @@ impl Settings {
             peers,
             timing,
             limits,
+            connections,
+            metrics_address,
             votes: !cluster.raft.learner,
             gossip,
             partitioning,
@@ -326,7 +352,7 @@ fn timing(raft: &Raft) -> Result<Timing, ConfigError> {
     Ok(timing)
 }
 
-fn limits(raft: &Raft) -> Result<Limits, ConfigError> {
+fn raft_limits(raft: &Raft) -> Result<Limits, ConfigError> {
     positive("cluster.raft.snapshot_entries", raft.snapshot_entries.as_ref())?;
     positive("cluster.raft.snapshot_bytes", raft.snapshot_bytes.as_ref())?;
     let default = Limits::default();
@@ -403,8 +429,7 @@ fn positive(key: &str, value: Option<&Spanned<u64>>) -> Result<(), ConfigError> 
     }
 }
 
-fn bind_address(given: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
-    let key = "cluster.bind_address";
+fn listening(key: &str, given: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
     let problem =
         format!("{:?} is no address to listen on: write IP:port, such as 0.0.0.0:9093", given.value);
     let address: SocketAddr = given.value.parse().map_err(|_| wrong(key, given, &problem))?;

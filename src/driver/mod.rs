@@ -18,6 +18,7 @@
 mod clock;
 mod disk;
 mod folder;
+pub mod meter;
 mod quarantine;
 mod redb_store;
 mod segments;
@@ -40,6 +41,7 @@ use crate::time::Instant;
 pub use self::clock::{Clock, TokioClock};
 pub use self::disk::{Completion, Disk, ThreadDisk};
 pub use self::folder::{Bytes as FileBytes, Folder, SystemFolder};
+pub use self::meter::Meter;
 pub use self::quarantine::{is_being_set_aside, open_or_set_aside, set_aside};
 pub use self::redb_store::RedbStorage;
 pub use self::segments::SegmentStorage;
@@ -97,6 +99,26 @@ pub trait Observer<S> {
 }
 
 impl<S> Observer<S> for () {}
+
+/// Both watch, the first one first.
+impl<S, A: Observer<S>, B: Observer<S>> Observer<S> for (A, B) {
+    fn input(&mut self, now: Instant, input: &Input) {
+        self.0.input(now, input);
+        self.1.input(now, input);
+    }
+    fn timeout(&mut self, now: Instant) {
+        self.0.timeout(now);
+        self.1.timeout(now);
+    }
+    fn output(&mut self, now: Instant, output: &Output) {
+        self.0.output(now, output);
+        self.1.output(now, output);
+    }
+    fn settled(&mut self, now: Instant, node: &Node<S>) {
+        self.0.settled(now, node);
+        self.1.settled(now, node);
+    }
+}
 
 /// Why a driver ended other than by being told to.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

@@ -105,6 +105,19 @@ impl Clone for Credentials {
     }
 }
 
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Credentials) -> bool {
+        let of = |credentials: &Credentials| {
+            (
+                credentials.authority.clone(),
+                credentials.certificate.clone(),
+                credentials.key.secret_der().to_vec(),
+            )
+        };
+        of(self) == of(other)
+    }
+}
+
 impl core::fmt::Debug for Credentials {
     /// Never shows the key.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

@@ -139,7 +139,7 @@ impl Client {
         if config.addresses.is_empty() {
             return Err(EndpointError::NoAddress);
         }
-        let endpoint = endpoint::open(seams, credentials, &Use::Client)?;
+        let (endpoint, _) = endpoint::open(seams, credentials, &Use::Client)?;
         let shared = Shared {
             endpoint,
             resolver: seams.resolver.clone(),

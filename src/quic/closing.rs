@@ -98,7 +98,7 @@ mod tests {
         let credentials = Authority::generate("demo").unwrap().issue(identity).unwrap();
         let seams = Seams::system("127.0.0.1:0".parse().unwrap()).unwrap();
         let (address, socket) = (seams.socket.local_addr().unwrap(), Arc::downgrade(&seams.socket));
-        let endpoint = endpoint::open(&seams, &credentials, &Use::Node).unwrap();
+        let (endpoint, _) = endpoint::open(&seams, &credentials, &Use::Node).unwrap();
         drop(seams);
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let connecting = endpoint.connect(silent.local_addr().unwrap(), "node").unwrap();

@@ -1,9 +1,13 @@
 //! What both ends of a connection do: prove who they are, move frames, and say why they hang up.
 
+use core::time::Duration;
+
 use bytes::BytesMut;
 use quinn::{Connection, ConnectionError, RecvStream, VarInt};
 use rustls::pki_types::CertificateDer;
+use tokio::time::{Instant, timeout_at};
 
+use super::door::Reason;
 use super::identity::{Identity, IdentityError};
 use crate::id::ClusterName;
 use crate::wire::{self, Decoded, Frame, WireError};
@@ -44,6 +48,12 @@ pub enum HangUp {
     /// A frame that has no place in this stream, or on a connection of this kind.
     #[error("a {0} has no place in this stream")]
     Misplaced(&'static str),
+    /// The peer began a frame and did not end it.
+    #[error("a frame was begun, and did not end within {0:?}")]
+    Stalled(Duration),
+    /// The peer does not read what it asked for.
+    #[error("an answer was not read within {0:?}")]
+    Unread(Duration),
 }
 
 impl HangUp {
@@ -57,7 +67,22 @@ impl HangUp {
             HangUp::Wire(_) => 5,
             HangUp::Misplaced(_) => 6,
             HangUp::TooManyClients(_) => 7,
+            HangUp::Stalled(_) => 8,
+            HangUp::Unread(_) => 9,
         }
+    }
+
+    /// As what it is counted.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        Some(match self {
+            HangUp::Shutdown => return None,
+            HangUp::Nameless(_) | HangUp::OtherCluster { .. } | HangUp::NotANode(_) => Reason::OtherName,
+            HangUp::OwnIdentity => Reason::OwnIdentity,
+            HangUp::Wire(_) | HangUp::Misplaced(_) => Reason::Nonsense,
+            HangUp::TooManyClients(_) => Reason::Full,
+            HangUp::Stalled(_) => Reason::Stalled,
+            HangUp::Unread(_) => Reason::Unread,
+        })
     }
 
     /// Closes the connection, and tells the peer why.
@@ -83,41 +108,74 @@ pub(super) fn identify(connection: &Connection, cluster: &ClusterName) -> Result
 pub(super) struct FrameReader {
     stream: RecvStream,
     buffer: BytesMut,
+    /// How long a frame may take from its first byte to its last.
+    patience: Duration,
+    /// When the frame at hand must be there, once it has begun.
+    due: Option<Instant>,
 }
 
 impl FrameReader {
-    pub(super) fn new(stream: RecvStream) -> FrameReader {
-        FrameReader { stream, buffer: BytesMut::new() }
+    pub(super) fn new(stream: RecvStream, patience: Duration) -> FrameReader {
+        FrameReader { stream, buffer: BytesMut::new(), patience, due: None }
     }
 
     /// Waits for the next frame; `None` when the stream has ended or was cut off.
     ///
     /// Frames of unknown kinds are passed over. Cancelling the wait loses nothing.
-    pub(super) async fn next(&mut self) -> Result<Option<Frame>, WireError> {
+    pub(super) async fn next(&mut self) -> Result<Option<Frame>, HangUp> {
         loop {
             match wire::decode(&mut self.buffer)? {
-                Decoded::Frame(frame) => return Ok(Some(frame)),
-                Decoded::Skipped { kind } => tracing::debug!(kind, "passed over a frame of unknown kind"),
-                Decoded::Incomplete => match self.stream.read_chunk(READ_BYTES, true).await {
-                    Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
-                    Ok(None) | Err(_) => return Ok(None),
-                },
+                Decoded::Frame(frame) => {
+                    self.due = None;
+                    return Ok(Some(frame));
+                }
+                Decoded::Skipped { kind } => {
+                    self.due = None;
+                    tracing::debug!(kind, "passed over a frame of unknown kind");
+                }
+                Decoded::Incomplete if !self.read().await? => return Ok(None),
+                Decoded::Incomplete => {}
             }
         }
+    }
+
+    /// Waits for more bytes; `false` if none will come.
+    async fn read(&mut self) -> Result<bool, HangUp> {
+        let read = self.stream.read_chunk(READ_BYTES, true);
+        let read = if self.buffer.is_empty() {
+            read.await
+        } else {
+            let due = *self.due.get_or_insert_with(|| Instant::now() + self.patience);
+            timeout_at(due, read).await.map_err(|_| HangUp::Stalled(self.patience))?
+        };
+        let Ok(Some(chunk)) = read else { return Ok(false) };
+        self.buffer.extend_from_slice(&chunk.bytes);
+        Ok(true)
     }
 }
 
 /// Says in words, and with what to do, why a connection failed.
 pub(super) fn explain(error: &ConnectionError, cluster: &ClusterName) -> String {
     let text = error.to_string();
-    if text.contains("UnknownIssuer") || text.contains("UnknownCA") || text.contains("BadSignature") {
-        return format!("its certificate was issued by another authority than ours ({text})");
+    // Who hears of an alert is told what is wrong with what it shows itself.
+    let is_told = matches!(error, ConnectionError::ConnectionClosed(_));
+    let (whose, ours) = if is_told { ("our", "its") } else { ("its", "ours") };
+    match Reason::of(error) {
+        Reason::OtherAuthority => {
+            format!("{whose} certificate was issued by another authority than {ours} ({text})")
+        }
+        Reason::OtherName => {
+            format!("{whose} certificate is not that of a node of cluster {:?} ({text})", cluster.as_str())
+        }
+        Reason::Expired => format!("{whose} certificate has expired, or is not valid yet ({text})"),
+        Reason::NoCertificate => format!("no certificate was shown ({text})"),
+        Reason::OtherProtocol => format!("it speaks another version of the protocol ({text})"),
+        Reason::Handshake
+        | Reason::OwnIdentity
+        | Reason::Nonsense
+        | Reason::Stalled
+        | Reason::Unread
+        | Reason::Full
+        | Reason::Crowd => text,
     }
-    if text.contains("NotValidForName") || text.contains("not valid for name") {
-        return format!("its certificate is not that of a node of cluster {:?} ({text})", cluster.as_str());
-    }
-    if text.contains("application protocol") || text.contains("NoApplicationProtocol") {
-        return format!("it speaks another version of the protocol ({text})");
-    }
-    text
 }

@@ -22,6 +22,7 @@ use rustls::server::{ServerSessionMemoryCache, StoresServerSessions, WebPkiClien
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 
 use super::authority::{Credentials, CredentialsError};
+use super::identity::Identity;
 use crate::id::PeerName;
 use crate::rng::{Seed, Stream};
 
@@ -71,8 +72,9 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// The most bytes that a peer may have under way on one connection.
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// The most streams of each kind that a peer may have open.
-const STREAMS_MAX: u32 = 16;
+/// The most streams of each kind that a peer may have open: one a lane. What is read of a frame that is not whole waits
+/// in memory, so few streams bound that as well.
+const STREAMS_MAX: u32 = 4;
 /// The length of a connection id.
 const CONNECTION_ID_BYTES: usize = 8;
 
@@ -143,7 +145,53 @@ pub fn system_entropy() -> io::Result<Seed> {
     Ok(Seed::new(u64::from_le_bytes(bytes)))
 }
 
-/// Opens an endpoint that dials and, if it is a node's, accepts.
+/// What TLS is configured from, beside the credentials.
+#[derive(Clone)]
+struct Grounds {
+    crypto: Arc<CryptoProvider>,
+    wall: Arc<dyn TimeProvider>,
+    entropy: Seed,
+    purpose: Use,
+    /// How often the credentials were renewed.
+    renewals: u64,
+}
+
+/// An endpoint whose credentials can be renewed. It does not hold the socket, but it does hold the endpoint.
+pub(super) struct Renewable {
+    endpoint: quinn::Endpoint,
+    identity: Identity,
+    grounds: Grounds,
+}
+
+impl Renewable {
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Judges and is judged by these credentials from now on.
+    pub(super) fn renew(&mut self, credentials: &Credentials) -> Result<(), EndpointError> {
+        let mut grounds = self.grounds.clone();
+        grounds.renewals += 1;
+        let (server, client) = (server_config(&grounds, credentials)?, client_config(&grounds, credentials)?);
+        self.endpoint.set_server_config(Some(server));
+        self.endpoint.set_default_client_config(client);
+        self.grounds = grounds;
+        Ok(())
+    }
+}
+
+/// The seed of the endpoint's own draws, and the key of address tokens.
+fn secrets(entropy: Seed) -> ([u8; 32], hkdf::Prk) {
+    let mut secrets = entropy.stream("quic endpoint", 0);
+    let mut key = || {
+        let mut bytes = [0; 32];
+        secrets.fill(&mut bytes);
+        bytes
+    };
+    (key(), hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&key()))
+}
+
+/// Opens an endpoint that dials and, if it is a node's, accepts; and what it takes to renew its credentials.
 ///
 /// # Errors
 ///
@@ -152,26 +200,27 @@ pub(super) fn open(
     seams: &Seams,
     credentials: &Credentials,
     purpose: &Use,
-) -> Result<quinn::Endpoint, EndpointError> {
-    let mut secrets = seams.entropy.stream("quic endpoint", 0);
-    let mut key = || {
-        let mut bytes = [0; 32];
-        secrets.fill(&mut bytes);
-        bytes
+) -> Result<(quinn::Endpoint, Renewable), EndpointError> {
+    let grounds = Grounds {
+        crypto: Arc::clone(&seams.crypto),
+        wall: Arc::clone(&seams.wall),
+        entropy: seams.entropy,
+        purpose: purpose.clone(),
+        renewals: 0,
     };
     let mut config = quinn::EndpointConfig::new(Arc::new(reset_key(credentials)));
-    config.rng_seed(Some(key())).grease_quic_bit(false);
+    config.rng_seed(Some(secrets(seams.entropy).0)).grease_quic_bit(false);
     let ids = seams.entropy.stream("quic connection ids", 0);
     config.cid_generator(move || Box::new(SeededConnectionIds(ids.clone())));
-    let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&key());
     let server = match purpose {
         Use::Client => None,
-        Use::Node | Use::Gossip(_) => Some(server_config(seams, credentials, Arc::new(token_key), purpose)?),
+        Use::Node | Use::Gossip(_) => Some(server_config(&grounds, credentials)?),
     };
     let (socket, runtime) = (Arc::clone(&seams.socket), Arc::clone(&seams.runtime));
     let mut endpoint = quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?;
-    endpoint.set_default_client_config(client_config(seams, credentials, purpose)?);
-    Ok(endpoint)
+    endpoint.set_default_client_config(client_config(&grounds, credentials)?);
+    let identity = credentials.identity().clone();
+    Ok((endpoint.clone(), Renewable { endpoint, identity, grounds }))
 }
 
 /// The key of stateless resets, the same in every process of a node: a node that was killed and comes
@@ -198,22 +247,19 @@ pub enum EndpointError {
 }
 
 fn server_config(
-    seams: &Seams,
+    grounds: &Grounds,
     credentials: &Credentials,
-    token_key: Arc<dyn quinn::crypto::HandshakeTokenKey>,
-    purpose: &Use,
 ) -> Result<quinn::ServerConfig, CredentialsError> {
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(roots(credentials)?, Arc::clone(&seams.crypto))
-            .build()
-            .map_err(|error| CredentialsError::Tls(error.to_string()))?;
-    let mut tls =
-        rustls::ServerConfig::builder_with_details(Arc::clone(&seams.crypto), Arc::clone(&seams.wall))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(in_tls)?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
-            .map_err(in_tls)?;
+    let Grounds { crypto, wall, entropy, purpose, .. } = grounds;
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(credentials)?, Arc::clone(crypto))
+        .build()
+        .map_err(|error| CredentialsError::Tls(error.to_string()))?;
+    let mut tls = rustls::ServerConfig::builder_with_details(Arc::clone(crypto), Arc::clone(wall))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(in_tls)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
+        .map_err(in_tls)?;
     tls.alpn_protocols = vec![purpose.protocol().to_vec()];
     tls.send_tls13_tickets = 0;
     if let Use::Gossip(resumed) = purpose {
@@ -222,7 +268,7 @@ fn server_config(
         tls.send_tls13_tickets = TICKETS;
     }
     let crypto = QuicServerConfig::try_from(tls).map_err(|error| CredentialsError::Tls(error.to_string()))?;
-    let mut config = quinn::ServerConfig::new(Arc::new(crypto), token_key);
+    let mut config = quinn::ServerConfig::new(Arc::new(crypto), Arc::new(secrets(*entropy).1));
     config.transport_config(Arc::new(transport_config(purpose))).migration(false);
     let mut tokens = quinn::ValidationTokenConfig::default();
     tokens.sent(0);
@@ -231,17 +277,16 @@ fn server_config(
 }
 
 fn client_config(
-    seams: &Seams,
+    grounds: &Grounds,
     credentials: &Credentials,
-    purpose: &Use,
 ) -> Result<quinn::ClientConfig, CredentialsError> {
-    let mut tls =
-        rustls::ClientConfig::builder_with_details(Arc::clone(&seams.crypto), Arc::clone(&seams.wall))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(in_tls)?
-            .with_root_certificates(roots(credentials)?)
-            .with_client_auth_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
-            .map_err(in_tls)?;
+    let Grounds { crypto, wall, entropy, purpose, renewals } = grounds;
+    let mut tls = rustls::ClientConfig::builder_with_details(Arc::clone(crypto), Arc::clone(wall))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(in_tls)?
+        .with_root_certificates(roots(credentials)?)
+        .with_client_auth_cert(vec![credentials.certificate.clone()], credentials.key.clone_key())
+        .map_err(in_tls)?;
     tls.alpn_protocols = vec![purpose.protocol().to_vec()];
     tls.resumption = match purpose {
         Use::Client | Use::Node => rustls::client::Resumption::disabled(),
@@ -250,7 +295,7 @@ fn client_config(
     let crypto = QuicClientConfig::try_from(tls).map_err(|error| CredentialsError::Tls(error.to_string()))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport_config(purpose)));
-    let ids = Mutex::new(SeededConnectionIds(seams.entropy.stream("quic initial ids", 0)));
+    let ids = Mutex::new(SeededConnectionIds(entropy.stream("quic initial ids", *renewals)));
     config.initial_dst_cid_provider(Arc::new(move || {
         ids.lock().unwrap_or_else(PoisonError::into_inner).generate_cid()
     }));

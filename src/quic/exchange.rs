@@ -1,5 +1,6 @@
 //! One request stream to one node: numbered requests, answered in any order.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +14,8 @@ use crate::wire::Frame;
 
 /// The most requests of one stream that wait to be written; beyond it callers wait.
 const FRAMES_QUEUED_MAX: usize = 256;
+/// How long an answer may take from its first byte to its last.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How one attempt failed.
 pub(super) enum Attempt {
@@ -46,7 +49,7 @@ impl Exchange {
         let waiting = Arc::new(Mutex::new(Waiting::default()));
         let (frames, queue) = mpsc::channel(FRAMES_QUEUED_MAX);
         tokio::spawn(write_frames(stream, queue));
-        tokio::spawn(deliver(FrameReader::new(replies), Arc::clone(&waiting)));
+        tokio::spawn(deliver(FrameReader::new(replies, ANSWER_TIMEOUT), Arc::clone(&waiting)));
         Ok(Exchange { connection, frames, waiting })
     }
 

@@ -23,7 +23,8 @@ use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::connection::{HangUp, identify};
+use super::connection::{HangUp, explain, identify};
+use super::door::{Door, Reason};
 use super::endpoint::Resolver;
 use super::identity::{node_name, server_name};
 use crate::id::{ClusterName, NodeId, PeerName};
@@ -45,6 +46,8 @@ const WAITING_MAX: usize = 8;
 const STREAM_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The most questions that are read at a time; others wait in their streams.
 const QUESTIONS_MAX: usize = 32;
+/// The most handshakes of those who dial at a time.
+const HANDSHAKES_MAX: usize = 64;
 
 /// What came from other members, and from name resolution.
 pub(super) enum Incoming {
@@ -97,6 +100,7 @@ pub(super) struct Gossip {
     kept: Arc<Mutex<Kept>>,
     incoming: mpsc::Sender<Incoming>,
     questions: Arc<Semaphore>,
+    door: Arc<Door>,
     /// Datagrams that were dropped: older ones waited, nobody answered, they were too long, or came too fast.
     dropped: Arc<AtomicU64>,
 }
@@ -170,10 +174,16 @@ impl Gossip {
             kept: Arc::default(),
             incoming,
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            door: Arc::new(Door::new(HANDSHAKES_MAX)),
             dropped: Arc::default(),
         };
         tokio::spawn(gossip.clone().accept());
         gossip
+    }
+
+    fn count_dropped(&self, datagrams: u64) {
+        self.dropped.fetch_add(datagrams, Ordering::Relaxed);
+        metrics::counter!("rivven_gossip_datagrams_dropped_total").increment(datagrams);
     }
 
     pub(super) fn dropped(&self) -> u64 {
@@ -219,7 +229,7 @@ impl Gossip {
             if waiting.len() < WAITING_MAX {
                 waiting.push(bytes);
             } else {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
+                self.count_dropped(1);
             }
             return;
         }
@@ -233,7 +243,7 @@ impl Gossip {
         // Never behind others: an old probe is worth less than none.
         let fits = connection.datagram_send_buffer_space() >= bytes.len();
         if !fits || connection.send_datagram(Bytes::from(bytes)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.count_dropped(1);
         }
     }
 
@@ -243,8 +253,7 @@ impl Gossip {
         match dialled {
             Some(connection) => waiting.into_iter().for_each(|bytes| self.send_on(&connection, bytes)),
             None => {
-                let lost = u64::try_from(waiting.len()).unwrap_or_default();
-                self.dropped.fetch_add(lost, Ordering::Relaxed);
+                self.count_dropped(u64::try_from(waiting.len()).unwrap_or_default());
             }
         }
     }
@@ -258,8 +267,17 @@ impl Gossip {
     async fn connect(&self, to: Target) -> Option<Connection> {
         let name = to.id.map_or_else(|| server_name(&self.cluster), |id| node_name(id, &self.cluster));
         let connecting = self.endpoint.connect(to.address, &name).ok()?;
-        let connection = timeout(DIAL_TIMEOUT, connecting).await.ok()?;
-        connection.inspect_err(|error| tracing::debug!(?to, "cannot dial: {error}")).ok()
+        let error = match timeout(DIAL_TIMEOUT, connecting).await.ok()? {
+            Ok(connection) => return Some(connection),
+            Err(error) => error,
+        };
+        let reason = Reason::of(&error);
+        if reason == Reason::Handshake {
+            tracing::debug!(?to, "cannot dial: {error}");
+        } else {
+            self.door.turn_away(to.address, reason, &explain(&error, &self.cluster));
+        }
+        None
     }
 
     /// Whether somebody shows our own certificate at an address: its handshake is the answer.
@@ -274,7 +292,7 @@ impl Gossip {
         while let Some(incoming) = self.endpoint.accept().await {
             let gossip = self.clone();
             tokio::spawn(async move {
-                let connection = timeout(DIAL_TIMEOUT, async { incoming.await.ok() }).await.ok()??;
+                let connection = gossip.door.shake_hands(incoming).await?;
                 gossip.admit(&connection)
             });
         }
@@ -294,7 +312,9 @@ impl Gossip {
                 Some(node)
             }
             Err(hang_up) => {
-                tracing::debug!("refused a member: {hang_up}");
+                if let Some(reason) = hang_up.reason() {
+                    self.door.turn_away(connection.remote_address(), reason, &hang_up);
+                }
                 hang_up.close(connection);
                 None
             }
@@ -310,7 +330,7 @@ impl Gossip {
                         let via = connection.remote_address();
                         // A member that does not keep up loses datagrams, as it would on any network.
                         if self.incoming.try_send(Incoming::Datagram { from, via, bytes: bytes.into() }).is_err() {
-                            self.dropped.fetch_add(1, Ordering::Relaxed);
+                            self.count_dropped(1);
                         }
                     }
                     Err(_) => break,
@@ -398,7 +418,7 @@ mod tests {
         let address = seams.socket.local_addr().unwrap();
         let resumed = Arc::default();
         let purpose = Use::Gossip(Arc::clone(&resumed));
-        let endpoint = endpoint::open(&seams, &authority.issue(identity).unwrap(), &purpose).unwrap();
+        let (endpoint, _) = endpoint::open(&seams, &authority.issue(identity).unwrap(), &purpose).unwrap();
         let (incoming, received) = mpsc::channel(16);
         (Gossip::start(endpoint, seams.resolver, cluster, own, incoming), received, address, resumed)
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use tokio::task::JoinHandle;
 
-use super::{Credentials, Identity, QuicTransport, Seams, TransportError};
+use super::{ConnectionLimits, Credentials, Identity, QuicTransport, Renewal, Seams, TransportError};
 use crate::driver::{
     Clock, Driver, DriverError, Handle, Observer, Owner, SegmentStorage, StorageError, SystemFolder,
     ThreadDisk, TokioClock, inbox, open_or_set_aside, set_aside,
@@ -29,6 +29,8 @@ pub struct Launch {
     pub data_dir: PathBuf,
     /// What it proves itself with.
     pub credentials: Credentials,
+    /// What it takes upon itself for those who connect to it.
+    pub limits: ConnectionLimits,
 }
 
 /// A node that runs in a task of its own.
@@ -37,6 +39,8 @@ pub struct Running {
     pub handle: Handle,
     /// Ends when the node stops, with the reason.
     pub task: JoinHandle<Result<(), DriverError>>,
+    /// Gives it new credentials.
+    pub renewal: Renewal,
 }
 
 /// Why a node cannot be launched. Nothing runs, and what is on disk is as it was.
@@ -84,7 +88,7 @@ impl Launch {
         S: StateMachine + Send + 'static,
         O: Observer<S> + Send + 'static,
     {
-        let Launch { config, bind, data_dir, credentials } = self;
+        let Launch { config, bind, data_dir, credentials, limits } = self;
         let identity = credentials.identity().clone();
         if identity.caller != Caller::Node(config.id) {
             return Err(LaunchError::OtherIdentity { found: identity, expected: config.id });
@@ -100,15 +104,16 @@ impl Launch {
         let gossip_bind =
             config.gossip.as_ref().map(|gossip| SocketAddr::new(bind.ip(), gossip.address.port()));
         let node = Node::start(config, seams.entropy, durable, state_machine, clock.now())?;
-        let mut transport = QuicTransport::start(&seams, &credentials, peers, &handle)?;
+        let mut transport = QuicTransport::start(&seams, &credentials, peers, &handle, limits)?;
         if let Some(bind) = gossip_bind {
             let seams = listen(bind)?;
             transport = transport.with_gossip(&seams, &credentials)?;
         }
         let disk =
             ThreadDisk::start(storage).map_err(|error| system("cannot start the storage thread", error))?;
+        let renewal = transport.renewal();
         let driver = Driver::new(node, clock, transport, disk, observer, receiver);
-        Ok(Running { handle, task: tokio::spawn(driver.run()) })
+        Ok(Running { handle, task: tokio::spawn(driver.run()), renewal })
     }
 }
 

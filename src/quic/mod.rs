@@ -21,11 +21,13 @@ mod client;
 mod closing;
 mod connection;
 mod consumer;
+mod door;
 mod endpoint;
 mod exchange;
 mod gossip;
 mod identity;
 mod launch;
+mod limits;
 mod link;
 mod members;
 mod metadata;
@@ -33,6 +35,7 @@ mod node_gossip;
 mod partitions;
 mod producer;
 mod raft_node;
+mod renewal;
 mod server;
 mod session;
 mod swim_driver;
@@ -62,12 +65,14 @@ pub use self::consumer::{ConsumeFailure, Consumed, Consumer, Offsets, StartAt};
 pub use self::endpoint::{BoxFuture, EndpointError, Resolver, Seams, SystemResolver, system_entropy};
 pub use self::identity::{Identity, IdentityError};
 pub use self::launch::{Launch, LaunchError, Running, resolve};
+pub use self::limits::ConnectionLimits;
 pub use self::metadata::{Followed, Ordered};
 pub use self::partitions::{
     NewTopic, News, PartitionError, PartitionManager, PartitionSettings, Route, RouteBy, TopicChanges,
 };
 pub use self::producer::{ProduceFailure, Producer, ProducerSettings, Written};
 pub use self::raft_node::{RaftConfig, RaftNode, RaftNodeError, development_authority};
+pub use self::renewal::{CredentialFiles, Renewal, RenewalError};
 pub use self::session::ClientSession;
 pub use self::swim_node::{DATAGRAM_MAX, SwimConfig, SwimNode, SwimNodeError};
 
@@ -82,6 +87,7 @@ pub struct QuicTransport {
     seams: Way,
     tasks: JoinSet<()>,
     socket: Weak<dyn AsyncUdpSocket>,
+    renewal: Renewal,
 }
 
 /// What it takes to dial.
@@ -120,22 +126,24 @@ impl QuicTransport {
         credentials: &Credentials,
         peers: impl IntoIterator<Item = PeerName>,
         node: &Handle,
+        limits: ConnectionLimits,
     ) -> Result<QuicTransport, TransportError> {
         let identity = credentials.identity();
         let Caller::Node(own_id) = identity.caller else {
             return Err(TransportError::NotANode(identity.clone()));
         };
         let cluster = identity.cluster.clone();
-        let endpoint = endpoint::open(seams, credentials, &Use::Node)?;
-        let socket = Arc::downgrade(&seams.socket);
+        let (endpoint, renewable) = endpoint::open(seams, credentials, &Use::Node)?;
+        let (socket, renewal) = (Arc::downgrade(&seams.socket), Renewal::default());
+        renewal.add(renewable);
         let mut tasks = JoinSet::new();
-        let server = Server::new(cluster.clone(), own_id, node.clone());
+        let server = Server::new(cluster.clone(), own_id, node.clone(), limits);
         tasks.spawn(server.run(endpoint.clone()));
         let (resolver, entropy) = (seams.resolver.clone(), seams.entropy);
         let seams = Way { resolver, cluster, own_id, node: node.clone(), entropy, begun: 0 };
         let (links, routes) = (BTreeMap::new(), Routes::default());
         let (endpoint, gossip) = (Some(endpoint), None);
-        let mut transport = QuicTransport { endpoint, links, routes, gossip, seams, tasks, socket };
+        let mut transport = QuicTransport { endpoint, links, routes, gossip, seams, tasks, socket, renewal };
         for name in peers {
             transport.dial(name);
         }
@@ -153,11 +161,21 @@ impl QuicTransport {
         credentials: &Credentials,
     ) -> Result<QuicTransport, TransportError> {
         let Way { cluster, own_id, node, .. } = &self.seams;
-        self.gossip = Some(NodeGossip::start(seams, credentials, cluster.clone(), *own_id, node.clone())?);
+        let (gossip, renewable) =
+            NodeGossip::start(seams, credentials, cluster.clone(), *own_id, node.clone())?;
+        self.renewal.add(renewable);
+        self.gossip = Some(gossip);
         Ok(self)
     }
 
+    /// What gives it new credentials while it runs.
+    #[must_use]
+    pub fn renewal(&self) -> Renewal {
+        self.renewal.clone()
+    }
+
     fn say_goodbye(&self) {
+        self.renewal.end();
         if let Some(gossip) = &self.gossip {
             gossip.say_goodbye();
         }

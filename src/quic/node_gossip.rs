@@ -9,7 +9,7 @@ use quinn::AsyncUdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::endpoint::{self, EndpointError, Seams, Use};
+use super::endpoint::{self, EndpointError, Renewable, Seams, Use};
 use super::gossip::{Gossip, Incoming, Owed};
 use super::{Credentials, closing};
 use crate::driver::Handle;
@@ -29,20 +29,20 @@ pub(super) struct NodeGossip {
 }
 
 impl NodeGossip {
-    /// Opens the endpoint.
+    /// Opens the endpoint; and what it takes to renew its credentials.
     pub(super) fn start(
         seams: &Seams,
         credentials: &Credentials,
         cluster: ClusterName,
         own: NodeId,
         node: Handle,
-    ) -> Result<NodeGossip, EndpointError> {
-        let endpoint = endpoint::open(seams, credentials, &Use::Gossip(Arc::default()))?;
+    ) -> Result<(NodeGossip, Renewable), EndpointError> {
+        let (endpoint, renewable) = endpoint::open(seams, credentials, &Use::Gossip(Arc::default()))?;
         let (incoming, received) = mpsc::channel(INPUTS_MAX);
         let gossip = Gossip::start(endpoint, Arc::clone(&seams.resolver), cluster, own, incoming);
         let owed = Arc::new(Mutex::new(Owed::default()));
         let task = tokio::spawn(feed(node, received, Arc::clone(&owed)));
-        Ok(NodeGossip { gossip, owed, task, socket: Arc::downgrade(&seams.socket) })
+        Ok((NodeGossip { gossip, owed, task, socket: Arc::downgrade(&seams.socket) }, renewable))
     }
 
     /// Does what the node asks for.

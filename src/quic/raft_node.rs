@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use super::launch::{resolve, system};
 use super::{
     Authority, Client, ClientConfig, Credentials, CredentialsError, EndpointError, Identity, Launch,
-    LaunchError, Running, Seams,
+    LaunchError, Renewal, Running, Seams,
 };
 use crate::driver::DriverError;
 use crate::id::{ClusterName, NameError, NodeId, PeerName};
@@ -184,7 +184,8 @@ impl RaftNode {
         let addresses = node.peers.iter().chain([&node.address]).cloned().collect();
         let client_config = ClientConfig { addresses, timeout: CLIENT_TIMEOUT };
         let client = Client::open(&seams, &credentials, client_config)?;
-        let launch = Launch { config: node, bind, data_dir, credentials };
+        let launch =
+            Launch { config: node, bind, data_dir, credentials, limits: super::ConnectionLimits::default() };
         let running = launch.start(state_machine, ())?;
         Ok(RaftNode { running, client, _temporary: temporary })
     }
@@ -214,6 +215,12 @@ impl RaftNode {
             | Reply::HandedOver { .. }
             | Reply::Entries(_) => None,
         }
+    }
+
+    /// What gives the node new credentials while it runs. The client keeps its own.
+    #[must_use]
+    pub fn renewal(&self) -> &Renewal {
+        &self.running.renewal
     }
 
     /// Stops the node and waits until it has stopped.

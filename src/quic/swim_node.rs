@@ -13,7 +13,7 @@ use super::endpoint::{self, Use};
 use super::gossip::Gossip;
 use super::raft_node::development_authority;
 use super::swim_driver::{self, Command, Controls};
-use super::{Credentials, CredentialsError, EndpointError, Identity, Seams, closing};
+use super::{Credentials, CredentialsError, EndpointError, Identity, Renewal, Seams, closing};
 use crate::driver::{Clock as _, TokioClock};
 use crate::id::{ClusterName, NameError, NodeId, PeerName};
 use crate::node::Caller;
@@ -141,6 +141,7 @@ pub struct SwimNode {
     resumed: Arc<AtomicU64>,
     gossip: Gossip,
     socket: Weak<dyn AsyncUdpSocket>,
+    renewal: Renewal,
 }
 
 impl SwimNode {
@@ -159,7 +160,9 @@ impl SwimNode {
         }
         let (id, cluster, credentials) = identify(&config, &seams)?;
         let resumed = Arc::default();
-        let endpoint = endpoint::open(&seams, &credentials, &Use::Gossip(Arc::clone(&resumed)))?;
+        let (endpoint, renewable) = endpoint::open(&seams, &credentials, &Use::Gossip(Arc::clone(&resumed)))?;
+        let renewal = Renewal::default();
+        renewal.add(renewable);
         let clock = TokioClock::start();
         let boot = u32::try_from(seams.entropy.stream("swim boot", 0).draw() >> 32).expect("half of 64 bits");
         let (incoming, received) = mpsc::channel(INPUTS_MAX);
@@ -169,7 +172,7 @@ impl SwimNode {
         let gossip = Gossip::start(endpoint, Arc::clone(&seams.resolver), cluster, id, incoming);
         let controls = swim_driver::start(swim, clock, gossip.clone(), received);
         let socket = Arc::downgrade(&seams.socket);
-        Ok(SwimNode { id, address, controls, resumed, gossip, socket })
+        Ok(SwimNode { id, address, controls, resumed, gossip, socket, renewal })
     }
 
     /// This member's id.
@@ -248,6 +251,12 @@ impl SwimNode {
         self.resumed.load(Ordering::Relaxed)
     }
 
+    /// What gives the member new credentials while it runs.
+    #[must_use]
+    pub fn renewal(&self) -> &Renewal {
+        &self.renewal
+    }
+
     /// Says goodbye, and stops. Dropping a member stops it without a word: others take it for crashed.
     ///
     /// # Errors
@@ -276,6 +285,7 @@ impl SwimNode {
 impl Drop for SwimNode {
     fn drop(&mut self) {
         self.controls.task.abort();
+        self.renewal.end();
         self.gossip.close();
     }
 }

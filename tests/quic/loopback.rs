@@ -3,98 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
-use rivven_cluster::id::{LogIndex, PeerName};
-use rivven_cluster::kv::KeyValue;
-use rivven_cluster::node::{Caller, LinkState, Rejection, Reply, Request, Status};
-use rivven_cluster::quic::{
-    Authority, Client, ClientConfig, ClientError, Credentials, Identity, Launch, LaunchError, Running, Seams,
-};
+use rivven_cluster::id::LogIndex;
+use rivven_cluster::node::{Caller, LinkState, Rejection, Status};
+use rivven_cluster::quic::{ClientError, Credentials, LaunchError, Running};
 use rivven_cluster::raft::Role;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use crate::support::{self, node};
-
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn authority() -> Authority {
-    Authority::generate("test").expect("entropy")
-}
-
-fn issue(authority: &Authority, cluster: &str, caller: Caller) -> Credentials {
-    let cluster = cluster.parse().expect("a sound name");
-    authority.issue(Identity { caller, cluster }).expect("entropy")
-}
-
-/// Free ports on loopback, one a node. They lie below the range from which the system gives ports to
-/// clients, so that nobody takes one while its node is restarted; no two tests get the same.
-fn free_addresses(nodes: u64) -> BTreeMap<u64, PeerName> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + u16::try_from(std::process::id() % 8_000).expect("small");
-    let mut ports = std::iter::from_fn(|| Some(first + NEXT.fetch_add(1, Ordering::Relaxed)))
-        .filter(|port| UdpSocket::bind(("127.0.0.1", *port)).is_ok());
-    (1..=nodes)
-        .map(|id| {
-            let port = ports.next().expect("there are always more");
-            (id, format!("127.0.0.1:{port}").parse().expect("a sound name"))
-        })
-        .collect()
-}
-
-/// Nodes on loopback, each with its folder.
-struct Nodes {
-    addresses: BTreeMap<u64, PeerName>,
-    folder: tempfile::TempDir,
-}
-
-impl Nodes {
-    fn new(count: u64) -> Nodes {
-        Nodes { addresses: free_addresses(count), folder: tempfile::tempdir().expect("a folder") }
-    }
-
-    fn launch(&self, id: u64, credentials: Credentials) -> Result<Running, LaunchError> {
-        let mut config = support::config(id, 1);
-        config.address = self.addresses[&id].clone();
-        config.peers =
-            self.addresses.iter().filter(|(other, _)| **other != id).map(|(_, name)| name.clone()).collect();
-        let bind: SocketAddr = config.address.as_str().parse().expect("an address");
-        let data_dir = self.folder.path().join(format!("node-{id}"));
-        Launch { config, bind, data_dir, credentials }.start(KeyValue::default(), ())
-    }
-
-    fn client(&self, credentials: &Credentials) -> Client {
-        let addresses = self.addresses.values().cloned().collect();
-        let config = ClientConfig { addresses, timeout: Duration::from_secs(10) };
-        let seams = Seams::system("127.0.0.1:0".parse().expect("an address")).expect("a socket");
-        Client::open(&seams, credentials, config).expect("sound credentials")
-    }
-}
-
-async fn status(node: &Running) -> Status {
-    match node.handle.request(Caller::Operator, Request::Status).await {
-        Some(Reply::Status(status)) => *status,
-        other => panic!("no status but {other:?}"),
-    }
-}
-
-/// Waits until the node's status is as wanted.
-async fn until(node: &Running, what: &str, mut wanted: impl FnMut(&Status) -> bool) -> Status {
-    let wait = async {
-        loop {
-            let status = status(node).await;
-            if wanted(&status) {
-                return status;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
-}
+use crate::harness::{Nodes, PATIENCE, authority, issue, until};
+use crate::stranger::Stranger;
+use crate::support::node;
 
 fn down_reason(status: &Status) -> &str {
     match &status.peers[0].state {
@@ -262,46 +181,12 @@ async fn garbage_on_the_port_and_in_a_stream_changes_nothing() {
     for length in [0, 1, 20, 1200] {
         socket.send_to(&vec![0xc3; length], address).expect("sent");
     }
-    let connection = raw_connection(&authority, address).await;
+    let stranger = Stranger::of(&authority, "test", Caller::Node(node(9)));
+    let connection = stranger.connect(address).await.expect("a handshake");
     let mut stream = connection.open_uni().await.expect("a stream");
     stream.write_all(b"this is no frame").await.expect("written");
     let closed = timeout(PATIENCE, connection.closed()).await.expect("the node hangs up");
     assert!(closed.to_string().contains("version"), "{closed}");
     until(&running, "a leader", |status| status.raft.as_ref().is_some_and(|raft| raft.role == Role::Leader))
         .await;
-}
-
-/// A peer with the right certificate and no manners.
-async fn raw_connection(authority: &Authority, address: SocketAddr) -> quinn::Connection {
-    let folder = tempfile::tempdir().expect("a folder");
-    authority.write(folder.path()).expect("written");
-    let identity = Identity { caller: Caller::Node(node(9)), cluster: "test".parse().expect("a sound name") };
-    let (certificate, key) = authority.issue_files(&identity, folder.path(), "node-9").expect("issued");
-    let tls = raw_tls(&folder.path().join("ca.pem"), &certificate, &key);
-    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3");
-    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("a socket");
-    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
-    endpoint.connect(address, "test.rivven").expect("sound").await.expect("a handshake")
-}
-
-fn raw_tls(
-    ca: &std::path::Path,
-    certificate: &std::path::Path,
-    key: &std::path::Path,
-) -> rustls::ClientConfig {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let read = |path| CertificateDer::from_pem_file(path).expect("a certificate");
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(read(ca)).expect("a root");
-    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
-        .with_root_certificates(roots)
-        .with_client_auth_cert(vec![read(certificate)], key)
-        .expect("sound credentials");
-    tls.alpn_protocols = vec![b"rivven-cluster/1".to_vec()];
-    tls
 }

@@ -3,6 +3,7 @@
 //! One program: what takes long to build is the node that all of these tests start.
 #![cfg(feature = "cli")]
 
+mod harness;
 mod loopback;
 mod membership;
 mod partition_manager;
@@ -10,5 +11,7 @@ mod records;
 mod repair;
 mod seed_api;
 mod snapshots;
+mod stranger;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;

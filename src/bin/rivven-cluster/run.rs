@@ -3,19 +3,24 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rivven_cluster::config::{GossipSettings, Runnable, Settings};
-use rivven_cluster::driver::{DriverError, Observer};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use rivven_cluster::config::{GossipSettings, Runnable, Settings, TlsPaths};
+use rivven_cluster::driver::{DriverError, Meter, Observer, meter};
 use rivven_cluster::id::{NodeId, PeerName};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::node::{Config, Event, Gossip, Halt, Output};
-use rivven_cluster::quic::{Credentials, DATAGRAM_MAX, Launch, resolve};
+use rivven_cluster::quic::{CredentialFiles, Credentials, DATAGRAM_MAX, Launch, resolve};
 use rivven_cluster::raft::Flow;
 use rivven_cluster::swim;
 use rivven_cluster::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Failure;
+
+/// How often it is looked whether the certificates have changed.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Prints what happens, a line each, and logs to standard error (RUST_LOG sets how much).
 #[derive(clap::Args)]
@@ -43,13 +48,20 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         partitioning: settings.partitioning.map(|given| given.node),
     };
     let (id, bind) = (config.id, settings.bind_address);
-    let launch = Launch { config, bind, data_dir: runnable.data_dir, credentials };
+    let (files, before) = (files(&runnable.tls), credentials.clone());
+    let launch =
+        Launch { config, bind, data_dir: runnable.data_dir, credentials, limits: settings.connections };
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let running = launch.start(KeyValue::default(), Printer { json: options.json })?;
+    if let Some(address) = settings.metrics_address {
+        serve_metrics(address)?;
+    }
+    let observer = (Printer { json: options.json }, Meter::default());
+    let running = launch.start(KeyValue::default(), observer)?;
     if !options.json {
         println!("node {id} listens on {bind}");
     }
+    tokio::spawn(running.renewal.follow(files, before, RENEWAL_INTERVAL));
     let handle = running.handle;
     let mut task = running.task;
     tokio::select! {
@@ -66,6 +78,14 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     if !options.json {
         println!("node {id} has stopped");
     }
+    Ok(())
+}
+
+/// Serves what is counted, as Prometheus reads it.
+fn serve_metrics(address: SocketAddr) -> Result<(), Failure> {
+    let installed = PrometheusBuilder::new().with_http_listener(address).install();
+    installed.map_err(|error| Failure(format!("cannot serve metrics on {address}: {error}")))?;
+    meter::describe();
     Ok(())
 }
 
@@ -87,7 +107,7 @@ pub fn load(path: &Path) -> Result<(Settings, Runnable, Credentials), Failure> {
     let settings = Settings::parse(&text, folder).map_err(|error| in_file(&error))?;
     let runnable = settings.runnable().map_err(|error| in_file(&error))?;
     let tls = &runnable.tls;
-    let credentials = Credentials::read(&tls.ca, &tls.cert, &tls.key)?;
+    let credentials = files(tls).read()?;
     let certified = &credentials.identity().cluster;
     match &settings.name {
         Some(name) if name != certified => Err(Failure(format!(
@@ -97,6 +117,10 @@ pub fn load(path: &Path) -> Result<(Settings, Runnable, Credentials), Failure> {
         ))),
         Some(_) | None => Ok((settings, runnable, credentials)),
     }
+}
+
+fn files(tls: &TlsPaths) -> CredentialFiles {
+    CredentialFiles { authority: tls.ca.clone(), certificate: tls.cert.clone(), key: tls.key.clone() }
 }
 
 /// Prints events.

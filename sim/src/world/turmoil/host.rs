@@ -15,7 +15,9 @@ use rivven_cluster::driver::{
 use rivven_cluster::formation::Standing;
 use rivven_cluster::id::{ClusterName, LogIndex, NodeId, PeerName};
 use rivven_cluster::node::{Caller, Config, Durable, Event, Halt, Input, Node, Output, StartError};
-use rivven_cluster::quic::{Authority, Client, ClientConfig, Credentials, Identity, QuicTransport, Seams};
+use rivven_cluster::quic::{
+    Authority, Client, ClientConfig, ConnectionLimits, Credentials, Identity, QuicTransport, Seams,
+};
 use rivven_cluster::raft::Role;
 use rivven_cluster::rng::Seed;
 use rivven_cluster::state_machine::StateMachine;
@@ -183,7 +185,8 @@ where
     let machine = Node::start(config, seed, durable, machine, now);
     let machine = machine.map_err(|error| format!("{REFUSED}{error}"))?;
     let credentials = credentials(identity)?;
-    let mut transport = QuicTransport::start(&seams, &credentials, peers, &handle)?;
+    let mut transport =
+        QuicTransport::start(&seams, &credentials, peers, &handle, ConnectionLimits::default())?;
     if gossips {
         let (seed, turnstile) = (seed.child("gossip endpoint", 0), hardware.turnstile.clone());
         let seams = self::seams(shared.wires.clone(), Host(node), GOSSIP_PORT, seed, turnstile)?;

@@ -1,0 +1,206 @@
+//! The door: who was turned away, why, and how often.
+//!
+//! Whoever is turned away is counted in the metric `rivven_turned_away_total`, by reason. It is logged once for
+//! each address, reason and minute, with how often it came since it was logged last: a stranger that knocks a thousand
+//! times a second fills neither the log nor the memory, for only so many addresses are remembered. When many shake
+//! hands at once, whoever comes has to show first that its address is its own (RFC 9000 §8.1.2), which costs a sender of
+//! made-up addresses everything and an honest one a round trip.
+
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use quinn::{Connection, ConnectionError, Incoming};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the same is said of the same address.
+const SILENCE: Duration = Duration::from_secs(60);
+/// The most addresses, by reason, that are remembered. Beyond it, those that were logged first are forgotten.
+const REMEMBERED_MAX: usize = 1024;
+/// TLS alerts go over QUIC as error codes from here on (RFC 9001 §4.8).
+const TLS_ALERTS: u64 = 0x100;
+
+/// Why somebody is turned away.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Reason {
+    /// It shows no certificate.
+    NoCertificate,
+    /// Its certificate is no longer valid, or not yet.
+    Expired,
+    /// Its certificate was issued by somebody else.
+    OtherAuthority,
+    /// Its certificate is for another cluster, another node, or nobody.
+    OtherName,
+    /// It speaks another protocol, or another version of ours.
+    OtherProtocol,
+    /// The handshake failed in another way, or took too long.
+    Handshake,
+    /// Its certificate is that of this very node.
+    OwnIdentity,
+    /// What it sends makes no sense, or not here.
+    Nonsense,
+    /// It began a frame and did not end it in time.
+    Stalled,
+    /// It does not read what it asked for.
+    Unread,
+    /// There are as many as there may be.
+    Full,
+    /// Many shake hands at once: it has to show that its address is its own.
+    Crowd,
+}
+
+impl Reason {
+    /// The value of the label `reason`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Reason::NoCertificate => "no_certificate",
+            Reason::Expired => "expired",
+            Reason::OtherAuthority => "other_authority",
+            Reason::OtherName => "other_name",
+            Reason::OtherProtocol => "other_protocol",
+            Reason::Handshake => "handshake",
+            Reason::OwnIdentity => "own_identity",
+            Reason::Nonsense => "nonsense",
+            Reason::Stalled => "stalled",
+            Reason::Unread => "unread",
+            Reason::Full => "full",
+            Reason::Crowd => "crowd",
+        }
+    }
+
+    /// What a handshake failed of, here or on the other side: the alerts of TLS (RFC 8446 §6.2).
+    pub(super) fn of(error: &ConnectionError) -> Reason {
+        let code = match error {
+            ConnectionError::TransportError(error) => u64::from(error.code),
+            ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
+            ConnectionError::VersionMismatch => return Reason::OtherProtocol,
+            ConnectionError::ApplicationClosed(_)
+            | ConnectionError::Reset
+            | ConnectionError::TimedOut
+            | ConnectionError::LocallyClosed
+            | ConnectionError::CidsExhausted => return Reason::Handshake,
+        };
+        match code.checked_sub(TLS_ALERTS) {
+            Some(116) => Reason::NoCertificate,
+            Some(45) => Reason::Expired,
+            // A signature of an authority of the same name that is another one cannot be decrypted.
+            Some(48 | 51) => Reason::OtherAuthority,
+            Some(42 | 46) => Reason::OtherName,
+            Some(70 | 120) => Reason::OtherProtocol,
+            _ => Reason::Handshake,
+        }
+    }
+}
+
+/// Where everybody comes in.
+pub(super) struct Door {
+    /// One permit for each handshake that may be under way.
+    handshakes: Semaphore,
+    /// Whom the log has mentioned.
+    mentioned: Mutex<BTreeMap<(IpAddr, Reason), Mention>>,
+}
+
+struct Mention {
+    at: Instant,
+    /// How often it came since.
+    since: u64,
+}
+
+impl Door {
+    pub(super) fn new(handshakes_max: usize) -> Door {
+        Door { handshakes: Semaphore::new(handshakes_max), mentioned: Mutex::default() }
+    }
+
+    /// Has somebody prove who it is; `None` if it cannot.
+    pub(super) async fn shake_hands(&self, incoming: Incoming) -> Option<Connection> {
+        let from = incoming.remote_address();
+        if self.handshakes.available_permits() == 0 && incoming.may_retry() {
+            self.turn_away(from, Reason::Crowd, &"many handshakes are under way, so it has to ask again");
+            let _ = incoming.retry();
+            return None;
+        }
+        let shaken = timeout(HANDSHAKE_TIMEOUT, async {
+            let _turn = self.handshakes.acquire().await;
+            incoming.await
+        });
+        match shaken.await {
+            Ok(Ok(connection)) => return Some(connection),
+            Ok(Err(error)) => self.turn_away(from, Reason::of(&error), &error),
+            Err(_) => {
+                let why = format!("its handshake took longer than {HANDSHAKE_TIMEOUT:?}");
+                self.turn_away(from, Reason::Handshake, &why);
+            }
+        }
+        None
+    }
+
+    /// Counts somebody who is turned away, and logs it unless the same was logged a short while ago.
+    pub(super) fn turn_away(&self, from: SocketAddr, reason: Reason, why: &dyn fmt::Display) {
+        metrics::counter!("rivven_turned_away_total", "reason" => reason.name()).increment(1);
+        if let Some(since) = self.mention(from.ip(), reason) {
+            let reason = reason.name();
+            tracing::warn!(%from, reason, since, "turned a peer away: {why}");
+        }
+    }
+
+    /// Whether it is to be logged, and if so how often it came since it was.
+    fn mention(&self, from: IpAddr, reason: Reason) -> Option<u64> {
+        let now = Instant::now();
+        let mut mentioned = self.mentioned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mention) = mentioned.get_mut(&(from, reason)) {
+            if now.duration_since(mention.at) < SILENCE {
+                mention.since += 1;
+                return None;
+            }
+            mention.at = now;
+            return Some(core::mem::take(&mut mention.since));
+        }
+        if mentioned.len() >= REMEMBERED_MAX {
+            let first = mentioned.iter().min_by_key(|(_, mention)| mention.at).map(|(key, _)| *key);
+            first.and_then(|key| mentioned.remove(&key));
+        }
+        mentioned.insert((from, reason), Mention { at: now, since: 0 });
+        Some(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::*;
+
+    fn address(number: u32) -> IpAddr {
+        Ipv4Addr::from_bits(number).into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_is_said_of_the_same_address_once_a_minute_with_how_often_it_came() {
+        let door = Door::new(1);
+        assert_eq!(door.mention(address(1), Reason::Expired), Some(0));
+        for _ in 0..1000 {
+            assert_eq!(door.mention(address(1), Reason::Expired), None);
+        }
+        assert_eq!(door.mention(address(1), Reason::Full), Some(0), "this is another matter");
+        assert_eq!(door.mention(address(2), Reason::Expired), Some(0), "this is somebody else");
+        tokio::time::advance(SILENCE).await;
+        assert_eq!(door.mention(address(1), Reason::Expired), Some(1000));
+        assert_eq!(door.mention(address(1), Reason::Expired), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_are_remembered_and_the_first_are_forgotten() {
+        let door = Door::new(1);
+        for number in 0..10_000 {
+            assert_eq!(door.mention(address(number), Reason::Nonsense), Some(0));
+            tokio::time::advance(Duration::from_micros(1)).await;
+        }
+        assert_eq!(door.mentioned.lock().unwrap().len(), REMEMBERED_MAX);
+        assert_eq!(door.mention(address(9_999), Reason::Nonsense), None, "the last one is remembered");
+    }
+}

@@ -1,0 +1,37 @@
+//! How much a node takes upon itself for those who connect to it.
+
+use core::time::Duration;
+
+/// Bounds on connections, and on what waits for one. Whoever goes beyond is turned away or waits; the others do not
+/// notice.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ConnectionLimits {
+    /// The most connections at one time, from 1. Beyond it, new ones are refused.
+    pub connections_max: usize,
+    /// The most connections of clients and operators, from 1; the rest is kept for nodes and for handshakes.
+    pub client_connections_max: usize,
+    /// The most handshakes that are under way, from 1. Beyond it, whoever comes waits, and has to show that its address
+    /// is its own first (RFC 9000 §8.1.2), which costs it a round trip.
+    pub handshakes_max: usize,
+    /// The most requests of one stream that are under way, from 1. Beyond it, no more are read.
+    pub requests_per_stream_max: usize,
+    /// The most bytes of answers that wait to be read by one connection. Beyond it, no more requests are read, and an
+    /// answer to one that was read is dropped: its caller is told that the outcome is unknown.
+    pub answer_bytes_max: usize,
+    /// How long a frame may take from its first byte to its last, and an answer until it is taken. Then the
+    /// connection is closed.
+    pub frame_timeout: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> ConnectionLimits {
+        ConnectionLimits {
+            connections_max: 1024,
+            client_connections_max: 768,
+            handshakes_max: 64,
+            requests_per_stream_max: 1024,
+            answer_bytes_max: 64 * 1024 * 1024,
+            frame_timeout: Duration::from_secs(30),
+        }
+    }
+}

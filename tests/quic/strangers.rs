@@ -1,0 +1,341 @@
+//! Strangers at the door: each is turned away or bounded, and counted, while the cluster goes on.
+//!
+//! Each test runs on one thread, whose counters are its own.
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a test over real sockets and files"
+)]
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use rivven_cluster::node::{Caller, Request};
+use rivven_cluster::quic::{Authority, Client, ConnectionLimits, RenewalError, Running};
+use rivven_cluster::raft::Role;
+use rivven_cluster::wire::Frame;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::harness::{Nodes, PATIENCE, authority, issue, status, until};
+use crate::stranger::Stranger;
+use crate::support::node;
+
+/// One node that leads itself, who may connect to it, and what it counts.
+struct Cluster {
+    nodes: Nodes,
+    authority: Authority,
+    running: Running,
+    client: Client,
+    counts: PrometheusHandle,
+    _recorder: metrics::LocalRecorderGuard<'static>,
+}
+
+impl Cluster {
+    async fn start(limits: ConnectionLimits) -> Cluster {
+        let recorder = Box::leak(Box::new(PrometheusBuilder::new().build_recorder()));
+        let (counts, guard) = (recorder.handle(), metrics::set_default_local_recorder(recorder));
+        let (mut nodes, authority) = (Nodes::new(1), authority());
+        (nodes.limits, nodes.gossip) = (limits, true);
+        let running = nodes.launch(1, issue(&authority, "test", Caller::Node(node(1)))).expect("a node");
+        until(&running, "a leader", |status| {
+            status.raft.as_ref().is_some_and(|raft| raft.role == Role::Leader)
+        })
+        .await;
+        let client = nodes.client(&issue(&authority, "test", Caller::Client));
+        let cluster = Cluster { nodes, authority, running, client, counts, _recorder: guard };
+        cluster.goes_on().await;
+        cluster
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.nodes.address(1)
+    }
+
+    fn stranger(&self, caller: Caller) -> Stranger {
+        Stranger::of(&self.authority, "test", caller)
+    }
+
+    /// The count of this name, with its label `reason` if there is one.
+    fn count(&self, name: &str, reason: &str) -> u64 {
+        let label = if reason.is_empty() { String::new() } else { format!("{{reason=\"{reason}\"}}") };
+        let text = self.counts.render();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}{label} ")));
+        line.map_or(0, |count| count.parse().expect("a count"))
+    }
+
+    fn turned_away(&self, reason: &str) -> u64 {
+        self.count("rivven_turned_away_total", reason)
+    }
+
+    /// Waits until somebody was turned away for this reason.
+    async fn turns_away(&self, reason: &str) {
+        let wait = async {
+            while self.turned_away(reason) == 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("nobody is counted as {reason}"));
+    }
+
+    async fn goes_on(&self) {
+        timeout(PATIENCE, self.client.put("k", "v")).await.expect("in time").expect("it goes on");
+    }
+}
+
+#[tokio::test]
+async fn who_cannot_prove_that_it_belongs_here_is_turned_away_and_counted_by_reason() {
+    let cluster = Cluster::start(ConnectionLimits::default()).await;
+    let (address, ours) = (cluster.address(), &cluster.authority);
+    // It trusts our authority, and shows a certificate of another one.
+    let folder = tempfile::tempdir().expect("a folder");
+    let identity = issue(ours, "test", Caller::Client).identity().clone();
+    let (certificate, key) = authority().issue_files(&identity, folder.path(), "other").expect("issued");
+    let strangers = [
+        ("no_certificate", Stranger::without_certificate(ours)),
+        ("expired", expired(ours)),
+        ("other_authority", Stranger::with(ours, &certificate, &key)),
+        ("other_name", Stranger::of(ours, "other", Caller::Client)),
+        ("other_protocol", cluster.stranger(Caller::Client).speaking(b"rivven-cluster/2")),
+    ];
+    for (reason, stranger) in strangers {
+        let closed = timeout(PATIENCE, stranger.knock(address)).await.expect("it is told");
+        cluster.turns_away(reason).await;
+        assert_eq!(cluster.turned_away(reason), 1, "{reason}: {closed}");
+    }
+    cluster.goes_on().await;
+}
+
+/// One whose certificate was good for a day, long ago.
+fn expired(authority: &Authority) -> Stranger {
+    let folder = tempfile::tempdir().expect("a folder");
+    authority.write(folder.path()).expect("written");
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("it was written");
+    let authority_key = rcgen::KeyPair::from_pem(&read("ca.key")).expect("a key");
+    let issuer = rcgen::Issuer::from_ca_cert_pem(&read("ca.pem"), authority_key).expect("an authority");
+    let mut params = rcgen::CertificateParams::new(vec!["client.test.rivven".to_owned()]).expect("sound");
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    (params.not_before, params.not_after) =
+        (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2020, 1, 2));
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+    let (certificate, key_file) = (folder.path().join("old.pem"), folder.path().join("old.key"));
+    std::fs::write(&certificate, params.signed_by(&key, &issuer).expect("signed").pem()).expect("written");
+    std::fs::write(&key_file, key.serialize_pem()).expect("written");
+    Stranger::with(authority, &certificate, &key_file)
+}
+
+#[tokio::test]
+async fn who_has_the_certificate_of_this_node_or_says_what_only_nodes_say_is_turned_away() {
+    let cluster = Cluster::start(ConnectionLimits::default()).await;
+    for (reason, caller) in [("own_identity", Caller::Node(node(1))), ("nonsense", Caller::Client)] {
+        let connection = cluster.stranger(caller).connect(cluster.address()).await.expect("a handshake");
+        let mut stream = connection.open_uni().await.expect("a stream");
+        stream.write_all(b"?").await.expect("written");
+        timeout(PATIENCE, connection.closed()).await.expect("it is hung up on");
+        assert_eq!(cluster.turned_away(reason), 1, "{reason}");
+    }
+    cluster.goes_on().await;
+}
+
+#[tokio::test]
+async fn who_opens_ten_thousand_streams_has_four_at_a_time() {
+    let cluster = Cluster::start(ConnectionLimits::default()).await;
+    let connection = cluster.stranger(Caller::Client).connect(cluster.address()).await.expect("a handshake");
+    let mut open = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(300), connection.open_bi()).await {
+        let (mut send, receive) = stream.expect("the connection stays");
+        // Only what is written is there for the other side.
+        send.write_all(&[1]).await.expect("written");
+        open.push((send, receive));
+        assert!(open.len() <= 4, "no more are open at a time");
+    }
+    assert_eq!(open.len(), 4);
+    let mut waiting = JoinSet::new();
+    for _ in 0..10_000 {
+        let connection = connection.clone();
+        waiting.spawn(async move { connection.open_bi().await.map(drop) });
+    }
+    let opened = timeout(Duration::from_millis(300), waiting.join_next()).await;
+    assert!(opened.is_err(), "the others wait: {opened:?}");
+    cluster.goes_on().await;
+    drop(open);
+    let opened = timeout(PATIENCE, waiting.join_next()).await.expect("there is room again");
+    assert!(matches!(opened, Some(Ok(Ok(())))), "{opened:?}");
+    cluster.goes_on().await;
+}
+
+#[tokio::test]
+async fn who_writes_a_frame_byte_by_byte_is_hung_up_on() {
+    let limits = ConnectionLimits { frame_timeout: Duration::from_millis(300), ..Default::default() };
+    let cluster = Cluster::start(limits).await;
+    for caller in [Caller::Client, Caller::Node(node(9))] {
+        let before = cluster.turned_away("stalled");
+        let connection = cluster.stranger(caller).connect(cluster.address()).await.expect("a handshake");
+        let mut stream = match caller {
+            Caller::Node(_) => connection.open_uni().await.expect("a stream"),
+            Caller::Client | Caller::Operator => connection.open_bi().await.expect("a stream").0,
+        };
+        let frame = Frame::Request { id: 1, request: Request::Status }.encode().expect("short");
+        let closed = timeout(PATIENCE, async {
+            for byte in frame.iter().cycle() {
+                if stream.write_all(&[*byte]).await.is_err() {
+                    break;
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+            connection.closed().await
+        });
+        let closed = closed.await.expect("it is hung up on");
+        assert!(closed.to_string().contains("did not end within 300ms"), "{closed}");
+        assert_eq!(cluster.turned_away("stalled"), before + 1);
+    }
+    cluster.goes_on().await;
+}
+
+#[tokio::test]
+async fn who_asks_and_never_reads_holds_few_bytes_and_is_hung_up_on() {
+    let limits = ConnectionLimits {
+        frame_timeout: Duration::from_millis(500),
+        answer_bytes_max: 16 * 1024 * 1024,
+        ..Default::default()
+    };
+    let cluster = Cluster::start(limits).await;
+    cluster.client.put("large", vec![7; 1_000_000]).await.expect("stored");
+    let connection = cluster.stranger(Caller::Client).connect(cluster.address()).await.expect("a handshake");
+    let (mut send, receive) = connection.open_bi().await.expect("a stream");
+    for id in 0..500 {
+        let request = Request::Query { query: "large".into() };
+        let frame = Frame::Request { id, request }.encode().expect("short");
+        if send.write_all(&frame).await.is_err() {
+            break;
+        }
+    }
+    let closed = timeout(PATIENCE, connection.closed()).await.expect("it is hung up on");
+    assert!(closed.to_string().contains("was not read within 500ms"), "{closed}");
+    assert_eq!(cluster.turned_away("unread"), 1);
+    drop(receive);
+    cluster.goes_on().await;
+}
+
+#[tokio::test]
+async fn clients_beyond_the_limit_are_turned_away_and_nodes_are_not() {
+    let limits = ConnectionLimits { client_connections_max: 3, ..Default::default() };
+    let cluster = Cluster::start(limits).await;
+    let client = cluster.stranger(Caller::Client);
+    let mut connected = Vec::new();
+    for _ in 0..2 {
+        // The client of the cluster itself is the first of three.
+        let connection = client.connect(cluster.address()).await.expect("a handshake");
+        assert!(timeout(Duration::from_millis(200), connection.closed()).await.is_err(), "there is room");
+        connected.push(connection);
+    }
+    let closed = timeout(PATIENCE, client.knock(cluster.address())).await.expect("there is no room");
+    assert!(closed.to_string().contains("serves 3 clients already"), "{closed}");
+    assert_eq!(cluster.turned_away("full"), 1);
+    let connection =
+        cluster.stranger(Caller::Node(node(9))).connect(cluster.address()).await.expect("let in");
+    assert!(timeout(Duration::from_millis(200), connection.closed()).await.is_err(), "nodes have room");
+    drop(connected);
+    cluster.goes_on().await;
+}
+
+#[tokio::test]
+async fn who_never_ends_its_handshakes_keeps_nobody_out() {
+    let limits = ConnectionLimits { handshakes_max: 2, ..Default::default() };
+    let cluster = Cluster::start(limits).await;
+    // What the node answers never arrives.
+    let deaf = deaf_proxy(cluster.address()).await;
+    for _ in 0..10 {
+        let stranger = cluster.stranger(Caller::Client);
+        tokio::spawn(async move { stranger.knock(deaf).await });
+    }
+    cluster.turns_away("crowd").await;
+    let honest = cluster.stranger(Caller::Client);
+    let connection = timeout(PATIENCE, honest.connect(cluster.address())).await.expect("in time");
+    let connection = connection.expect("it showed that its address is its own");
+    assert!(timeout(Duration::from_millis(200), connection.closed()).await.is_err(), "it was let in");
+    cluster.goes_on().await;
+}
+
+/// Passes on what is sent to it, and nothing back.
+async fn deaf_proxy(to: SocketAddr) -> SocketAddr {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 2048];
+        while let Ok(length) = socket.recv(&mut buffer).await {
+            let _ = socket.send_to(&buffer[..length], to).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_flood_of_datagrams_is_bounded_and_counted() {
+    let cluster = Cluster::start(ConnectionLimits::default()).await;
+    let address = cluster.nodes.gossip_address(1);
+    let garbage = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let member = cluster.stranger(Caller::Node(node(9))).speaking(b"rivven-swim/1");
+    let connection = member.connect(address).await.expect("a handshake");
+    for _ in 0..5_000 {
+        garbage.send_to(&[0xc3; 1200], address).expect("sent");
+        connection.send_datagram_wait(vec![0xa5; 1000].into()).await.expect("the connection stays");
+    }
+    cluster.goes_on().await;
+    let sent = connection.stats().frame_tx.datagram;
+    let gossip = "rivven_gossip_datagrams_refused_total";
+    let wait = async {
+        loop {
+            let refused: u64 =
+                ["malformed", "foreign", "flooding"].map(|why| cluster.count(gossip, why)).iter().sum();
+            let dropped = cluster.count("rivven_gossip_datagrams_dropped_total", "");
+            if refused + dropped > sent / 2 {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("{sent} were sent, and hardly any counted: {}", cluster.counts.render()));
+    let status = status(&cluster.running).await;
+    assert_eq!(status.gossip.expect("it gossips").total, 1, "nobody has joined by that");
+}
+
+#[tokio::test]
+async fn what_is_counted_is_in_the_table_and_what_is_in_the_table_of_a_node_is_counted() {
+    let cluster = Cluster::start(ConnectionLimits::default()).await;
+    let table = include_str!("../../src/driver/metrics.md");
+    let in_table: BTreeSet<&str> =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    sleep(Duration::from_millis(1500)).await;
+    let text = cluster.counts.render();
+    let counted: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert_eq!(counted.difference(&in_table).collect::<Vec<_>>(), Vec::<&&str>::new(), "not in the table");
+    // What has not happened has no value yet, and there are no partitions.
+    let rare = ["turned_away", "dropped", "renewed", "refused", "replica"];
+    let silent: Vec<_> = in_table.difference(&counted).collect();
+    let silent: Vec<_> = silent.iter().filter(|name| !rare.iter().any(|rare| name.contains(rare))).collect();
+    assert!(silent.is_empty(), "never counted: {silent:?}");
+}
+
+#[tokio::test]
+async fn new_certificates_take_the_place_of_old_ones_without_a_restart() {
+    let cluster = Cluster::start(ConnectionLimits::default()).await;
+    let of_old = cluster.stranger(Caller::Client);
+    let before = of_old.connect(cluster.address()).await.expect("a handshake");
+    let new = authority();
+    let wrong = cluster.running.renewal.renew(&issue(&new, "test", Caller::Node(node(2)))).unwrap_err();
+    assert!(matches!(wrong, RenewalError::OtherIdentity { .. }), "{wrong}");
+    cluster.goes_on().await;
+
+    cluster.running.renewal.renew(&issue(&new, "test", Caller::Node(node(1)))).expect("they are sound");
+    timeout(PATIENCE, of_old.knock(cluster.address())).await.expect("it is refused");
+    let client = cluster.nodes.client(&issue(&new, "test", Caller::Client));
+    assert_eq!(client.get("k").await.expect("let in"), Some("v".into()));
+    assert_eq!(before.close_reason(), None, "who was there stays");
+    assert_eq!(cluster.count("rivven_certificates_renewed_total", ""), 1);
+}
