@@ -1,3 +1,5 @@
+//! Tells what a node counts.
+//!
 #![doc = include_str!("metrics.md")]
 //!
 //! The names go to the [`metrics`] facade: whoever embeds a node installs the exporter of their choice, and pays

@@ -19,10 +19,12 @@ mod run;
 mod status;
 mod topic;
 
-use std::fmt;
+use std::fs::File;
 use std::process::ExitCode;
+use std::{fmt, io};
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -87,14 +89,35 @@ impl fmt::Display for Failure {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
         .from_env_lossy();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
-    let done = match arguments.command {
+    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).init();
+    match start().and_then(|runtime| runtime.block_on(carry_out(arguments.command))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The most files that are open when any command begins; what a node needs for its log and its peers comes on top.
+const FILES: usize = 16;
+
+/// The runtime. It panics without the files it needs, so whether they are to be had is tried first.
+fn start() -> Result<Runtime, Failure> {
+    let spare: Result<Vec<File>, io::Error> = (0..FILES).map(|_| File::open("/dev/null")).collect();
+    drop(spare.map_err(|error| {
+        Failure(format!("cannot have {FILES} files open: {error}; raise the limit (`ulimit -n`)"))
+    })?);
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+async fn carry_out(command: Command) -> Result<(), Failure> {
+    match command {
         Command::Certs(options) => certs::make(&options),
         Command::Run(options) => run::run(&options).await,
         Command::Status(options) => status::status(&options).await,
@@ -110,12 +133,5 @@ async fn main() -> ExitCode {
         Command::Recover(options) => recover::recover(&options),
         Command::Demo(options) => demo::demo(&options).await,
         Command::Bench(options) => bench::bench(&options).await,
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::FAILURE
-        }
     }
 }

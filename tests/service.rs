@@ -1,0 +1,222 @@
+//! A node as a service: what it tells, what it does when the host fails it, how it ends. Real processes, files, signals.
+#![cfg(all(feature = "cli", unix))]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test of the command line starts processes, binds ports and writes files"
+)]
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, UdpSocket};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// One node, which is its own cluster.
+struct Service {
+    folder: tempfile::TempDir,
+    metrics: u16,
+    process: Option<Child>,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn rivven(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rivven-cluster")).args(arguments).output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn certs(folder: &std::path::Path) {
+    let made =
+        rivven(&["certs", "--cluster", "prod", "--out", &folder.display().to_string(), "--nodes", "1"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+}
+
+impl Service {
+    fn new(more: &str) -> Service {
+        let folder = tempfile::tempdir().expect("a folder");
+        certs(folder.path());
+        let free =
+            || UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let (port, metrics) = (free(), free());
+        let text = format!(
+            "cluster:\n  node_id: 1\n  bind_address: \"127.0.0.1:{port}\"\n  data_dir: data\n  \
+             metrics_address: \"127.0.0.1:{metrics}\"\n  tls: {{ca: ca.pem, cert: node-1.pem, key: node-1.key}}\n{more}"
+        );
+        std::fs::write(folder.path().join("1.yaml"), text).expect("a writable folder");
+        Service { folder, metrics, process: None }
+    }
+
+    fn config(&self) -> String {
+        self.folder.path().join("1.yaml").display().to_string()
+    }
+
+    /// Starts it under a shell's limits, such as `ulimit -n 20`.
+    fn start(&mut self, limits: &str) {
+        let run = format!("{limits}\nexec \"$0\" run --config \"$1\"");
+        let process = Command::new("sh")
+            .args(["-c", &run, env!("CARGO_BIN_EXE_rivven-cluster"), &self.config()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        self.process = Some(process.expect("there is a shell"));
+    }
+
+    /// How it ended, and what it said; `None` if it still runs after `patience`.
+    fn ended(&mut self, patience: Duration) -> Option<(Option<i32>, String)> {
+        let began = Instant::now();
+        let process = self.process.as_mut().expect("it was started");
+        while began.elapsed() < patience {
+            if process.try_wait().expect("it is ours").is_some() {
+                let output = self.process.take().expect("it was started").wait_with_output();
+                let output = output.expect("it has ended");
+                return Some((output.status.code(), text(&output.stderr)));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
+    fn terminate(&mut self) -> (Option<i32>, String) {
+        let id = self.process.as_ref().expect("it was started").id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("it exists").success());
+        self.ended(PATIENCE).expect("it ends when it is told to")
+    }
+
+    /// Waits until it says that it leads.
+    fn until_it_leads(&self) {
+        let began = Instant::now();
+        loop {
+            let told = rivven(&["status", "--json", "--config", &self.config()]);
+            let json: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap_or_default();
+            if json["raft"]["role"] == "Leader" {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{json} {}", text(&told.stderr));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn scrape(&self) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics)).expect("it listens");
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it is asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+}
+
+#[test]
+fn what_is_counted_can_be_scraped_with_what_it_means() {
+    let mut service = Service::new("");
+    service.start("");
+    service.until_it_leads();
+    let began = Instant::now();
+    let answer = loop {
+        let answer = service.scrape();
+        if answer.contains("\nrivven_is_leader 1\n") {
+            break answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "{answer}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(answer.contains("# HELP rivven_term the Raft term\n"), "{answer}");
+    let (code, _) = service.terminate();
+    assert_eq!(code, Some(0), "it ends in order");
+}
+
+#[test]
+fn certificates_are_renewed_when_their_files_change() {
+    let mut service = Service::new("");
+    service.start("");
+    service.until_it_leads();
+    // Another authority: whoever has a certificate of the one before is a stranger then.
+    let new = tempfile::tempdir().expect("a folder");
+    certs(new.path());
+    for name in ["ca.pem", "node-1.pem", "node-1.key"] {
+        std::fs::copy(new.path().join(name), service.folder.path().join(name)).expect("a writable folder");
+    }
+    service.until_it_leads();
+    // Files that make no sense change nothing.
+    std::fs::write(service.folder.path().join("ca.pem"), "-----BEGIN NONSENSE").expect("a writable folder");
+    std::thread::sleep(Duration::from_secs(3));
+    std::fs::copy(new.path().join("ca.pem"), service.folder.path().join("ca.pem"))
+        .expect("a writable folder");
+    service.until_it_leads();
+    let (code, said) = service.terminate();
+    assert_eq!(code, Some(0), "it ends in order: {said}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named_before_anything_starts() {
+    let mut service = Service::new("");
+    std::fs::write(service.folder.path().join("data"), "a file is in the way").expect("a writable folder");
+    service.start("");
+    let (code, said) = service.ended(PATIENCE).expect("it does not start");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("data"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+/// A disk that takes no more: no file may grow beyond a limit, and writing beyond it fails.
+#[test]
+fn a_node_whose_disk_is_full_stops_with_a_reason_and_loses_nothing() {
+    let mut service = Service::new("  raft: {snapshot_entries: 50}\n");
+    service.start("");
+    service.until_it_leads();
+    let (code, _) = service.terminate();
+    assert_eq!(code, Some(0));
+    let stored = |service: &Service| {
+        let told = rivven(&["status", "--json", "--config", &service.config()]);
+        let json: serde_json::Value = serde_json::from_slice(&told.stdout).expect("it tells");
+        json["raft"]["indexes"]["commit"].as_u64().expect("it has formed")
+    };
+    service.start("trap '' XFSZ\nulimit -f 0");
+    let (code, said) = service.ended(PATIENCE).expect("it stops by itself");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("File too large"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    // There is room again.
+    service.start("");
+    service.until_it_leads();
+    assert!(stored(&service) > 0);
+}
+
+#[test]
+fn with_however_few_files_it_may_open_it_runs_or_says_why_not() {
+    let mut service = Service::new("");
+    let mut ran = false;
+    for most in (3..40).step_by(2) {
+        service.start(&format!("ulimit -n {most}"));
+        match service.ended(Duration::from_millis(700)) {
+            Some((code, said)) => {
+                assert!(!said.contains("panicked"), "{most}: {said}");
+                assert_ne!(code, Some(0), "{most}: {said}");
+                // Below a handful the system cannot even load the program.
+                assert!(most < 8 || said.contains("open files"), "{most}: {said}");
+                assert!(!ran, "it ran with fewer than {most}: {said}");
+            }
+            None => {
+                ran = true;
+                let (code, said) = service.terminate();
+                assert!(!said.contains("panicked"), "{most}: {said}");
+                assert_eq!(code, Some(0), "{most}: {said}");
+            }
+        }
+    }
+    assert!(ran, "it runs with 40");
+    service.start("");
+    service.until_it_leads();
+}
