@@ -14,6 +14,7 @@ mod acknowledged;
 mod committed;
 mod durable_promise;
 mod election_safety;
+mod formation;
 mod gossip;
 mod leader_append_only;
 mod leader_completeness;
@@ -47,6 +48,7 @@ pub use self::acknowledged::Acknowledged;
 pub use self::committed::Committed;
 pub use self::durable_promise::{DurablePromise, apply};
 pub use self::election_safety::ElectionSafety;
+pub use self::formation::Formation;
 pub use self::gossip::Gossip;
 pub use self::leader_append_only::LeaderAppendOnly;
 pub use self::leader_completeness::LeaderCompleteness;
@@ -76,6 +78,7 @@ pub struct Checkers {
     monotone: Monotone,
     commands: StateMachineSafety,
     promises: DurablePromise,
+    formation: Formation,
     stored: Stored,
     resources: Resources,
     gossip: Gossip,
@@ -167,6 +170,7 @@ impl Checkers {
             }
             kept => self.note(kept),
         }
+        self.formation.stands(node, &durable.standing);
         let verdict = self.logs.started(node, durable);
         self.note(verdict);
         self.monotone.started(node);
@@ -185,6 +189,7 @@ impl Checkers {
         let Input::Written(id) = input else { return };
         self.gossip.written(node);
         if let Some(batch) = self.promises.written(node, *id) {
+            batch.standing.iter().for_each(|standing| self.formation.stands(node, standing));
             let verdict = self.logs.written(node, &batch);
             self.note(verdict);
             if let Some(snapshot) = &batch.snapshot {
@@ -207,6 +212,8 @@ impl Checkers {
                 let verdict = self.resources.write(node, batch);
                 self.note(verdict);
                 self.stored.write(node, batch);
+                let verdict = self.formation.write(node, batch);
+                self.note(verdict);
                 let verdict = self.promises.write(node, batch);
                 self.note(verdict);
                 self.commands.write(node, batch);

@@ -39,6 +39,8 @@ rules! {
     Monotone "monotone",
     /// What a message promises is durable when it leaves.
     DurablePromise "durable-promise",
+    /// A cluster is what all its founders have pledged.
+    Formation "formation",
     /// A damaged disk is refused, or read as what it once was.
     Stored "stored",
     /// What was acknowledged is there, once; what failed is not.

@@ -17,7 +17,9 @@ use super::queue::Attempt;
 use crate::app::{Call, Ticket};
 
 /// Some sessions end while their clients wait for a leader.
-pub(super) const SESSION_LIFETIME: Duration = Duration::from_secs(5);
+const SESSION_LIFETIME: Duration = Duration::from_secs(5);
+/// Others end between two attempts of one command.
+const SESSION_LIFETIME_SHORT: Duration = Duration::from_secs(1);
 
 /// One client.
 #[derive(Clone)]
@@ -66,6 +68,11 @@ impl<M> Client<M> {
         self.number.is_multiple_of(2)
     }
 
+    /// How long its sessions last without a command.
+    pub(super) fn session_lifetime(&self) -> Duration {
+        if self.number.is_multiple_of(4) { SESSION_LIFETIME_SHORT } else { SESSION_LIFETIME }
+    }
+
     /// Whether it asks one node all the time, and hardly thinks.
     pub(super) fn is_reader(&self) -> bool {
         self.number.is_multiple_of(3)
@@ -97,7 +104,7 @@ impl<M> Client<M> {
     fn proposal(&self, command: Bytes) -> Proposal {
         match self.session {
             _ if !self.has_session() => Proposal::Command(command),
-            None => Proposal::Open { lifetime: SESSION_LIFETIME },
+            None => Proposal::Open { lifetime: self.session_lifetime() },
             Some(session) => {
                 let ticket = session::Ticket { session, number: self.operation, oldest: self.operation };
                 Proposal::Once { ticket, command }

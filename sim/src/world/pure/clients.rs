@@ -12,9 +12,6 @@ use crate::history::Outcome;
 use crate::reachable;
 use crate::trace::Record;
 
-/// In nanoseconds: half the lifetime of a session.
-const SESSION_IDLE_MAX: u64 = 2500 * MILLISECOND;
-
 impl<A: Application> World<A> {
     /// A client has thought long enough, or waited long enough.
     pub(super) fn client_wakes(&mut self, number: u64, operation: u64, attempt: u64) {
@@ -55,7 +52,8 @@ impl<A: Application> World<A> {
         let client = &mut self.clients[place];
         client.operation += 1;
         let is_calm = self.now >= self.scenario.shape.faults_until * MILLISECOND;
-        if is_calm && self.now - client.session_used > SESSION_IDLE_MAX {
+        let idle = core::time::Duration::from_nanos(self.now - client.session_used);
+        if is_calm && idle > client.session_lifetime() / 2 {
             // Whoever wants to be served for certain does not lean on a session that may have ended.
             client.session = None;
         }
