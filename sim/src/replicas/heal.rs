@@ -9,7 +9,7 @@ use rivven_cluster::partition::replica::io::Acks;
 use super::host::Host;
 use super::marks::Mark;
 use super::step::seat_of;
-use super::world::{FACTOR, World};
+use super::world::{FACTOR, Packet, World};
 
 /// So many rounds of everybody doing everything.
 const ROUNDS: u64 = 80;
@@ -49,15 +49,24 @@ impl World {
         self.count();
     }
 
-    /// In one world of three somebody who is not needed never comes back.
+    /// In one world of three somebody who is not needed never comes back: if there is one, somebody who is just proposed
+    /// to be in sync.
     fn lose_somebody(&mut self) {
         let hosts = u64::try_from(self.hosts.len()).expect("a few");
-        let host = usize::try_from(self.draws.below(hosts)).expect("a few");
-        let (node, record) = (self.hosts[host].node, self.record());
-        let is_needed = record.in_sync.contains(&node) || record.eligible.contains(&node);
+        let drawn = usize::try_from(self.draws.below(hosts)).expect("a few");
+        let record = self.record().clone();
+        let is_needed = |node: NodeId| record.in_sync.contains(&node) || record.eligible.contains(&node);
+        let proposed = self.wire.iter().find_map(|packet| match packet {
+            Packet::Alter(alteration) => {
+                let mut nodes = alteration.in_sync.iter().map(|(node, _)| *node);
+                nodes.find(|node| !is_needed(*node))
+            }
+            Packet::Fetch { .. } | Packet::Fetched { .. } | Packet::Refused { .. } => None,
+        });
+        let host = proposed.map_or(drawn, seat_of);
         let min_in_sync = self.history.last().map_or(0, |view| view.min_in_sync);
         let are_enough = min_in_sync < usize::from(FACTOR);
-        if self.draws.chance(1, 3) && !is_needed && are_enough {
+        if self.draws.chance(1, 3) && !is_needed(self.hosts[host].node) && are_enough {
             self.crash(host);
             self.fence(host, FenceReason::Dead);
             self.absent = Some(host);
