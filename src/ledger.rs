@@ -31,6 +31,12 @@ impl Ledger {
         self.sessions.time()
     }
 
+    /// How many sessions are open.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.count()
+    }
+
     /// Where members are reached.
     #[must_use]
     pub fn directory(&self) -> &Directory {

@@ -138,6 +138,21 @@ fn what_is_counted_can_be_scraped_with_what_it_means() {
 }
 
 #[test]
+fn the_log_says_as_much_as_it_is_asked_for_and_of_which_node_and_term() {
+    for (asked, is_said) in [("RUST_LOG=rivven_cluster=debug", true), ("RUST_LOG=error", false)] {
+        let mut service = Service::new("");
+        service.start(&format!("export {asked}"));
+        service.until_it_leads();
+        let (code, said) = service.terminate();
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(said.contains("node{id=1 term="), is_said, "{asked}: {said}");
+        assert_eq!(said.is_empty(), !is_said, "{asked}: {said}");
+        assert!(!said.contains('\u{1b}'), "a file is no terminal: {said}");
+        assert!(!said.contains("PRIVATE KEY"), "{said}");
+    }
+}
+
+#[test]
 fn certificates_are_renewed_when_their_files_change() {
     let mut service = Service::new("");
     service.start("");

@@ -138,6 +138,41 @@ fn partitioning_says_how_patient_the_controller_is() {
 }
 
 #[test]
+fn limits_are_what_the_file_says_and_those_that_make_no_sense_are_named() {
+    let plain = parse(PUBLISHED).unwrap();
+    let defaults = (crate::quic::ConnectionLimits::default(), Limits::default());
+    assert_eq!((plain.connections, plain.limits, plain.metrics_address), (defaults.0, defaults.1, None));
+    let with = |lines: &str| PUBLISHED.replace("  raft:", &format!("  limits:\n{lines}  raft:"));
+    let all = "    connections_max: 9\n    client_connections_max: 8\n    handshakes_max: 7\n    \
+               requests_per_stream_max: 6\n    answer_bytes_max: 20000000\n    frame_timeout_ms: 5000\n    \
+               command_bytes_max: 4096\n    proposals_max: 3\n    reads_max: 2\n";
+    let given = parse(&with(all)).unwrap();
+    let connections = crate::quic::ConnectionLimits {
+        connections_max: 9,
+        client_connections_max: 8,
+        handshakes_max: 7,
+        requests_per_stream_max: 6,
+        answer_bytes_max: 20_000_000,
+        frame_timeout: Duration::from_secs(5),
+    };
+    assert_eq!(given.connections, connections);
+    let limits = Limits { command_bytes_max: 4096, proposals_max: 3, reads_max: 2, ..Limits::default() };
+    assert_eq!(given.limits, limits);
+    for (line, key, part) in [
+        ("    connections_max: 0\n", "connections_max", "1 or more"),
+        ("    answer_bytes_max: 1000\n", "answer_bytes_max", "16777216 bytes"),
+        ("    command_bytes_max: 5000000\n", "command_bytes_max", "4194304 bytes"),
+        ("    handshakes_max: -1\n", "handshakes_max", "-1"),
+    ] {
+        assert_says(&parse(&with(line)).unwrap_err(), &format!("cluster.limits.{key}"), 5, &[part]);
+    }
+    let measured = PUBLISHED.replace("  raft:", "  metrics_address: \"127.0.0.1:9100\"\n  raft:");
+    assert_eq!(parse(&measured).unwrap().metrics_address.map(|address| address.port()), Some(9100));
+    let error = error_of("  raft:", "  metrics_address: here\n  raft:");
+    assert_says(&error, "cluster.metrics_address", 4, &["IP:port"]);
+}
+
+#[test]
 fn a_missing_key_and_broken_yaml_are_named() {
     let error = error_of("  node_id: 1\n", "");
     assert!(error.to_string().contains("node_id"), "{error}");

@@ -68,6 +68,7 @@ fn tell<S: StateMachine>(node: &Node<S>) {
     if let Some(swim) = node.gossip() {
         tell_gossip(swim);
     }
+    gauge!("rivven_sessions").set(float(node.sessions()));
     gauge!("rivven_topics").set(float(node.metadata().topics().count()));
     gauge!("rivven_partitions").set(float(node.metadata().partitions()));
     if let Some(replicas) = node.replicas() {

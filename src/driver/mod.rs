@@ -18,6 +18,7 @@
 mod clock;
 mod disk;
 mod folder;
+mod log;
 pub mod meter;
 mod quarantine;
 mod redb_store;
@@ -33,7 +34,7 @@ use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use crate::id::{NodeId, PeerName, RequestId};
 use crate::machine::Machine;
-use crate::node::{Caller, Event, Halt, Input, Lane, Message, Node, Output, Peer, Reply, Request};
+use crate::node::{Caller, Halt, Input, Lane, Message, Node, Output, Peer, Reply, Request};
 use crate::state_machine::StateMachine;
 use crate::swim;
 use crate::time::Instant;
@@ -351,7 +352,7 @@ where
                         reply_to(reply);
                     }
                 }
-                Output::Event(event) => log_event(&event),
+                Output::Event(event) => log::event(&event, node),
             }
         }
         Ok(())
@@ -377,31 +378,4 @@ fn contain<T>(work: impl FnOnce() -> T) -> Result<T, DriverError> {
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         DriverError::Panicked(text.unwrap_or("no message").to_owned())
     })
-}
-
-fn log_event(event: &Event) {
-    match event {
-        Event::Alarm { from, refusal } => {
-            tracing::error!(%from, ?refusal, "a peer broke a promise; its message was dropped");
-        }
-        Event::FormationRefused(refusal) => tracing::warn!("{refusal}"),
-        Event::ManySeemGone => {
-            tracing::warn!("many nodes seem gone at once: they are fenced one at a time");
-        }
-        Event::SnapshotUnreadable { reason } => {
-            tracing::error!(
-                "the leader's snapshot cannot be read: {reason}; do all nodes run the same program?"
-            );
-        }
-        Event::Halted { reason } => tracing::error!("the node has halted: {reason}"),
-        Event::Gossip(swim::Event::IdConflict(_) | swim::Event::Fenced) => {
-            tracing::error!(?event, "another process has the id of this node, and its certificate");
-        }
-        Event::Formed { .. }
-        | Event::Standing(_)
-        | Event::Membership(_)
-        | Event::TakenIn
-        | Event::Metadata { .. }
-        | Event::Gossip(_) => tracing::debug!(?event),
-    }
 }

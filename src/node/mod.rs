@@ -317,6 +317,12 @@ impl<S: StateMachine> Node<S> {
         self.ledger.metadata()
     }
 
+    /// How many sessions are open, as far as this node has got. At most [`SESSIONS_MAX`](crate::session::SESSIONS_MAX).
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.ledger.sessions()
+    }
+
     /// Checks what must hold after every step.
     ///
     /// # Panics

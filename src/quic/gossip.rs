@@ -22,6 +22,7 @@ use bytes::Bytes;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::connection::{HangUp, explain, identify};
 use super::door::{Door, Reason};
@@ -177,7 +178,7 @@ impl Gossip {
             door: Arc::new(Door::new(HANDSHAKES_MAX)),
             dropped: Arc::default(),
         };
-        tokio::spawn(gossip.clone().accept());
+        tokio::spawn(gossip.clone().accept().in_current_span());
         gossip
     }
 
@@ -236,7 +237,7 @@ impl Gossip {
         kept.waiting.insert((to.id, to.address), vec![bytes]);
         drop(kept);
         let gossip = self.clone();
-        tokio::spawn(async move { gossip.dial_and_flush(to).await });
+        tokio::spawn(async move { gossip.dial_and_flush(to).await }.in_current_span());
     }
 
     fn send_on(&self, connection: &Connection, bytes: Vec<u8>) {
@@ -291,10 +292,11 @@ impl Gossip {
     async fn accept(self) {
         while let Some(incoming) = self.endpoint.accept().await {
             let gossip = self.clone();
-            tokio::spawn(async move {
+            let welcome = async move {
                 let connection = gossip.door.shake_hands(incoming).await?;
                 gossip.admit(&connection)
-            });
+            };
+            tokio::spawn(welcome.in_current_span());
         }
     }
 
@@ -308,7 +310,7 @@ impl Gossip {
         match identity {
             Ok(node) => {
                 self.kept().keep(node, connection.clone());
-                tokio::spawn(self.clone().serve(node, connection.clone()));
+                tokio::spawn(self.clone().serve(node, connection.clone()).in_current_span());
                 Some(node)
             }
             Err(hang_up) => {

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use super::{ConnectionLimits, Credentials, Identity, QuicTransport, Renewal, Seams, TransportError};
 use crate::driver::{
@@ -93,6 +94,9 @@ impl Launch {
         if identity.caller != Caller::Node(config.id) {
             return Err(LaunchError::OtherIdentity { found: identity, expected: config.id });
         }
+        // Every task of the node is begun in here, so that each line of the log says whose it is.
+        let span = tracing::error_span!("node", id = config.id.value(), term = tracing::field::Empty);
+        let _inside = span.enter();
         let owner = Owner { cluster: identity.cluster, node: config.id };
         let folder = SystemFolder::claim(&data_dir)?;
         let seams = listen(bind)?;
@@ -113,7 +117,7 @@ impl Launch {
             ThreadDisk::start(storage).map_err(|error| system("cannot start the storage thread", error))?;
         let renewal = transport.renewal();
         let driver = Driver::new(node, clock, transport, disk, observer, receiver);
-        Ok(Running { handle, task: tokio::spawn(driver.run()), renewal })
+        Ok(Running { handle, task: tokio::spawn(driver.run().in_current_span()), renewal })
     }
 }
 

@@ -46,6 +46,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use quinn::{AsyncUdpSocket, Endpoint, VarInt};
 use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument as _;
 
 use self::endpoint::Use;
 use self::link::{Dialer, Link};
@@ -138,7 +139,7 @@ impl QuicTransport {
         renewal.add(renewable);
         let mut tasks = JoinSet::new();
         let server = Server::new(cluster.clone(), own_id, node.clone(), limits);
-        tasks.spawn(server.run(endpoint.clone()));
+        tasks.spawn(server.run(endpoint.clone()).in_current_span());
         let (resolver, entropy) = (seams.resolver.clone(), seams.entropy);
         let seams = Way { resolver, cluster, own_id, node: node.clone(), entropy, begun: 0 };
         let (links, routes) = (BTreeMap::new(), Routes::default());
@@ -225,7 +226,7 @@ impl Transport for QuicTransport {
         *begun += 1;
         let (link, task) = dialer.start();
         while self.tasks.try_join_next().is_some() {}
-        let task = self.tasks.spawn(task);
+        let task = self.tasks.spawn(task.in_current_span());
         if let Some((_, before)) = self.links.insert(name, (link, task)) {
             before.abort();
         }

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::asking::{Question, Unanswered, ask};
 use super::partitions::{PartitionError, PartitionManager, RouteBy};
@@ -198,7 +199,8 @@ impl Producer {
                 stamp: Stamp { producer: name, sequence: 0 },
                 names,
             };
-            tokio::spawn(writer.run(receiver));
+            let span = tracing::error_span!("produce", topic = self.topic, partition);
+            tokio::spawn(writer.run(receiver).instrument(span));
             sender
         };
         of.entry(partition).or_insert_with(begin).clone()
@@ -270,6 +272,9 @@ impl Writer {
         };
         let result = ask(&self.partitions, &question, deadline).await;
         let result = self.judge(result, count);
+        if let Err(error) = &result {
+            tracing::debug!("a batch of {count} records: {error}");
+        }
         for (answer, place) in answers.into_iter().zip(0..) {
             let written = result.clone().map(|(partition, first)| Written {
                 partition,

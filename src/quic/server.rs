@@ -13,6 +13,7 @@ use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::connection::{FrameReader, HangUp, identify};
 use super::door::{Door, Reason};
@@ -67,7 +68,7 @@ impl Server {
                 incoming.refuse();
                 continue;
             }
-            connections.spawn(self.clone().welcome(incoming));
+            connections.spawn(self.clone().welcome(incoming).in_current_span());
         }
     }
 
@@ -115,7 +116,7 @@ impl Server {
                         return Err(HangUp::OwnIdentity);
                     }
                     let frames = FrameReader::new(stream, self.limits.frame_timeout);
-                    streams.spawn(receive_messages(self.node.clone(), from, frames));
+                    streams.spawn(receive_messages(self.node.clone(), from, frames).in_current_span());
                 }
                 stream = connection.accept_bi() => {
                     let Ok((replies, requests)) = stream else { return Ok(()) };

@@ -20,6 +20,7 @@ mod status;
 mod topic;
 
 use std::fs::File;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::{fmt, io};
 
@@ -94,7 +95,8 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
         .from_env_lossy();
-    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).init();
+    let is_terminal = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(is_terminal).with_env_filter(filter).init();
     match start().and_then(|runtime| runtime.block_on(carry_out(arguments.command))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
