@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use rivven_cluster::id::NodeId;
+use rivven_cluster::id::{NodeEpoch, NodeId};
 use rivven_cluster::partition::metadata::{FenceReason, NodeState};
 use rivven_cluster::partition::replica::io::Acks;
 
@@ -21,6 +21,7 @@ impl World {
     pub(super) fn heal(&mut self) {
         self.check_logs_match();
         self.lose_somebody();
+        let loses_late = self.draws.chance(1, 3);
         self.wire.clear();
         self.is_calm = true;
         let mut last = None;
@@ -39,6 +40,9 @@ impl World {
             }
             while !self.wire.is_empty() {
                 let packet = self.wire.remove(0);
+                if loses_late && round < PRODUCED_IN {
+                    self.lose_whom(&packet);
+                }
                 self.deliver(packet);
             }
             self.pass_time(Duration::from_millis(100));
@@ -49,24 +53,32 @@ impl World {
         self.count();
     }
 
-    /// In one world of three somebody who is not needed never comes back: if there is one, somebody who is just proposed
-    /// to be in sync.
+    /// In one world of three somebody who is not needed never comes back.
     fn lose_somebody(&mut self) {
         let hosts = u64::try_from(self.hosts.len()).expect("a few");
-        let drawn = usize::try_from(self.draws.below(hosts)).expect("a few");
-        let record = self.record().clone();
-        let is_needed = |node: NodeId| record.in_sync.contains(&node) || record.eligible.contains(&node);
-        let proposed = self.wire.iter().find_map(|packet| match packet {
-            Packet::Alter(alteration) => {
-                let mut nodes = alteration.in_sync.iter().map(|(node, _)| *node);
-                nodes.find(|node| !is_needed(*node))
-            }
-            Packet::Fetch { .. } | Packet::Fetched { .. } | Packet::Refused { .. } => None,
-        });
-        let host = proposed.map_or(drawn, seat_of);
+        let host = usize::try_from(self.draws.below(hosts)).expect("a few");
+        if self.draws.chance(1, 3) {
+            self.lose(host);
+        }
+    }
+
+    /// In one world of three it is the last who would have been in sync again, while it is on its way to be.
+    fn lose_whom(&mut self, packet: &Packet) {
+        let Packet::Alter(alteration) = packet else { return };
+        let record = self.record();
+        let is_last = record.in_sync.len() + 1 == record.replicas.len();
+        let is_back = |(node, _): &&(NodeId, NodeEpoch)| !record.in_sync.contains(node);
+        if let (true, Some((node, _))) = (is_last, alteration.in_sync.iter().find(is_back)) {
+            self.lose(seat_of(*node));
+        }
+    }
+
+    fn lose(&mut self, host: usize) {
+        let (node, record) = (self.hosts[host].node, self.record());
+        let is_needed = record.in_sync.contains(&node) || record.eligible.contains(&node);
         let min_in_sync = self.history.last().map_or(0, |view| view.min_in_sync);
         let are_enough = min_in_sync < usize::from(FACTOR);
-        if self.draws.chance(1, 3) && !is_needed(self.hosts[host].node) && are_enough {
+        if self.absent.is_none() && !is_needed && are_enough {
             self.crash(host);
             self.fence(host, FenceReason::Dead);
             self.absent = Some(host);
