@@ -145,7 +145,7 @@ fn the_log_says_as_much_as_it_is_asked_for_and_of_which_node_and_term() {
         service.until_it_leads();
         let (code, said) = service.terminate();
         assert_eq!(code, Some(0), "{said}");
-        assert_eq!(said.contains("node{id=1 term="), is_said, "{asked}: {said}");
+        assert_eq!(said.contains("node{id=1}:raft{term="), is_said, "{asked}: {said}");
         assert_eq!(said.is_empty(), !is_said, "{asked}: {said}");
         assert!(!said.contains('\u{1b}'), "a file is no terminal: {said}");
         assert!(!said.contains("PRIVATE KEY"), "{said}");

@@ -140,14 +140,14 @@ fn partitioning_says_how_patient_the_controller_is() {
 #[test]
 fn limits_are_what_the_file_says_and_those_that_make_no_sense_are_named() {
     let plain = parse(PUBLISHED).unwrap();
-    let defaults = (crate::quic::ConnectionLimits::default(), Limits::default());
+    let defaults = (ConnectionLimits::default(), Limits::default());
     assert_eq!((plain.connections, plain.limits, plain.metrics_address), (defaults.0, defaults.1, None));
     let with = |lines: &str| PUBLISHED.replace("  raft:", &format!("  limits:\n{lines}  raft:"));
     let all = "    connections_max: 9\n    client_connections_max: 8\n    handshakes_max: 7\n    \
                requests_per_stream_max: 6\n    answer_bytes_max: 20000000\n    frame_timeout_ms: 5000\n    \
                command_bytes_max: 4096\n    proposals_max: 3\n    reads_max: 2\n";
     let given = parse(&with(all)).unwrap();
-    let connections = crate::quic::ConnectionLimits {
+    let connections = ConnectionLimits {
         connections_max: 9,
         client_connections_max: 8,
         handshakes_max: 7,

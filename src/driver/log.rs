@@ -1,6 +1,6 @@
 //! What a node says in the log: what an operator should look at as a warning or an error, the rest at level debug.
 //!
-//! Each line is inside the span of its node, which has its id and its term, if whoever started it began one.
+//! Each line is in a span with the node's term, inside that with its id, if whoever started the node began one.
 
 use crate::id::NodeId;
 use crate::node::{Event, Node};
@@ -10,6 +10,8 @@ use crate::swim;
 
 /// Logs an event of `node`.
 pub(super) fn event<S: StateMachine>(event: &Event, node: &Node<S>) {
+    let term = node.standing().map(|standing| standing.term.value());
+    let _inside = tracing::error_span!("raft", term).entered();
     match event {
         Event::Alarm { from, refusal } => {
             tracing::error!(%from, ?refusal, "a peer broke a promise; its message was dropped");
@@ -27,14 +29,14 @@ pub(super) fn event<S: StateMachine>(event: &Event, node: &Node<S>) {
         Event::Gossip(swim::Event::IdConflict(_) | swim::Event::Fenced) => {
             tracing::error!(?event, "another process has the id of this node, and its certificate");
         }
-        Event::Standing(standing) => {
-            tracing::Span::current().record("term", standing.term.value());
-            tracing::debug!(?event);
-        }
         Event::Metadata { deltas, .. } => {
             deltas.iter().for_each(|delta| self::delta(*delta, node.metadata()))
         }
-        Event::Formed { .. } | Event::Membership(_) | Event::TakenIn | Event::Gossip(_) => {
+        Event::Formed { .. }
+        | Event::Standing(_)
+        | Event::Membership(_)
+        | Event::TakenIn
+        | Event::Gossip(_) => {
             tracing::debug!(?event);
         }
     }

@@ -176,6 +176,7 @@ pub(super) fn explain(error: &ConnectionError, cluster: &ClusterName) -> String 
         | Reason::Stalled
         | Reason::Unread
         | Reason::Full
-        | Reason::Crowd => text,
+        | Reason::Crowd
+        | Reason::Again => text,
     }
 }

@@ -10,11 +10,13 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quinn::{Connection, ConnectionError, Incoming};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+
+use super::failures::Failures;
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,6 +54,8 @@ pub(super) enum Reason {
     Full,
     /// Many shake hands at once: it has to show that its address is its own.
     Crowd,
+    /// Handshakes of its address have failed too often lately.
+    Again,
 }
 
 impl Reason {
@@ -70,6 +74,23 @@ impl Reason {
             Reason::Unread => "unread",
             Reason::Full => "full",
             Reason::Crowd => "crowd",
+            Reason::Again => "again",
+        }
+    }
+
+    /// Whether it is sure that whoever has the address did it: it took more than one packet.
+    fn is_its_own_doing(self) -> bool {
+        match self {
+            Reason::NoCertificate
+            | Reason::Expired
+            | Reason::OtherAuthority
+            | Reason::OtherName
+            | Reason::OwnIdentity
+            | Reason::Nonsense
+            | Reason::Stalled
+            | Reason::Unread => true,
+            // A packet may say that it wants another protocol.
+            Reason::OtherProtocol | Reason::Handshake | Reason::Full | Reason::Crowd | Reason::Again => false,
         }
     }
 
@@ -101,6 +122,7 @@ impl Reason {
 pub(super) struct Door {
     /// One permit for each handshake that may be under way.
     handshakes: Semaphore,
+    failures: Mutex<Failures>,
     /// Whom the log has mentioned.
     mentioned: Mutex<BTreeMap<(IpAddr, Reason), Mention>>,
 }
@@ -113,12 +135,21 @@ struct Mention {
 
 impl Door {
     pub(super) fn new(handshakes_max: usize) -> Door {
-        Door { handshakes: Semaphore::new(handshakes_max), mentioned: Mutex::default() }
+        Door {
+            handshakes: Semaphore::new(handshakes_max),
+            failures: Mutex::default(),
+            mentioned: Mutex::default(),
+        }
     }
 
     /// Has somebody prove who it is; `None` if it cannot.
     pub(super) async fn shake_hands(&self, incoming: Incoming) -> Option<Connection> {
         let from = incoming.remote_address();
+        if self.failures().are_too_many(from.ip(), Instant::now()) {
+            self.turn_away(from, Reason::Again, &"too many handshakes of its address have failed lately");
+            incoming.refuse();
+            return None;
+        }
         if self.handshakes.available_permits() == 0 && incoming.may_retry() {
             self.turn_away(from, Reason::Crowd, &"many handshakes are under way, so it has to ask again");
             let _ = incoming.retry();
@@ -139,9 +170,16 @@ impl Door {
         None
     }
 
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts somebody who is turned away, and logs it unless the same was logged a short while ago.
     pub(super) fn turn_away(&self, from: SocketAddr, reason: Reason, why: &dyn fmt::Display) {
         metrics::counter!("rivven_turned_away_total", "reason" => reason.name()).increment(1);
+        if reason.is_its_own_doing() {
+            self.failures().add(from.ip(), Instant::now());
+        }
         if let Some(since) = self.mention(from.ip(), reason) {
             let reason = reason.name();
             tracing::warn!(%from, reason, since, "turned a peer away: {why}");

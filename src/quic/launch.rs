@@ -95,7 +95,7 @@ impl Launch {
             return Err(LaunchError::OtherIdentity { found: identity, expected: config.id });
         }
         // Every task of the node is begun in here, so that each line of the log says whose it is.
-        let span = tracing::error_span!("node", id = config.id.value(), term = tracing::field::Empty);
+        let span = tracing::error_span!("node", id = config.id.value());
         let _inside = span.enter();
         let owner = Owner { cluster: identity.cluster, node: config.id };
         let folder = SystemFolder::claim(&data_dir)?;

@@ -24,6 +24,7 @@ mod consumer;
 mod door;
 mod endpoint;
 mod exchange;
+mod failures;
 mod gossip;
 mod identity;
 mod launch;

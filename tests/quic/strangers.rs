@@ -273,6 +273,31 @@ async fn deaf_proxy(to: SocketAddr) -> SocketAddr {
 }
 
 #[tokio::test]
+async fn whose_handshakes_keep_failing_is_refused_without_one_and_heard_again_later() {
+    let cluster = Cluster::start(ConnectionLimits::default()).await;
+    let nobody = Stranger::without_certificate(&cluster.authority);
+    let refused = async {
+        while cluster.turned_away("again") == 0 {
+            nobody.knock(cluster.address()).await;
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("it is not heard for ever");
+    assert!(cluster.turned_away("no_certificate") >= 20, "each of the first is told why");
+    cluster.goes_on().await;
+    // Somebody with a certificate, at the same address, is heard as soon as it is quiet there.
+    let connection = async {
+        loop {
+            if let Ok(connection) = cluster.stranger(Caller::Client).connect(cluster.address()).await {
+                return connection;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let connection = timeout(PATIENCE, connection).await.expect("it is heard");
+    assert!(connection.close_reason().is_none());
+}
+
+#[tokio::test]
 async fn a_flood_of_datagrams_is_bounded_and_counted() {
     let cluster = Cluster::start(ConnectionLimits::default()).await;
     let address = cluster.nodes.gossip_address(1);

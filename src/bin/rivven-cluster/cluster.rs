@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::UdpSocket;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 use crate::Failure;
 
+/// The name of the cluster.
+pub const CLUSTER: &str = "demo";
 /// The ids of the nodes.
 const NODES: [u64; 3] = [1, 2, 3];
 
@@ -42,7 +44,7 @@ impl Cluster {
     /// Starts the nodes, with their data somewhere in `place`; `more` is added to each one's configuration.
     pub async fn start(place: &Path, more: &str) -> Result<Cluster, Failure> {
         let folder = tempfile::Builder::new().prefix("rivven-").tempdir_in(place)?;
-        let authority = Authority::generate("demo")?;
+        let authority = Authority::generate(CLUSTER)?;
         authority.write(folder.path())?;
         let (printed, standings) = mpsc::unbounded_channel();
         let names = free_addresses()?;
@@ -135,6 +137,11 @@ impl Cluster {
         Ok(self.authority.issue(self.identity(caller)?)?)
     }
 
+    /// Issues a client's certificate and key, as files of this name.
+    pub fn client_files(&self, name: &str) -> Result<(PathBuf, PathBuf), Failure> {
+        Ok(self.authority.issue_files(&self.identity(Caller::Client)?, self.folder(), name)?)
+    }
+
     /// Opens a client that knows all nodes.
     pub fn client(&self, caller: Caller, timeout: Duration) -> Result<Client, Failure> {
         let addresses = self.names.values().cloned().collect();
@@ -143,11 +150,11 @@ impl Cluster {
     }
 
     fn identity(&self, caller: Caller) -> Result<Identity, Failure> {
-        let cluster: ClusterName = "demo".parse()?;
+        let cluster: ClusterName = CLUSTER.parse()?;
         Ok(Identity { caller, cluster })
     }
 
-    fn config_path(&self, node: u64) -> std::path::PathBuf {
+    fn config_path(&self, node: u64) -> PathBuf {
         self.folder.path().join(format!("node-{node}.yaml"))
     }
 
@@ -155,7 +162,7 @@ impl Cluster {
         let peers: Vec<String> =
             self.names.iter().filter(|(id, _)| **id != node).map(|(_, name)| format!("\"{name}\"")).collect();
         format!(
-            "cluster:\n  node_id: {node}\n  name: demo\n  bind_address: \"{}\"\n  data_dir: node-{node}\n  \
+            "cluster:\n  node_id: {node}\n  name: {CLUSTER}\n  bind_address: \"{}\"\n  data_dir: node-{node}\n  \
              tls:\n    ca: ca.pem\n    cert: node-{node}.pem\n    key: node-{node}.key\n  \
              raft:\n    peers: [{}]\n",
             self.names[&node],

@@ -7,6 +7,7 @@
 //! its partition have synced it; callers of one connection share a producer, which sends what waits together. Mutual TLS
 //! is on, as always.
 
+mod attack;
 mod load;
 mod machine;
 mod report;
@@ -17,8 +18,9 @@ use std::time::Duration;
 use rivven_cluster::node::Caller;
 use rivven_cluster::quic::Client;
 
+use self::attack::{Attack, Attackers};
 use self::load::{Load, Work};
-use self::report::{Disk, Report, Row};
+use self::report::{Attacked, Disk, Report, Row};
 use crate::Failure;
 use crate::cluster::Cluster;
 
@@ -63,6 +65,9 @@ pub struct Options {
     /// The folder for the nodes' data; it decides which disk is measured.
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Measure each row again while this is done to all nodes, and show what is left of the rate.
+    #[arg(long, value_name = "KIND")]
+    under_attack: Option<Attack>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -111,7 +116,23 @@ async fn measure(cluster: &Cluster, options: &Options) -> Result<Report, Failure
     for work in works {
         for clients in &counts {
             let seconds = Duration::from_secs(options.seconds);
-            rows.push(measure_row(cluster, &operator, &mut load, work, *clients, seconds).await?);
+            let undisturbed = measure_row(cluster, &operator, &mut load, work, *clients, seconds).await?;
+            if let Some(attack) = options.under_attack {
+                let attackers = Attackers::start(cluster, attack)?;
+                let mut row = measure_row(cluster, &operator, &mut load, work, *clients, seconds).await?;
+                let acts = attackers.stop().await;
+                // Before and after, so that a machine that gets slower is not taken for an attack that bites.
+                let after = measure_row(cluster, &operator, &mut load, work, *clients, seconds).await?;
+                let rate = (undisturbed.ops_s + after.ops_s) / 2.0;
+                row.attacked = Some(Attacked {
+                    by: format!("{attack:?}").to_lowercase(),
+                    acts,
+                    share: row.ops_s / rate,
+                });
+                rows.extend([undisturbed, row, after]);
+            } else {
+                rows.push(undisturbed);
+            }
         }
     }
     Ok(Report { rows, disk })
@@ -146,6 +167,7 @@ async fn measure_row(
         cpu_s_per_op: (after.0 - before.0) / count,
         client_cpu_s_per_op: (after.1 - before.1) / count,
         fdatasync_per_op: report::in_float(after.2 - before.2) / count,
+        attacked: None,
     })
 }
 

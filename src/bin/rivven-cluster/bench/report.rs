@@ -27,6 +27,19 @@ pub struct Row {
     pub client_cpu_s_per_op: f64,
     /// On the three nodes together.
     pub fdatasync_per_op: f64,
+    /// What was done to the nodes meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attacked: Option<Attacked>,
+}
+
+/// An attack, and what it left.
+#[derive(Debug, Serialize)]
+pub struct Attacked {
+    pub by: String,
+    /// How often the attackers did something.
+    pub acts: u64,
+    /// Of the rate before and after, from 0.
+    pub share: f64,
 }
 
 /// The disk alone: 4 KiB written over what was written before, then fdatasync, by three writers at once.
@@ -75,6 +88,13 @@ impl fmt::Display for Report {
                 in_micros(row.client_cpu_s_per_op),
                 row.fdatasync_per_op,
             )?;
+            if let Some(Attacked { by, acts, share }) = &row.attacked {
+                writeln!(
+                    f,
+                    "  under attack ({by}, {acts} acts): {:.0} % of the undisturbed rate",
+                    share * 100.0
+                )?;
+            }
         }
         Ok(())
     }
