@@ -37,7 +37,7 @@ pub struct Arguments {
 }
 
 /// What was found.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Catch {
     /// How many seeds were run.
     pub seeds: u64,

@@ -1,7 +1,7 @@
 //! `mutants`: is the simulator any good? Known bugs, put in one at a time; each must be noticed.
 //!
 //! The tree is copied, one mutant is applied, the copy is built, and its own `hunt` looks for a seed that
-//! fails. Production code carries no hooks for this: a mutant is a piece of text and what takes its
+//! fails. What only somebody who lies could bring about is judged by a test of the library instead. Production code carries no hooks for this: a mutant is a piece of text and what takes its
 //! place.
 
 use core::time::Duration;
@@ -76,15 +76,20 @@ enum Stage {
     SmallMembers,
     /// Three replicas, all orders of events.
     SmallReplicas,
+    /// One test of the library.
+    Test,
 }
 
 impl Stage {
     fn control_seeds(self) -> u64 {
         match self {
             Stage::Turmoil => 10,
-            Stage::Pure | Stage::Swim | Stage::Replicas | Stage::SmallMembers | Stage::SmallReplicas => {
-                CONTROL_SEEDS
-            }
+            Stage::Pure
+            | Stage::Swim
+            | Stage::Replicas
+            | Stage::SmallMembers
+            | Stage::SmallReplicas
+            | Stage::Test => CONTROL_SEEDS,
         }
     }
 }
@@ -105,6 +110,9 @@ struct Mutant {
     /// Checkers that are not asked, so that those behind them show what they catch.
     #[serde(default)]
     ignore: Vec<String>,
+    /// The test that fails, if it is one.
+    #[serde(default)]
+    test: String,
     /// Must die within seconds, or the simulator is broken.
     #[serde(default)]
     canary: bool,
@@ -221,9 +229,9 @@ impl Workshop {
 
     /// The unmutated copy must pass what the mutants are hunted with, or their deaths prove nothing.
     fn control(&self, mutants: &[Mutant]) -> Result<(), String> {
-        let hunts: BTreeSet<(Stage, &[String])> =
-            mutants.iter().map(|mutant| (mutant.world, &mutant.ignore[..])).collect();
-        for (world, ignore) in hunts {
+        let hunts: BTreeSet<(Stage, &[String], &str)> =
+            mutants.iter().map(|mutant| (mutant.world, &mutant.ignore[..], mutant.test.as_str())).collect();
+        for (world, ignore, test) in hunts {
             let sound = Mutant {
                 id: "(none)".to_owned(),
                 rule: String::new(),
@@ -232,6 +240,7 @@ impl Workshop {
                 replace: String::new(),
                 world,
                 ignore: ignore.to_vec(),
+                test: test.to_owned(),
                 canary: false,
             };
             self.build(&sound)?;
@@ -260,7 +269,11 @@ impl Workshop {
         let mut cargo = Command::new("cargo");
         // As tests are built, so that dependencies which were built for them can be used. A mutant is built more often than
         // it is run for long: optimised for release, the list takes four times as long.
-        cargo.current_dir(&self.tree).args(["build", "--quiet", "--workspace", "--bin", "rivven-sim"]);
+        cargo.current_dir(&self.tree);
+        match mutant.world {
+            Stage::Test => cargo.args(["test", "--quiet", "--lib", "--no-run"]),
+            _ => cargo.args(["build", "--quiet", "--workspace", "--bin", "rivven-sim"]),
+        };
         cargo.arg("--target-dir").arg(&self.target);
         // Most of it was built for the mutant before.
         cargo.env("CARGO_INCREMENTAL", "1");
@@ -298,6 +311,9 @@ impl Workshop {
         runs: u64,
         without: Option<FaultKind>,
     ) -> Result<Catch, String> {
+        if mutant.world == Stage::Test {
+            return self.test(mutant);
+        }
         let mut hunt = Command::new(self.target.join("debug/rivven-sim"));
         let seeds = if mutant.world == Stage::Replicas { seeds * REPLICAS_SEEDS } else { seeds };
         let seeds = seeds.to_string();
@@ -308,6 +324,7 @@ impl Workshop {
             Stage::Replicas => hunt.args(["replicas", "--hunt", "--seeds", &seeds]),
             Stage::SmallMembers => hunt.args(["explore", "--hunt", "--world", "members"]),
             Stage::SmallReplicas => hunt.args(["explore", "--hunt", "--world", "replicas"]),
+            Stage::Test => unreachable!("a test is not hunted"),
         };
         for rule in &mutant.ignore {
             hunt.args(["--ignore", rule]);
@@ -324,6 +341,28 @@ impl Workshop {
         serde_json::from_str(&text).map_err(|error| {
             let said = String::from_utf8_lossy(&output.stderr);
             format!("mutant {}: the hunt ended with {}: {error}\n{said}", mutant.id, output.status)
+        })
+    }
+
+    /// Runs the test that must fail.
+    fn test(&self, mutant: &Mutant) -> Result<Catch, String> {
+        let began = Instant::now();
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(&self.tree).args(["test", "--quiet", "--lib", "--target-dir"]).arg(&self.target);
+        cargo.args(["--", "--exact", &mutant.test]).env("CARGO_INCREMENTAL", "1");
+        let output =
+            run_within(&mut cargo, HUNT_MAX).map_err(|error| format!("mutant {}: {error}", mutant.id))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !text.contains("running 1 test") {
+            return Err(format!("mutant {}: there is no test {:?}", mutant.id, mutant.test));
+        }
+        let is_caught = !output.status.success();
+        Ok(Catch {
+            seeds: 1,
+            seed: is_caught.then_some(1),
+            rule: is_caught.then(|| "its test".to_owned()),
+            seconds: began.elapsed().as_secs_f64(),
+            ..Catch::default()
         })
     }
 }
