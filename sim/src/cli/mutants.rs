@@ -270,10 +270,11 @@ impl Workshop {
         // As tests are built, so that dependencies which were built for them can be used. A mutant is built more often than
         // it is run for long: optimised for release, the list takes four times as long.
         cargo.current_dir(&self.tree);
-        match mutant.world {
-            Stage::Test => cargo.args(["test", "--quiet", "--lib", "--no-run"]),
-            _ => cargo.args(["build", "--quiet", "--workspace", "--bin", "rivven-sim"]),
-        };
+        if mutant.world == Stage::Test {
+            cargo.args(["test", "--quiet", "--lib", "--no-run"]);
+        } else {
+            cargo.args(["build", "--quiet", "--workspace", "--bin", "rivven-sim"]);
+        }
         cargo.arg("--target-dir").arg(&self.target);
         // Most of it was built for the mutant before.
         cargo.env("CARGO_INCREMENTAL", "1");
