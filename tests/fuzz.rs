@@ -53,6 +53,12 @@ fn raft_withstands_noise() {
 }
 
 #[test]
+fn a_store_withstands_noise() {
+    let done = noise("storage", 300, 1600);
+    assert!(done > 20_000, "only {done} steps were done");
+}
+
+#[test]
 fn members_replicas_and_a_cluster_withstand_noise() {
     assert_eq!(noise("replica", 300, 3000), 300);
     assert_eq!(noise("swim", 20, 200), 20);

@@ -9,6 +9,7 @@ mod config;
 mod metadata;
 mod planner;
 mod raft;
+mod storage;
 mod wire;
 mod worlds;
 
@@ -16,13 +17,14 @@ mod worlds;
 pub type Target = (&'static str, fn(&[u8]) -> usize);
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("cluster", worlds::cluster),
     ("config", config::config),
     ("metadata", metadata::metadata),
     ("planner", planner::planner),
     ("raft", raft::raft),
     ("replica", worlds::replica),
+    ("storage", storage::storage),
     ("swim", worlds::swim),
     ("wire", wire::wire),
 ];
@@ -31,5 +33,6 @@ pub use self::config::config;
 pub use self::metadata::metadata;
 pub use self::planner::planner;
 pub use self::raft::raft;
+pub use self::storage::storage;
 pub use self::wire::wire;
 pub use self::worlds::{cluster, replica, swim};

@@ -97,7 +97,11 @@ const PARTITIONS: u64 = 3;
 impl Life {
     /// A new life.
     pub fn new(seed: u64) -> Life {
-        let choices = Seed::new(seed).stream("storage suite", 0);
+        Life::of(Seed::new(seed).stream("storage suite", 0))
+    }
+
+    /// A new life, which these choices decide.
+    pub fn of(choices: Stream) -> Life {
         let (durable, records) = Default::default();
         Life { choices, durable, records, saved: None, batches: 0 }
     }
@@ -176,7 +180,7 @@ impl Life {
     }
 
     /// Whether a store reads what was written to it.
-    fn check_records(&mut self, store: &mut impl Storage) {
+    pub fn check_records(&mut self, store: &mut impl Storage) {
         for (partition, log) in self.records.iter() {
             let from = Offset::new(self.choices.between(log.start().value(), log.end().value() + 1));
             let until = Offset::new(self.choices.between(from.value(), log.end().value() + 1));
@@ -236,7 +240,12 @@ impl Life {
     }
 }
 
-fn carry_out(store: &mut impl Storage, step: &Step) -> Result<(), StorageError> {
+/// A store does it.
+///
+/// # Errors
+///
+/// What the store says.
+pub fn carry_out(store: &mut impl Storage, step: &Step) -> Result<(), StorageError> {
     match step {
         Step::Write(batch) => store.write(batch),
         Step::Save(snapshot) => store.save(snapshot),
