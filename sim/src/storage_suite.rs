@@ -45,7 +45,7 @@ pub trait Rig: Sized {
     /// A disk with what is durable on this one.
     fn copy(&self) -> Self;
 
-    /// Everything that was written so far is durable now.
+    /// What was synced so far is durable now, and cannot be cut off any more; what was not is still to be lost.
     fn settle(&self);
 
     /// How many places there are at which the power can go; the same place may end in several ways.
