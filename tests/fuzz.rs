@@ -59,6 +59,12 @@ fn a_store_withstands_noise() {
 }
 
 #[test]
+fn whole_nodes_withstand_noise() {
+    let answered = noise("node", 60, 8000);
+    assert!(answered > 1000, "only {answered} requests were answered as wished");
+}
+
+#[test]
 fn members_replicas_and_a_cluster_withstand_noise() {
     assert_eq!(noise("replica", 300, 3000), 300);
     assert_eq!(noise("swim", 20, 200), 20);

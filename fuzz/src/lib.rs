@@ -7,6 +7,7 @@
 
 mod config;
 mod metadata;
+mod node;
 mod planner;
 mod raft;
 mod storage;
@@ -17,10 +18,11 @@ mod worlds;
 pub type Target = (&'static str, fn(&[u8]) -> usize);
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("cluster", worlds::cluster),
     ("config", config::config),
     ("metadata", metadata::metadata),
+    ("node", node::node),
     ("planner", planner::planner),
     ("raft", raft::raft),
     ("replica", worlds::replica),
@@ -31,6 +33,7 @@ pub const TARGETS: [Target; 9] = [
 
 pub use self::config::config;
 pub use self::metadata::metadata;
+pub use self::node::node;
 pub use self::planner::planner;
 pub use self::raft::raft;
 pub use self::storage::storage;
