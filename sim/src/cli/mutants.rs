@@ -1,7 +1,8 @@
 //! `mutants`: is the simulator any good? Known bugs, put in one at a time; each must be noticed.
 //!
 //! The tree is copied, one mutant is applied, the copy is built, and its own `hunt` looks for a seed that
-//! fails. What only somebody who lies could bring about is judged by a test of the library instead. Production code carries no hooks for this: a mutant is a piece of text and what takes its
+//! fails. What only somebody who lies could bring about, or hardly anything, is judged by a test of the library instead.
+//! Production code carries no hooks for this: a mutant is a piece of text and what takes its
 //! place.
 
 use core::time::Duration;
