@@ -12,7 +12,9 @@ pub fn config(bytes: &[u8]) -> usize {
     match runnable {
         Ok(_) => 1,
         Err(error) => {
-            let lines = u64::try_from(text.split('\n').count()).expect("as many as there are bytes");
+            // A carriage return alone ends a line, too (YAML 1.2 §5.4).
+            let lines = text.split(['\n', '\r']).count();
+            let lines = u64::try_from(lines).expect("as many as there are bytes");
             assert!(
                 error.line.is_none_or(|line| (1..=lines + 1).contains(&line)),
                 "{error} of {lines} lines"
