@@ -29,13 +29,20 @@ pub(super) struct Given {
 pub(super) fn of_connections(given: &Given) -> Result<ConnectionLimits, ConfigError> {
     let default = ConnectionLimits::default();
     let millis = u64::try_from(default.frame_timeout.as_millis()).unwrap_or(u64::MAX);
+    let connections_max = number("connections_max", &given.connections_max, default.connections_max)?;
+    let most = (connections_max / 4 * 3).max(1);
+    let client_connections_max = number(
+        "client_connections_max",
+        &given.client_connections_max,
+        default.client_connections_max.min(most),
+    )?;
+    if let (Some(line), true) = (&given.client_connections_max, client_connections_max >= connections_max) {
+        let problem = format!("no place is left for nodes: use less than connections_max, {connections_max}");
+        return Err(wrong("cluster.limits.client_connections_max", line, &problem));
+    }
     let limits = ConnectionLimits {
-        connections_max: number("connections_max", &given.connections_max, default.connections_max)?,
-        client_connections_max: number(
-            "client_connections_max",
-            &given.client_connections_max,
-            default.client_connections_max,
-        )?,
+        connections_max,
+        client_connections_max,
         handshakes_max: number("handshakes_max", &given.handshakes_max, default.handshakes_max)?,
         requests_per_stream_max: number(
             "requests_per_stream_max",

@@ -158,7 +158,10 @@ fn limits_are_what_the_file_says_and_those_that_make_no_sense_are_named() {
     assert_eq!(given.connections, connections);
     let limits = Limits { command_bytes_max: 4096, proposals_max: 3, reads_max: 2, ..Limits::default() };
     assert_eq!(given.limits, limits);
+    let fewer = parse(&with("    connections_max: 100\n")).unwrap().connections;
+    assert_eq!((fewer.connections_max, fewer.client_connections_max), (100, 75), "nodes keep their share");
     for (line, key, part) in [
+        ("    client_connections_max: 1024\n", "client_connections_max", "left for nodes"),
         ("    connections_max: 0\n", "connections_max", "1 or more"),
         ("    answer_bytes_max: 1000\n", "answer_bytes_max", "16777216 bytes"),
         ("    command_bytes_max: 5000000\n", "command_bytes_max", "4194304 bytes"),

@@ -10,7 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ED25519, SerialNumber,
 };
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -74,15 +74,17 @@ impl Credentials {
             path: path.to_owned(),
             reason: reason.to_string(),
         };
-        let read_certificate =
-            |path: &Path| CertificateDer::from_pem_file(path).map_err(|error| unreadable(path, &error));
+        let read_certificate = |path: &Path| {
+            CertificateDer::from_pem_file(path).map_err(|error| unreadable(path, &what_is_wrong(&error)))
+        };
         let own = read_certificate(certificate)?;
         let identity = Identity::of(&own)
             .map_err(|error| CredentialsError::Identity { path: certificate.to_owned(), error })?;
         Ok(Credentials {
             authority: read_certificate(authority)?,
             certificate: own,
-            key: PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?,
+            key: PrivateKeyDer::from_pem_file(key)
+                .map_err(|error| unreadable(key, &what_is_wrong(&error)))?,
             identity,
         })
     }
@@ -91,6 +93,17 @@ impl Credentials {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+}
+
+/// What is wrong with a PEM file, without a word of what is in it: that may be a key.
+fn what_is_wrong(error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => error.to_string(),
+        pem::Error::NoItemsFound => "it holds nothing of the kind in PEM".to_owned(),
+        pem::Error::MissingSectionEnd { .. } | pem::Error::IllegalSectionStart { .. } | _ => {
+            "it is no sound PEM, or not all of it is there yet".to_owned()
+        }
     }
 }
 
@@ -203,8 +216,13 @@ impl Authority {
         let (certificate_pem, key) = (read(AUTHORITY_FILES.0)?, read(AUTHORITY_FILES.1)?);
         let path = folder.join(AUTHORITY_FILES.0);
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
-            .map_err(|error| CredentialsError::Unreadable { path, reason: error.to_string() })?;
-        let issuer = Issuer::from_ca_cert_der(&certificate, KeyPair::from_pem(&key)?)?;
+            .map_err(|error| CredentialsError::Unreadable { path, reason: what_is_wrong(&error) })?;
+        let path = folder.join(AUTHORITY_FILES.1);
+        let key = KeyPair::from_pem(&key).map_err(|_| CredentialsError::Unreadable {
+            path,
+            reason: "it holds no private key in PEM that can be used".to_owned(),
+        })?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
         Ok(Authority { keys: Keys::System, issuer, certificate, certificate_pem })
     }
 

@@ -22,7 +22,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::authority::Credentials;
-use super::connection::{HangUp, identify};
+use super::connection::{HangUp, REQUEST_BYTES_MAX, identify};
 use super::endpoint::{self, EndpointError, Resolver, Seams, Use};
 use super::exchange::{Attempt, Exchange};
 use super::link::dial;
@@ -33,10 +33,9 @@ use crate::node::{Caller, Rejection, Reply, Request, Status};
 use crate::raft::{Entry, Position};
 use crate::rng::{Seed, Stream};
 use crate::session::Proposal;
-use crate::wire::FRAME_BYTES_MAX;
 
-/// The most bytes of a command that fit into a frame, whatever limit the nodes have.
-const COMMAND_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
+/// The most bytes of a command that fit into a request, whatever limit the nodes have.
+const COMMAND_BYTES_MAX: usize = REQUEST_BYTES_MAX - 1024;
 
 /// How a client reaches its cluster.
 #[derive(Clone, Debug)]

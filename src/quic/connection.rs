@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::door::Reason;
 use super::identity::{Identity, IdentityError};
 use crate::id::ClusterName;
-use crate::wire::{self, Decoded, Frame, WireError};
+use crate::wire::{self, Decoded, FRAME_BYTES_MAX, Frame, HEADER_BYTES, WireError};
 
 /// How much is read from a stream at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -51,6 +51,9 @@ pub enum HangUp {
     /// The peer began a frame and did not end it.
     #[error("a frame was begun, and did not end within {0:?}")]
     Stalled(Duration),
+    /// A frame is longer than whoever sends it may have it.
+    #[error("a frame has more than {0} bytes")]
+    TooLong(usize),
     /// The peer does not read what it asked for.
     #[error("an answer was not read within {0:?}")]
     Unread(Duration),
@@ -69,6 +72,7 @@ impl HangUp {
             HangUp::TooManyClients(_) => 7,
             HangUp::Stalled(_) => 8,
             HangUp::Unread(_) => 9,
+            HangUp::TooLong(_) => 10,
         }
     }
 
@@ -78,7 +82,7 @@ impl HangUp {
             HangUp::Shutdown => return None,
             HangUp::Nameless(_) | HangUp::OtherCluster { .. } | HangUp::NotANode(_) => Reason::OtherName,
             HangUp::OwnIdentity => Reason::OwnIdentity,
-            HangUp::Wire(_) | HangUp::Misplaced(_) => Reason::Nonsense,
+            HangUp::Wire(_) | HangUp::Misplaced(_) | HangUp::TooLong(_) => Reason::Nonsense,
             HangUp::TooManyClients(_) => Reason::Full,
             HangUp::Stalled(_) => Reason::Stalled,
             HangUp::Unread(_) => Reason::Unread,
@@ -104,10 +108,15 @@ pub(super) fn identify(connection: &Connection, cluster: &ClusterName) -> Result
     Ok(identity)
 }
 
+/// The most bytes of a request. Nodes send longer frames to each other: snapshots, and records of many batches.
+pub(super) const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX / 4 + 64 * 1024;
+
 /// Reads frames from a stream, one after the other.
 pub(super) struct FrameReader {
     stream: RecvStream,
     buffer: BytesMut,
+    /// The most bytes of one frame's body.
+    longest: usize,
     /// How long a frame may take from its first byte to its last.
     patience: Duration,
     /// When the frame at hand must be there, once it has begun.
@@ -115,8 +124,8 @@ pub(super) struct FrameReader {
 }
 
 impl FrameReader {
-    pub(super) fn new(stream: RecvStream, patience: Duration) -> FrameReader {
-        FrameReader { stream, buffer: BytesMut::new(), patience, due: None }
+    pub(super) fn new(stream: RecvStream, patience: Duration, longest: usize) -> FrameReader {
+        FrameReader { stream, buffer: BytesMut::new(), longest, patience, due: None }
     }
 
     /// Waits for the next frame; `None` when the stream has ended or was cut off.
@@ -124,18 +133,30 @@ impl FrameReader {
     /// Frames of unknown kinds are passed over. Cancelling the wait loses nothing.
     pub(super) async fn next(&mut self) -> Result<Option<Frame>, HangUp> {
         loop {
+            let length = self.buffer.len();
             match wire::decode(&mut self.buffer)? {
                 Decoded::Frame(frame) => {
-                    self.due = None;
+                    self.forget(length);
                     return Ok(Some(frame));
                 }
                 Decoded::Skipped { kind } => {
-                    self.due = None;
+                    self.forget(length);
                     tracing::debug!(kind, "passed over a frame of unknown kind");
+                }
+                Decoded::Incomplete if length >= self.longest + HEADER_BYTES => {
+                    return Err(HangUp::TooLong(self.longest));
                 }
                 Decoded::Incomplete if !self.read().await? => return Ok(None),
                 Decoded::Incomplete => {}
             }
+        }
+    }
+
+    /// A frame was taken off a buffer of that length. An empty buffer would keep the memory of its longest frame.
+    fn forget(&mut self, length: usize) {
+        self.due = None;
+        if self.buffer.is_empty() && length > READ_BYTES {
+            self.buffer = BytesMut::new();
         }
     }
 

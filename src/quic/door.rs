@@ -7,7 +7,7 @@
 //! made-up addresses everything and an honest one a round trip.
 
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,10 +20,15 @@ use super::failures::Failures;
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A handshake that was begun and not ended holds a place for as long as that, so it counts as so many failures.
+const STALLED_COUNTS_AS: u32 = 10;
 /// How often the same is said of the same address.
 const SILENCE: Duration = Duration::from_secs(60);
-/// The most addresses, by reason, that are remembered. Beyond it, those that were logged first are forgotten.
+/// The most addresses, by reason, that are remembered. Beyond it, those that were logged more than a minute ago are
+/// forgotten, and if there are none, all further ones have one line a minute together.
 const REMEMBERED_MAX: usize = 1024;
+/// In the place of the addresses for which there is no room.
+const ANYBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// TLS alerts go over QUIC as error codes from here on (RFC 9001 §4.8).
 const TLS_ALERTS: u64 = 0x100;
 
@@ -78,20 +83,8 @@ impl Reason {
         }
     }
 
-    /// Whether it is sure that whoever has the address did it: it took more than one packet.
-    fn is_its_own_doing(self) -> bool {
-        match self {
-            Reason::NoCertificate
-            | Reason::Expired
-            | Reason::OtherAuthority
-            | Reason::OtherName
-            | Reason::OwnIdentity
-            | Reason::Nonsense
-            | Reason::Stalled
-            | Reason::Unread => true,
-            // A packet may say that it wants another protocol.
-            Reason::OtherProtocol | Reason::Handshake | Reason::Full | Reason::Crowd | Reason::Again => false,
-        }
+    fn is_of_certificates(self) -> bool {
+        matches!(self, Reason::NoCertificate | Reason::Expired | Reason::OtherAuthority | Reason::OtherName)
     }
 
     /// What a handshake failed of, here or on the other side: the alerts of TLS (RFC 8446 §6.2).
@@ -145,6 +138,8 @@ impl Door {
     /// Has somebody prove who it is; `None` if it cannot.
     pub(super) async fn shake_hands(&self, incoming: Incoming) -> Option<Connection> {
         let from = incoming.remote_address();
+        // Otherwise whatever comes may be sent by somebody else under its address.
+        let is_proven = incoming.remote_address_validated();
         if self.failures().are_too_many(from.ip(), Instant::now()) {
             self.turn_away(from, Reason::Again, &"too many handshakes of its address have failed lately");
             incoming.refuse();
@@ -161,13 +156,31 @@ impl Door {
         });
         match shaken.await {
             Ok(Ok(connection)) => return Some(connection),
-            Ok(Err(error)) => self.turn_away(from, Reason::of(&error), &error),
+            Ok(Err(error)) => {
+                let reason = Reason::of(&error);
+                // A certificate comes in the second flight, so whoever showed it, or none, got our answer to the first.
+                let is_judged =
+                    matches!(error, ConnectionError::TransportError(_)) && reason.is_of_certificates();
+                if is_judged || is_proven {
+                    self.blame(from.ip(), 1);
+                }
+                self.turn_away(from, reason, &error);
+            }
             Err(_) => {
+                if is_proven {
+                    self.blame(from.ip(), STALLED_COUNTS_AS);
+                }
                 let why = format!("its handshake took longer than {HANDSHAKE_TIMEOUT:?}");
                 self.turn_away(from, Reason::Handshake, &why);
             }
         }
         None
+    }
+
+    /// Holds something against an address that has proved to be its sender's; it counts as so many failures.
+    pub(super) fn blame(&self, from: IpAddr, count: u32) {
+        let now = Instant::now();
+        (0..count).for_each(|_| self.failures().add(from, now));
     }
 
     fn failures(&self) -> MutexGuard<'_, Failures> {
@@ -177,11 +190,14 @@ impl Door {
     /// Counts somebody who is turned away, and logs it unless the same was logged a short while ago.
     pub(super) fn turn_away(&self, from: SocketAddr, reason: Reason, why: &dyn fmt::Display) {
         metrics::counter!("rivven_turned_away_total", "reason" => reason.name()).increment(1);
-        if reason.is_its_own_doing() {
-            self.failures().add(from.ip(), Instant::now());
-        }
         if let Some(since) = self.mention(from.ip(), reason) {
             let reason = reason.name();
+            // It may be in a stranger's words, and must stay one line.
+            let why: String = why
+                .to_string()
+                .chars()
+                .map(|letter| if letter.is_control() { ' ' } else { letter })
+                .collect();
             tracing::warn!(%from, reason, since, "turned a peer away: {why}");
         }
     }
@@ -190,6 +206,17 @@ impl Door {
     fn mention(&self, from: IpAddr, reason: Reason) -> Option<u64> {
         let now = Instant::now();
         let mut mentioned = self.mentioned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut from = from;
+        if mentioned.len() >= REMEMBERED_MAX && !mentioned.contains_key(&(from, reason)) {
+            let oldest = mentioned
+                .iter()
+                .min_by_key(|(_, mention)| mention.at)
+                .map(|(key, mention)| (*key, mention.at));
+            match oldest {
+                Some((key, at)) if now.duration_since(at) >= SILENCE => _ = mentioned.remove(&key),
+                Some(_) | None => from = ANYBODY,
+            }
+        }
         if let Some(mention) = mentioned.get_mut(&(from, reason)) {
             if now.duration_since(mention.at) < SILENCE {
                 mention.since += 1;
@@ -198,10 +225,6 @@ impl Door {
             mention.at = now;
             return Some(core::mem::take(&mut mention.since));
         }
-        if mentioned.len() >= REMEMBERED_MAX {
-            let first = mentioned.iter().min_by_key(|(_, mention)| mention.at).map(|(key, _)| *key);
-            first.and_then(|key| mentioned.remove(&key));
-        }
         mentioned.insert((from, reason), Mention { at: now, since: 0 });
         Some(0)
     }
@@ -209,8 +232,6 @@ impl Door {
 
 #[cfg(test)]
 mod tests {
-    use core::net::Ipv4Addr;
-
     use super::*;
 
     fn address(number: u32) -> IpAddr {
@@ -232,13 +253,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_so_many_are_remembered_and_the_first_are_forgotten() {
+    async fn only_so_many_are_remembered_and_all_others_have_one_line_a_minute() {
         let door = Door::new(1);
-        for number in 0..10_000 {
-            assert_eq!(door.mention(address(number), Reason::Nonsense), Some(0));
-            tokio::time::advance(Duration::from_micros(1)).await;
-        }
-        assert_eq!(door.mentioned.lock().unwrap().len(), REMEMBERED_MAX);
-        assert_eq!(door.mention(address(9_999), Reason::Nonsense), None, "the last one is remembered");
+        let lines = (1..=10_000).filter(|number| door.mention(address(*number), Reason::Nonsense).is_some());
+        assert_eq!(lines.count(), REMEMBERED_MAX + 1);
+        assert_eq!(door.mentioned.lock().unwrap().len(), REMEMBERED_MAX + 1);
+        tokio::time::advance(SILENCE).await;
+        assert_eq!(
+            door.mention(address(20_000), Reason::Nonsense),
+            Some(0),
+            "the first are forgotten by now"
+        );
+        assert_eq!(door.mention(address(9_999), Reason::Nonsense), Some(0));
     }
 }

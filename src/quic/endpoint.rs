@@ -172,6 +172,7 @@ impl Renewable {
     pub(super) fn renew(&mut self, credentials: &Credentials) -> Result<(), EndpointError> {
         let mut grounds = self.grounds.clone();
         grounds.renewals += 1;
+        check_chain(&grounds, credentials)?;
         let (server, client) = (server_config(&grounds, credentials)?, client_config(&grounds, credentials)?);
         self.endpoint.set_server_config(Some(server));
         self.endpoint.set_default_client_config(client);
@@ -244,6 +245,20 @@ pub enum EndpointError {
     /// The socket fails.
     #[error("the socket fails: {0}")]
     Socket(#[from] io::Error),
+}
+
+/// Whether others who have the same credentials would believe these: an authority's file alone may have been replaced.
+fn check_chain(grounds: &Grounds, credentials: &Credentials) -> Result<(), CredentialsError> {
+    let crypto = Arc::clone(&grounds.crypto);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(credentials)?, crypto)
+        .build()
+        .map_err(|error| CredentialsError::Tls(error.to_string()))?;
+    let now = grounds
+        .wall
+        .current_time()
+        .ok_or_else(|| CredentialsError::Tls("nobody knows the time".to_owned()))?;
+    verifier.verify_client_cert(&credentials.certificate, &[], now).map_err(in_tls)?;
+    Ok(())
 }
 
 fn server_config(

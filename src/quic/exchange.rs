@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection::FrameReader;
 use crate::node::{Reply, Request};
-use crate::wire::Frame;
+use crate::wire::{FRAME_BYTES_MAX, Frame};
 
 /// The most requests of one stream that wait to be written; beyond it callers wait.
 const FRAMES_QUEUED_MAX: usize = 256;
@@ -49,7 +49,10 @@ impl Exchange {
         let waiting = Arc::new(Mutex::new(Waiting::default()));
         let (frames, queue) = mpsc::channel(FRAMES_QUEUED_MAX);
         tokio::spawn(write_frames(stream, queue));
-        tokio::spawn(deliver(FrameReader::new(replies, ANSWER_TIMEOUT), Arc::clone(&waiting)));
+        tokio::spawn(deliver(
+            FrameReader::new(replies, ANSWER_TIMEOUT, FRAME_BYTES_MAX),
+            Arc::clone(&waiting),
+        ));
         Ok(Exchange { connection, frames, waiting })
     }
 

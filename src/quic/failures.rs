@@ -1,8 +1,8 @@
 //! Who has to be turned away again and again: an address has so many failures a second, and is refused without a
 //! handshake beyond.
 //!
-//! A handshake costs a node a signature and the check of two, a refusal a hash. Only failures count that take a round
-//! trip, so nobody is shut out by somebody who sends under its address. Whoever shares an address with a stranger (or is
+//! A handshake costs a node a signature and the check of two, a refusal a hash. Only what takes a round trip counts, so
+//! nobody is shut out by somebody who sends under its address. Whoever shares an address with a stranger (or is
 //! on the same machine) may have to dial more than once while that goes on; connections that are there do not notice.
 
 use core::net::IpAddr;

@@ -8,7 +8,7 @@ use core::time::Duration;
 pub struct ConnectionLimits {
     /// The most connections at one time, from 1. Beyond it, new ones are refused.
     pub connections_max: usize,
-    /// The most connections of clients and operators, from 1; the rest is kept for nodes and for handshakes.
+    /// The most connections of clients, from 1; the rest is kept for nodes, operators and handshakes.
     pub client_connections_max: usize,
     /// The most handshakes that are under way, from 1. Beyond it, whoever comes waits, and has to show that its address
     /// is its own first (RFC 9000 §8.1.2), which costs it a round trip.

@@ -15,14 +15,14 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use super::connection::{FrameReader, HangUp, identify};
+use super::connection::{FrameReader, HangUp, REQUEST_BYTES_MAX, identify};
 use super::door::{Door, Reason};
 use super::identity::Identity;
 use super::limits::ConnectionLimits;
 use crate::driver::{Handle, ReplyTo};
 use crate::id::{ClusterName, NodeId};
 use crate::node::{Caller, Input, Reply};
-use crate::wire::Frame;
+use crate::wire::{FRAME_BYTES_MAX, Frame};
 
 /// In such pieces the bytes of answers are counted.
 const ANSWER_PIECE_BYTES: usize = 1024;
@@ -78,6 +78,9 @@ impl Server {
         if let Err(hang_up) = self.receive(&connection).await {
             if let Some(reason) = hang_up.reason() {
                 self.door.turn_away(from, reason, &hang_up);
+                if reason != Reason::Full {
+                    self.door.blame(from.ip(), 1);
+                }
             }
             hang_up.close(&connection);
         }
@@ -86,8 +89,8 @@ impl Server {
     async fn receive(&self, connection: &Connection) -> Result<(), HangUp> {
         let identity = identify(connection, &self.cluster)?;
         let _place = match identity.caller {
-            Caller::Node(_) => None,
-            Caller::Client | Caller::Operator => {
+            Caller::Node(_) | Caller::Operator => None,
+            Caller::Client => {
                 let place = Arc::clone(&self.client_places).try_acquire_owned();
                 Some(place.map_err(|_| HangUp::TooManyClients(self.limits.client_connections_max))?)
             }
@@ -115,7 +118,7 @@ impl Server {
                     if from == self.own_id {
                         return Err(HangUp::OwnIdentity);
                     }
-                    let frames = FrameReader::new(stream, self.limits.frame_timeout);
+                    let frames = FrameReader::new(stream, self.limits.frame_timeout, FRAME_BYTES_MAX);
                     streams.spawn(receive_messages(self.node.clone(), from, frames).in_current_span());
                 }
                 stream = connection.accept_bi() => {
@@ -162,7 +165,7 @@ impl Callers {
     async fn serve(self, mut replies: SendStream, requests: RecvStream) -> Result<(), HangUp> {
         let (outbox, mut inbox) = mpsc::unbounded_channel::<Answer>();
         let patience = self.limits.frame_timeout;
-        let read = self.read_requests(FrameReader::new(requests, patience), outbox);
+        let read = self.read_requests(FrameReader::new(requests, patience, REQUEST_BYTES_MAX), outbox);
         let write = async move {
             while let Some((frame, ..)) = inbox.recv().await {
                 // Only then is the request off our hands, and another may be read.

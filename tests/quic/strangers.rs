@@ -13,8 +13,11 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rivven_cluster::node::{Caller, Request};
-use rivven_cluster::quic::{Authority, Client, ConnectionLimits, RenewalError, Running};
+use rivven_cluster::quic::{
+    Authority, Client, ConnectionLimits, Credentials, Identity, RenewalError, Running,
+};
 use rivven_cluster::raft::Role;
+use rivven_cluster::session::Proposal;
 use rivven_cluster::wire::Frame;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -363,4 +366,66 @@ async fn new_certificates_take_the_place_of_old_ones_without_a_restart() {
     assert_eq!(client.get("k").await.expect("let in"), Some("v".into()));
     assert_eq!(before.close_reason(), None, "who was there stays");
     assert_eq!(cluster.count("rivven_certificates_renewed_total", ""), 1);
+}
+
+#[tokio::test]
+async fn credentials_that_nobody_would_believe_do_not_take_the_place_of_others() {
+    let cluster = Cluster::start(ConnectionLimits::default()).await;
+    let (new, folder) = (authority(), tempfile::tempdir().expect("a folder"));
+    cluster.authority.write(folder.path()).expect("written");
+    let identity = Identity { caller: Caller::Node(node(1)), cluster: "test".parse().expect("a sound name") };
+    let (certificate, key) = new.issue_files(&identity, folder.path(), "node").expect("issued");
+    // The new certificate is there, and the new authority's is not yet.
+    let half = Credentials::read(&folder.path().join("ca.pem"), &certificate, &key).expect("each is sound");
+    let refused = cluster.running.renewal.renew(&half).unwrap_err();
+    assert!(matches!(refused, RenewalError::Endpoint(_)), "{refused}");
+    assert_eq!(cluster.count("rivven_certificates_renewed_total", ""), 0);
+    let client = cluster.nodes.client(&issue(&cluster.authority, "test", Caller::Client));
+    assert_eq!(client.get("k").await.expect("those of before are in use"), Some("v".into()));
+}
+
+#[test]
+fn what_is_wrong_with_a_key_is_said_without_the_key() {
+    let (authority, folder) = (authority(), tempfile::tempdir().expect("a folder"));
+    authority.write(folder.path()).expect("written");
+    let identity = Identity { caller: Caller::Client, cluster: "test".parse().expect("a sound name") };
+    let (certificate, key) = authority.issue_files(&identity, folder.path(), "client").expect("issued");
+    let sound = std::fs::read_to_string(&key).expect("a key");
+    let secret = sound.lines().nth(1).expect("a line of the key");
+    let in_numbers = format!("{:?}", secret.as_bytes());
+    let half = &sound[..sound.len() / 2];
+    for broken in [sound.replace('\n', ""), half.to_owned(), half.replace('\n', ""), secret.to_owned()] {
+        std::fs::write(&key, broken).expect("written");
+        let error = Credentials::read(&folder.path().join("ca.pem"), &certificate, &key).unwrap_err();
+        let said = format!("{error} {error:?}");
+        assert!(said.contains("client.key"), "{said}");
+        assert!(!said.contains(&secret[..8]) && !said.contains(&in_numbers[1..20]), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn who_sends_longer_requests_than_any_may_be_is_hung_up_on() {
+    let cluster = Cluster::start(ConnectionLimits::default()).await;
+    let connection = cluster.stranger(Caller::Client).connect(cluster.address()).await.expect("a handshake");
+    let (mut send, _receive) = connection.open_bi().await.expect("a stream");
+    let command = Proposal::Command(vec![7; 8 * 1024 * 1024].into());
+    let frame =
+        Frame::Request { id: 1, request: Request::Propose(command) }.encode().expect("it fits a frame");
+    let _ = send.write_all(&frame).await;
+    let closed = timeout(PATIENCE, connection.closed()).await.expect("it is hung up on");
+    assert!(closed.to_string().contains("a frame has more than"), "{closed}");
+    assert_eq!(cluster.turned_away("nonsense"), 1);
+    cluster.goes_on().await;
+}
+
+#[tokio::test]
+async fn what_the_other_side_says_of_a_handshake_is_not_held_against_its_address() {
+    let cluster = Cluster::start(ConnectionLimits::default()).await;
+    // It does not believe the node, and says so before it has proved that its address is its own.
+    let elsewhere = Stranger::of(&authority(), "test", Caller::Client);
+    for _ in 0..40 {
+        timeout(PATIENCE, elsewhere.knock(cluster.address())).await.expect("it gives up");
+    }
+    cluster.turns_away("other_authority").await;
+    assert_eq!(cluster.turned_away("again"), 0);
 }

@@ -136,7 +136,8 @@ impl<S> Observer<S> for Printer {
                 Ok(line) => println!("{line}"),
                 Err(error) => tracing::error!("an event cannot be printed: {error}"),
             }
-        } else {
+        } else if !matches!(event, Event::Metadata { .. }) {
+            // What clients change all the time is in the log, at level debug.
             println!("{}", describe(event));
         }
     }
@@ -167,10 +168,8 @@ fn describe(event: &Event) -> String {
         Event::Halted { reason } => format!("halted: {reason}"),
         Event::SnapshotUnreadable { reason } => format!("the leader's snapshot cannot be read: {reason}"),
         Event::Gossip(event) => describe_gossip(*event),
-        Event::Metadata { at, deltas } => {
-            format!("the metadata changed at {at}, in {} places", deltas.len())
-        }
         Event::ManySeemGone => "many nodes seem gone at once: they are fenced one at a time".to_owned(),
+        Event::Metadata { at, .. } => format!("the metadata changed at {at}"),
         other => format!("{other:?}"),
     }
 }
