@@ -314,7 +314,8 @@ impl Replica {
         let Some(progress) = leader.followers.get(&from) else { return };
         let is_free = leader.proposal.is_none() && !record.in_sync.contains(&from) && !record.is_recovering;
         let is_there = self.view.is_active(from) && self.view.session(from) == Some(progress.session);
-        // It has all that is committed, and all that the leaders before may have committed.
+        // It has all that is committed, and all that the leaders before may have committed (KAFKA-7128). To be close, in
+        // this epoch, implies the second.
         let has_all = progress.end >= self.high_watermark && progress.end >= leader.start;
         // And it keeps up: while the high watermark stands still everybody has all that is committed, and would be put
         // out again at once (KAFKA-19996).
