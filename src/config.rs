@@ -42,7 +42,7 @@
 //!     moves_total: 64               # default; in the whole cluster
 //!   limits:                         # what the node takes upon itself for others; beyond it they wait or are refused
 //!     connections_max: 1024         # default; at one time
-//!     client_connections_max: 768   # default: three quarters; the rest is for nodes and operators
+//!     client_connections_max: 768   # default, or three quarters of connections_max if less; for nodes and operators is the rest
 //!     handshakes_max: 64            # default; at one time
 //!     requests_per_stream_max: 1024 # default; under way on one stream
 //!     answer_bytes_max: 67108864    # default; that wait to be read by one connection; from 16777216

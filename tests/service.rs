@@ -9,16 +9,52 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// How often another process is looked at.
+const POLL: Duration = Duration::from_millis(20);
 
 /// One node, which is its own cluster.
 struct Service {
     folder: tempfile::TempDir,
     metrics: u16,
     process: Option<Child>,
+    printed: Heard,
+    said: Heard,
+}
+
+/// What comes out of a pipe.
+#[derive(Default)]
+struct Heard {
+    text: Arc<Mutex<Vec<u8>>>,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Heard {
+    fn of(mut pipe: impl std::io::Read + Send + 'static) -> Heard {
+        let text = Arc::<Mutex<Vec<u8>>>::default();
+        let kept = Arc::clone(&text);
+        let listener = std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut piece) {
+                kept.lock().expect("nobody panics with it").extend_from_slice(&piece[..length]);
+            }
+        });
+        Heard { text, listener: Some(listener) }
+    }
+
+    fn so_far(&self) -> String {
+        text(&self.text.lock().expect("nobody panics with it"))
+    }
+
+    fn whole(&mut self) -> String {
+        self.listener.take().expect("it is heard once").join().expect("it only reads");
+        self.so_far()
+    }
 }
 
 impl Drop for Service {
@@ -56,7 +92,7 @@ impl Service {
              metrics_address: \"127.0.0.1:{metrics}\"\n  tls: {{ca: ca.pem, cert: node-1.pem, key: node-1.key}}\n{more}"
         );
         std::fs::write(folder.path().join("1.yaml"), text).expect("a writable folder");
-        Service { folder, metrics, process: None }
+        Service { folder, metrics, process: None, printed: Heard::default(), said: Heard::default() }
     }
 
     fn config(&self) -> String {
@@ -68,31 +104,50 @@ impl Service {
         let run = format!("{limits}\nexec \"$0\" run --config \"$1\"");
         let process = Command::new("sh")
             .args(["-c", &run, env!("CARGO_BIN_EXE_rivven-cluster"), &self.config()])
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
-        self.process = Some(process.expect("there is a shell"));
+        let mut process = process.expect("there is a shell");
+        self.printed = Heard::of(process.stdout.take().expect("a pipe"));
+        self.said = Heard::of(process.stderr.take().expect("a pipe"));
+        self.process = Some(process);
     }
 
-    /// How it ended, and what it said; `None` if it still runs after `patience`.
-    fn ended(&mut self, patience: Duration) -> Option<(Option<i32>, String)> {
+    /// Waits until its log says that.
+    fn until_it_says(&self, what: &str) {
         let began = Instant::now();
-        let process = self.process.as_mut().expect("it was started");
-        while began.elapsed() < patience {
-            if process.try_wait().expect("it is ours").is_some() {
-                let output = self.process.take().expect("it was started").wait_with_output();
-                let output = output.expect("it has ended");
-                return Some((output.status.code(), text(&output.stderr)));
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        while !self.said.so_far().contains(what) {
+            assert!(began.elapsed() < PATIENCE, "{what:?} is not in {:?}", self.said.so_far());
+            std::thread::sleep(POLL);
         }
-        None
+    }
+
+    /// Waits until it ends: how, and what it has said. Or until it has printed `instead`: then it is `None`.
+    fn ended_or(&mut self, instead: &str) -> Option<(Option<i32>, String)> {
+        let began = Instant::now();
+        loop {
+            let process = self.process.as_mut().expect("it was started");
+            if let Some(status) = process.try_wait().expect("it is ours") {
+                self.process = None;
+                return Some((status.code(), self.said.whole()));
+            }
+            if !instead.is_empty() && self.printed.so_far().contains(instead) {
+                return None;
+            }
+            assert!(began.elapsed() < PATIENCE, "it goes on and on: {}", self.said.so_far());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Waits until it ends: how, and what it has said.
+    fn ended(&mut self) -> (Option<i32>, String) {
+        self.ended_or("").expect("there is nothing else to wait for")
     }
 
     fn terminate(&mut self) -> (Option<i32>, String) {
         let id = self.process.as_ref().expect("it was started").id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().expect("it exists").success());
-        self.ended(PATIENCE).expect("it ends when it is told to")
+        self.ended()
     }
 
     /// Waits until it says that it leads.
@@ -105,7 +160,7 @@ impl Service {
                 return;
             }
             assert!(began.elapsed() < PATIENCE, "{json} {}", text(&told.stderr));
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(POLL);
         }
     }
 
@@ -130,7 +185,7 @@ fn what_is_counted_can_be_scraped_with_what_it_means() {
             break answer;
         }
         assert!(began.elapsed() < PATIENCE, "{answer}");
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(POLL);
     };
     assert!(answer.contains("# HELP rivven_term the Raft term\n"), "{answer}");
     let (code, _) = service.terminate();
@@ -166,7 +221,7 @@ fn certificates_are_renewed_when_their_files_change() {
     service.until_it_leads();
     // Files that make no sense change nothing.
     std::fs::write(service.folder.path().join("ca.pem"), "-----BEGIN NONSENSE").expect("a writable folder");
-    std::thread::sleep(Duration::from_secs(3));
+    service.until_it_says("the certificates before stay in use");
     std::fs::copy(new.path().join("ca.pem"), service.folder.path().join("ca.pem"))
         .expect("a writable folder");
     service.until_it_leads();
@@ -179,7 +234,7 @@ fn a_folder_that_cannot_be_written_is_named_before_anything_starts() {
     let mut service = Service::new("");
     std::fs::write(service.folder.path().join("data"), "a file is in the way").expect("a writable folder");
     service.start("");
-    let (code, said) = service.ended(PATIENCE).expect("it does not start");
+    let (code, said) = service.ended();
     assert_eq!(code, Some(1));
     assert!(said.contains("data"), "{said}");
     assert!(!said.contains("panicked"), "{said}");
@@ -198,11 +253,14 @@ fn a_node_whose_disk_is_full_stops_with_a_reason_and_loses_nothing() {
         let json: serde_json::Value = serde_json::from_slice(&told.stdout).expect("it tells");
         json["raft"]["indexes"]["commit"].as_u64().expect("it has formed")
     };
-    service.start("trap '' XFSZ\nulimit -f 0");
-    let (code, said) = service.ended(PATIENCE).expect("it stops by itself");
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("File too large"), "{said}");
-    assert!(!said.contains("panicked"), "{said}");
+    // The second time, what it prints goes to that disk, too.
+    for limits in ["trap '' XFSZ\nulimit -f 0", "trap '' XFSZ\nulimit -f 0\nexec > \"$1.out\""] {
+        service.start(limits);
+        let (code, said) = service.ended();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("File too large"), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
     // There is room again.
     service.start("");
     service.until_it_leads();
@@ -215,7 +273,7 @@ fn with_however_few_files_it_may_open_it_runs_or_says_why_not() {
     let mut ran = false;
     for most in (3..40).step_by(2) {
         service.start(&format!("ulimit -n {most}"));
-        match service.ended(Duration::from_millis(700)) {
+        match service.ended_or("node 1 leads") {
             Some((code, said)) => {
                 assert!(!said.contains("panicked"), "{most}: {said}");
                 assert_ne!(code, Some(0), "{most}: {said}");

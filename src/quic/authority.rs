@@ -98,13 +98,13 @@ impl Credentials {
 
 /// What is wrong with a PEM file, without a word of what is in it: that may be a key.
 fn what_is_wrong(error: &pem::Error) -> String {
-    match error {
-        pem::Error::Io(error) => error.to_string(),
-        pem::Error::NoItemsFound => "it holds nothing of the kind in PEM".to_owned(),
-        pem::Error::MissingSectionEnd { .. } | pem::Error::IllegalSectionStart { .. } | _ => {
-            "it is no sound PEM, or not all of it is there yet".to_owned()
-        }
+    if let pem::Error::Io(error) = error {
+        return error.to_string();
     }
+    if matches!(error, pem::Error::NoItemsFound) {
+        return "it holds nothing of the kind in PEM".to_owned();
+    }
+    "it is no sound PEM, or not all of it is there yet".to_owned()
 }
 
 impl Clone for Credentials {

@@ -59,7 +59,7 @@ pub(super) enum Reason {
     Full,
     /// Many shake hands at once: it has to show that its address is its own.
     Crowd,
-    /// Handshakes of its address have failed too often lately.
+    /// Somebody at its address had to be turned away too often lately.
     Again,
 }
 
@@ -141,7 +141,11 @@ impl Door {
         // Otherwise whatever comes may be sent by somebody else under its address.
         let is_proven = incoming.remote_address_validated();
         if self.failures().are_too_many(from.ip(), Instant::now()) {
-            self.turn_away(from, Reason::Again, &"too many handshakes of its address have failed lately");
+            self.turn_away(
+                from,
+                Reason::Again,
+                &"somebody at its address had to be turned away too often lately",
+            );
             incoming.refuse();
             return None;
         }

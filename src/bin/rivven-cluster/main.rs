@@ -20,7 +20,7 @@ mod status;
 mod topic;
 
 use std::fs::File;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::{fmt, io};
 
@@ -96,11 +96,17 @@ fn main() -> ExitCode {
         .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
         .from_env_lossy();
     let is_terminal = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(is_terminal).with_env_filter(filter).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(is_terminal)
+        .with_env_filter(filter)
+        .log_internal_errors(false)
+        .init();
     match start().and_then(|runtime| runtime.block_on(carry_out(arguments.command))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            // Where it goes may be full; the exit code says the rest.
+            let _ = writeln!(io::stderr(), "error: {failure}");
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,7 @@
 //! `run`: one node, until it is told to stop or stops itself.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,7 +60,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     let observer = (Printer { json: options.json }, Meter::default());
     let running = launch.start(KeyValue::default(), observer)?;
     if !options.json {
-        println!("node {id} listens on {bind}");
+        say(&format!("node {id} listens on {bind}"));
     }
     tokio::spawn(running.renewal.follow(files, before, RENEWAL_INTERVAL));
     let handle = running.handle;
@@ -76,9 +77,14 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     handle.shutdown().await;
     task.await??;
     if !options.json {
-        println!("node {id} has stopped");
+        say(&format!("node {id} has stopped"));
     }
     Ok(())
+}
+
+/// Prints a line. A node goes on when nobody reads it, or when the disk that it goes to is full.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Serves what is counted, as Prometheus reads it.
@@ -133,12 +139,12 @@ impl<S> Observer<S> for Printer {
         let Output::Event(event) = output else { return };
         if self.json {
             match serde_json::to_string(event) {
-                Ok(line) => println!("{line}"),
+                Ok(line) => say(&line),
                 Err(error) => tracing::error!("an event cannot be printed: {error}"),
             }
         } else if !matches!(event, Event::Metadata { .. }) {
             // What clients change all the time is in the log, at level debug.
-            println!("{}", describe(event));
+            say(&describe(event));
         }
     }
 }
