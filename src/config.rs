@@ -42,14 +42,15 @@
 //!     moves_total: 64               # default; in the whole cluster
 //!   limits:                         # what the node takes upon itself for others; beyond it they wait or are refused
 //!     connections_max: 1024         # default; at one time
-//!     client_connections_max: 768   # default, or three quarters of connections_max if less; for nodes and operators is the rest
+//!     client_connections_max: 768   # default, or three quarters of connections_max if less; of one address, never more than are left free; for nodes and operators is the rest
 //!     handshakes_max: 64            # default; at one time
 //!     requests_per_stream_max: 1024 # default; under way on one stream
-//!     answer_bytes_max: 67108864    # default; that wait to be read by one connection; from 16777216
+//!     callers_bytes_max: 268435456  # default; of requests and answers under way, of all callers; of one address, never more than are left free; from 16777216
 //!     frame_timeout_ms: 30000       # default; for a frame, from its first byte to its last, and to take an answer
 //!     command_bytes_max: 1048576    # default; of one command; up to 4194304, and the same on all nodes
 //!     proposals_max: 8192           # default; commands under way
 //!     reads_max: 8192               # default; reads that wait
+//!     reads_bytes_max: 67108864     # default; of what they ask
 //! ```
 //!
 //! Relative paths are relative to the folder of the file. Whatever is wrong is said with the path of

@@ -219,6 +219,8 @@ impl Shape {
             retained_entries: self.retained_entries,
             snapshot_part_bytes: self.snapshot_part_bytes,
             replace_after: Duration::from_millis(self.replace_after),
+            // Answers are short here: some have to wait for another turn.
+            answer_bytes_per_turn: 200,
             ..Limits::default()
         }
     }

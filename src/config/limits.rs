@@ -18,11 +18,12 @@ pub(super) struct Given {
     client_connections_max: Option<Spanned<u64>>,
     handshakes_max: Option<Spanned<u64>>,
     requests_per_stream_max: Option<Spanned<u64>>,
-    answer_bytes_max: Option<Spanned<u64>>,
+    callers_bytes_max: Option<Spanned<u64>>,
     frame_timeout_ms: Option<Spanned<u64>>,
     command_bytes_max: Option<Spanned<u64>>,
     proposals_max: Option<Spanned<u64>>,
     reads_max: Option<Spanned<u64>>,
+    reads_bytes_max: Option<Spanned<u64>>,
 }
 
 /// Those of connections.
@@ -49,13 +50,13 @@ pub(super) fn of_connections(given: &Given) -> Result<ConnectionLimits, ConfigEr
             &given.requests_per_stream_max,
             default.requests_per_stream_max,
         )?,
-        answer_bytes_max: number("answer_bytes_max", &given.answer_bytes_max, default.answer_bytes_max)?,
+        callers_bytes_max: number("callers_bytes_max", &given.callers_bytes_max, default.callers_bytes_max)?,
         frame_timeout: Duration::from_millis(number("frame_timeout_ms", &given.frame_timeout_ms, millis)?),
     };
-    match &given.answer_bytes_max {
-        Some(line) if limits.answer_bytes_max < FRAME_BYTES_MAX => {
+    match &given.callers_bytes_max {
+        Some(line) if limits.callers_bytes_max < FRAME_BYTES_MAX => {
             let problem = format!("the longest answer has {FRAME_BYTES_MAX} bytes: use that or more");
-            Err(wrong("cluster.limits.answer_bytes_max", line, &problem))
+            Err(wrong("cluster.limits.callers_bytes_max", line, &problem))
         }
         Some(_) | None => Ok(limits),
     }
@@ -72,6 +73,7 @@ pub(super) fn of_requests(given: &Given, limits: Limits) -> Result<Limits, Confi
         command_bytes_max,
         proposals_max: number("proposals_max", &given.proposals_max, limits.proposals_max)?,
         reads_max: number("reads_max", &given.reads_max, limits.reads_max)?,
+        reads_bytes_max: number("reads_bytes_max", &given.reads_bytes_max, limits.reads_bytes_max)?,
         ..limits
     })
 }

@@ -144,26 +144,33 @@ fn limits_are_what_the_file_says_and_those_that_make_no_sense_are_named() {
     assert_eq!((plain.connections, plain.limits, plain.metrics_address), (defaults.0, defaults.1, None));
     let with = |lines: &str| PUBLISHED.replace("  raft:", &format!("  limits:\n{lines}  raft:"));
     let all = "    connections_max: 9\n    client_connections_max: 8\n    handshakes_max: 7\n    \
-               requests_per_stream_max: 6\n    answer_bytes_max: 20000000\n    frame_timeout_ms: 5000\n    \
-               command_bytes_max: 4096\n    proposals_max: 3\n    reads_max: 2\n";
+               requests_per_stream_max: 6\n    callers_bytes_max: 20000000\n    frame_timeout_ms: 5000\n    \
+               command_bytes_max: 4096\n    proposals_max: 3\n    reads_max: 2\n    \
+               reads_bytes_max: 1\n";
     let given = parse(&with(all)).unwrap();
     let connections = ConnectionLimits {
         connections_max: 9,
         client_connections_max: 8,
         handshakes_max: 7,
         requests_per_stream_max: 6,
-        answer_bytes_max: 20_000_000,
+        callers_bytes_max: 20_000_000,
         frame_timeout: Duration::from_secs(5),
     };
     assert_eq!(given.connections, connections);
-    let limits = Limits { command_bytes_max: 4096, proposals_max: 3, reads_max: 2, ..Limits::default() };
+    let limits = Limits {
+        command_bytes_max: 4096,
+        proposals_max: 3,
+        reads_max: 2,
+        reads_bytes_max: 1,
+        ..Limits::default()
+    };
     assert_eq!(given.limits, limits);
     let fewer = parse(&with("    connections_max: 100\n")).unwrap().connections;
     assert_eq!((fewer.connections_max, fewer.client_connections_max), (100, 75), "nodes keep their share");
     for (line, key, part) in [
         ("    client_connections_max: 1024\n", "client_connections_max", "left for nodes"),
         ("    connections_max: 0\n", "connections_max", "1 or more"),
-        ("    answer_bytes_max: 1000\n", "answer_bytes_max", "16777216 bytes"),
+        ("    callers_bytes_max: 1000\n", "callers_bytes_max", "16777216 bytes"),
         ("    command_bytes_max: 5000000\n", "command_bytes_max", "4194304 bytes"),
         ("    handshakes_max: -1\n", "handshakes_max", "-1"),
     ] {

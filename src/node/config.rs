@@ -90,6 +90,11 @@ pub struct Limits {
     pub proposals_max: usize,
     /// The most reads that wait. Beyond it, a read is rejected as busy.
     pub reads_max: usize,
+    /// The most bytes of what they ask. Beyond it, a read is rejected as busy.
+    pub reads_bytes_max: usize,
+    /// After so many bytes of answers to reads, and at least one answer, a node sees to everything else before it goes
+    /// on; from 1.
+    pub answer_bytes_per_turn: usize,
     /// After so many applied entries the log is compacted.
     pub snapshot_entries: u64,
     /// After so many bytes of applied commands the log is compacted, or after twice the bytes of the last
@@ -113,6 +118,8 @@ impl Default for Limits {
             command_bytes_max: 1024 * 1024,
             proposals_max: 8192,
             reads_max: 8192,
+            reads_bytes_max: 64 * 1024 * 1024,
+            answer_bytes_per_turn: 1024 * 1024,
             snapshot_entries: 1_000_000,
             snapshot_bytes: 64 * 1024 * 1024,
             retained_entries: 10_000,

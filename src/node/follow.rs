@@ -9,6 +9,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::Node;
+use super::answers::Question;
 use super::io::{Output, Rejection, Reply};
 use crate::id::{LogIndex, RequestId};
 use crate::partition::metadata::Command;
@@ -34,13 +35,13 @@ pub(super) struct Followers {
     since: LogIndex,
     /// The last command that was executed, or refused.
     last: LogIndex,
-    /// Who waits, and until when; in this order.
-    waiting: VecDeque<(RequestId, Instant)>,
+    /// Who waits, what it has, and until when; in this order.
+    waiting: VecDeque<(RequestId, LogIndex, Instant)>,
 }
 
 impl Followers {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.waiting.front().map(|(_, until)| *until)
+        self.waiting.front().map(|(_, _, until)| *until)
     }
 
     fn keep(&mut self, at: LogIndex, command: Command, length: usize) {
@@ -53,32 +54,38 @@ impl Followers {
         }
     }
 
-    fn after(&self, index: LogIndex) -> Vec<(LogIndex, Command)> {
+    /// The commands after `index`, and their bytes.
+    fn after(&self, index: LogIndex) -> (Vec<(LogIndex, Command)>, usize) {
         let first = self.kept.partition_point(|(at, _, _)| *at <= index);
-        self.kept.iter().skip(first).map(|(at, command, _)| (*at, command.clone())).collect()
+        let news = self.kept.iter().skip(first);
+        let bytes = news.clone().map(|(_, _, length)| length).sum();
+        (news.map(|(at, command, _)| (*at, command.clone())).collect(), bytes)
     }
 }
 
 impl<S: StateMachine> Node<S> {
     /// A command to the metadata was executed: whoever waits is told.
     pub(super) fn follow(&mut self, ordered: &Ordered) {
-        let applied = ordered.at.index;
-        self.followers.last = applied;
-        let changed = ordered.answer.is_ok().then(|| (applied, ordered.command.clone()));
-        for (id, _) in core::mem::take(&mut self.followers.waiting) {
-            let commands = changed.iter().cloned().collect();
-            self.outputs.push_back(Output::Reply { id, reply: Reply::Followed { applied, commands } });
+        self.followers.last = ordered.at.index;
+        if ordered.answer.is_ok() {
+            self.followers.keep(ordered.at.index, ordered.command.clone(), ordered.length);
         }
-        if let Some((at, command)) = changed {
-            self.followers.keep(at, command, ordered.length);
+        for (id, after, _) in core::mem::take(&mut self.followers.waiting) {
+            self.answer_soon(id, Question::News { after });
         }
+    }
+
+    /// The last command to the metadata, or the state that replaced them.
+    pub(super) fn last_news(&self) -> LogIndex {
+        self.followers.last.max(self.followers.since)
     }
 
     /// The whole state was replaced: what led to it is not known.
     pub(super) fn begin_following(&mut self) {
         let waiting = core::mem::take(&mut self.followers.waiting);
         self.followers = Followers { since: self.applied, ..Followers::default() };
-        for (id, _) in waiting {
+        self.answers.forget_metadata();
+        for (id, ..) in waiting {
             let reply = self.reject(Rejection::Forgotten);
             self.outputs.push_back(Output::Reply { id, reply });
         }
@@ -86,25 +93,29 @@ impl<S: StateMachine> Node<S> {
 
     /// Somebody has the metadata up to `after`, and wants the rest.
     pub(super) fn answer_follower(&mut self, id: RequestId, after: LogIndex) {
-        let followers = &mut self.followers;
-        let reply = if self.raft.is_none() {
-            self.reject(Rejection::NotFormed)
-        } else if after < followers.since {
-            self.reject(Rejection::Forgotten)
-        } else if followers.last > after {
-            Reply::Followed { applied: self.applied, commands: followers.after(after) }
-        } else if followers.waiting.len() >= WAITING_MAX {
-            self.reject(Rejection::Busy)
-        } else {
-            return followers.waiting.push_back((id, self.now + PATIENCE));
-        };
+        if self.raft.is_none() || after < self.last_news() {
+            return self.ask(id, Question::News { after });
+        }
+        if self.followers.waiting.len() < WAITING_MAX {
+            return self.followers.waiting.push_back((id, after, self.now + PATIENCE));
+        }
+        let reply = self.reject(Rejection::Busy);
         self.outputs.push_back(Output::Reply { id, reply });
+    }
+
+    /// What has changed after `after`, and its bytes.
+    pub(super) fn news(&mut self, after: LogIndex) -> (Reply, usize) {
+        if after < self.followers.since {
+            return (self.reject(Rejection::Forgotten), 0);
+        }
+        let (commands, bytes) = self.followers.after(after);
+        (Reply::Followed { applied: self.applied, commands }, bytes)
     }
 
     /// There was nothing new for so long: whoever waits may ask again.
     pub(super) fn expire_followers(&mut self) {
         while self.followers.deadline().is_some_and(|until| until <= self.now) {
-            let Some((id, _)) = self.followers.waiting.pop_front() else { return };
+            let Some((id, ..)) = self.followers.waiting.pop_front() else { return };
             let reply = Reply::Followed { applied: self.applied, commands: Vec::new() };
             self.outputs.push_back(Output::Reply { id, reply });
         }
@@ -112,7 +123,7 @@ impl<S: StateMachine> Node<S> {
 
     /// The node stops.
     pub(super) fn abandon_followers(&mut self) {
-        for (id, _) in core::mem::take(&mut self.followers.waiting) {
+        for (id, ..) in core::mem::take(&mut self.followers.waiting) {
             let reply = self.reject(Rejection::Halted);
             self.outputs.push_back(Output::Reply { id, reply });
         }

@@ -158,7 +158,7 @@ pub enum LinkState {
 }
 
 /// Who asks, by certificate.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Caller {
     /// A node of the cluster.
     Node(NodeId),

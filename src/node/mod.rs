@@ -20,13 +20,14 @@
 //!
 //! `route` is the switchboard: every output of a machine, and every message, passes through it. An edge
 //! that has to wait for something has a file of its own beside it, with what waits: `reads` (for a
-//! majority), `forward` (for the leader), `snapshots` (for building and saving), `transfer` (for the other
+//! majority), `answers` (for their turn), `forward` (for the leader), `snapshots` (for building and saving), `transfer` (for the other
 //! side), `join` (for a cluster), `members` (for learners to catch up), `gossip` (for the first write), `control`
 //! (for nodes to speak), `follow` (for news); `partitions` is the node's own word on itself, `records` what its replicas are
 //! told and want. `links` says who is
 //! dialled, `requests` what callers may ask. Requests are collected and proposed together when the driver drains, so a
 //! burst of commands is one append.
 
+mod answers;
 mod config;
 mod control;
 mod follow;
@@ -52,6 +53,7 @@ mod transfer;
 use core::fmt;
 use std::collections::{BTreeMap, VecDeque};
 
+use self::answers::Answers;
 use self::control::Control;
 use self::follow::Followers;
 use self::forward::Forwards;
@@ -152,6 +154,7 @@ pub struct Node<S> {
     /// Appended proposals by index, with the term they were appended in.
     appended: BTreeMap<LogIndex, (Term, RequestId)>,
     reads: Reads,
+    answers: Answers,
     forwards: Forwards,
     /// The latest snapshot, once there is a cluster.
     snapshot: Option<Snapshot>,
@@ -231,6 +234,7 @@ impl<S: StateMachine> Node<S> {
             queued: Vec::new(),
             appended: BTreeMap::new(),
             reads: Reads::default(),
+            answers: Answers::default(),
             forwards: Forwards::start(),
             snapshot: None,
             is_snapshot_wanted: false,
@@ -362,6 +366,7 @@ impl<S: StateMachine> Node<S> {
     fn halt(&mut self, reason: Halt) {
         self.give_up_requests();
         self.abandon_reads();
+        self.abandon_answers();
         self.abandon_followers();
         self.abandon_records();
         self.end_hand_over();
@@ -388,6 +393,7 @@ impl<S: StateMachine> Machine for Node<S> {
             }
             return;
         }
+        self.answers.begin_turn();
         match input {
             Input::Link { name, state } => self.handle_link(name, state),
             Input::Message { from, message } => self.handle_message(from, message),
@@ -420,6 +426,7 @@ impl<S: StateMachine> Machine for Node<S> {
         if self.halted.is_some() {
             return;
         }
+        self.answers.begin_turn();
         self.formation.handle_timeout(now);
         if let Some(raft) = &mut self.raft {
             raft.handle_timeout(now);
@@ -441,12 +448,18 @@ impl<S: StateMachine> Machine for Node<S> {
         if self.outputs.is_empty() && self.halted.is_none() {
             self.route();
         }
+        if self.outputs.is_empty() && self.halted.is_none() {
+            self.answer_next();
+        }
         self.outputs.pop_front()
     }
 
     fn deadline(&self) -> Option<Instant> {
         if self.halted.is_some() {
             return None;
+        }
+        if self.answers.waiting() > 0 {
+            return Some(self.now);
         }
         let raft = self.raft.as_ref().and_then(Raft::deadline);
         let waiting = [

@@ -10,11 +10,10 @@
 //! state when it has applied that far (Raft thesis §6.4). A read changes nothing, so whatever goes wrong
 //! it is rejected and may be tried again.
 
-use bytes::Bytes;
-
 use super::Node;
+use super::answers::Question;
 use super::gate::Departure;
-use super::io::{Output, Peer, Rejection, Reply};
+use super::io::{Output, Peer, Rejection};
 use super::message::{CallId, Message};
 use crate::id::{LogIndex, NodeId, RequestId};
 use crate::raft::{self, Role};
@@ -24,15 +23,6 @@ use crate::time::Instant;
 /// A confirmed read waits so many of the longest election timeouts to be applied. A round waits for one:
 /// a leader without a majority knows it by then, and a lost question is better asked again.
 const APPLY_PATIENCE_FACTOR: u32 = 4;
-
-/// What a caller wants to know.
-#[derive(Debug)]
-pub(super) enum Question {
-    /// Of the state machine.
-    State(Bytes),
-    /// All of the metadata.
-    Metadata,
-}
 
 /// Who waits for an index.
 #[derive(Debug)]
@@ -68,12 +58,25 @@ pub(super) struct Reads {
     confirmed: Vec<Confirmed>,
     /// How many reads of callers are anywhere in here.
     waiting: usize,
+    /// The bytes of what they ask.
+    waiting_bytes: usize,
 }
 
 impl Reads {
     /// How many reads wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// The bytes of what they ask.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// A caller's read leaves, for better or worse.
+    fn let_go(&mut self, question: &Question) {
+        self.waiting -= 1;
+        self.waiting_bytes -= question.length();
     }
 
     /// When the next read is given up.
@@ -87,6 +90,7 @@ impl<S: StateMachine> Node<S> {
     /// A caller's read waits for the next round.
     pub(super) fn queue_read(&mut self, id: RequestId, query: Question) {
         self.reads.waiting += 1;
+        self.reads.waiting_bytes += query.length();
         self.reads.queued.push(Reader::Caller(id, query));
     }
 
@@ -172,24 +176,18 @@ impl<S: StateMachine> Node<S> {
         }
     }
 
-    /// Answers the reads whose index is applied.
+    /// The reads whose index is applied may be answered.
     pub(super) fn serve_reads(&mut self) {
         if self.reads.confirmed.is_empty() {
             return;
         }
         let applied = self.applied;
-        for confirmed in self.reads.confirmed.extract_if(.., |confirmed| confirmed.index <= applied) {
-            self.reads.waiting -= confirmed.reads.len();
-            for (id, query) in confirmed.reads {
-                self.stats.reads += 1;
-                let reply = match query {
-                    Question::State(query) => {
-                        Reply::Answer { applied, answer: self.state_machine.query(&query) }
-                    }
-                    Question::Metadata => Reply::Metadata { applied, state: self.ledger.metadata_snapshot() },
-                };
-                self.outputs.push_back(Output::Reply { id, reply });
-            }
+        let ready: Vec<Confirmed> =
+            self.reads.confirmed.extract_if(.., |confirmed| confirmed.index <= applied).collect();
+        for (id, query) in ready.into_iter().flat_map(|confirmed| confirmed.reads) {
+            self.reads.let_go(&query);
+            self.stats.reads += 1;
+            self.answer_soon(id, query);
         }
     }
 
@@ -234,8 +232,8 @@ impl<S: StateMachine> Node<S> {
     fn refuse_reads(&mut self, readers: Vec<Reader>) {
         for reader in readers {
             match reader {
-                Reader::Caller(id, _) => {
-                    self.reads.waiting -= 1;
+                Reader::Caller(id, query) => {
+                    self.reads.let_go(&query);
                     let reply = self.reject(Rejection::Unconfirmed);
                     self.outputs.push_back(Output::Reply { id, reply });
                 }

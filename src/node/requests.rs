@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::Node;
+use super::answers::Question;
 use super::io::{Caller, Output, Rejection, Reply, Request};
-use super::reads::Question;
-use crate::id::{LogIndex, NodeId, PeerName, RequestId};
+use crate::id::{NodeId, PeerName, RequestId};
 use crate::partition::metadata::{Command, FenceReason};
 use crate::raft::Role;
 use crate::session::Proposal;
@@ -21,7 +21,7 @@ impl<S: StateMachine> Node<S> {
             Request::FollowMetadata { after } => return self.answer_follower(id, after),
             Request::Explain { node } => return self.explain(id, node),
             Request::Ask { partition, epoch, ask } => return self.handle_ask(id, (partition, epoch), ask),
-            Request::QueryStale { query } => self.query_stale(&query),
+            Request::QueryStale { query } => return self.ask(id, Question::State(query)),
             Request::Members => match self.members() {
                 Some(members) => Reply::Members(Box::new(members)),
                 None => self.reject(Rejection::NotFormed),
@@ -32,9 +32,9 @@ impl<S: StateMachine> Node<S> {
             Request::AddMember { node, address, votes } => return self.add_member(id, node, address, votes),
             Request::ChangeMembers(steps) => return self.change_members(id, from, steps),
             Request::HandOver { to } => return self.request_hand_over(id, to),
-            Request::Status => Reply::Status(Box::new(self.status())),
+            Request::Status => return self.ask(id, Question::Status),
             Request::Entries { .. } if from == Caller::Client => self.reject(Rejection::Forbidden),
-            Request::Entries { from, limit } => self.entries(from, limit),
+            Request::Entries { from, limit } => return self.ask(id, Question::Entries { from, limit }),
         };
         self.outputs.push_back(Output::Reply { id, reply });
     }
@@ -85,35 +85,13 @@ impl<S: StateMachine> Node<S> {
     fn handle_query(&mut self, id: RequestId, query: Question) {
         let rejection = if self.raft.is_none() {
             Rejection::NotFormed
-        } else if self.reads.waiting() >= self.config.limits.reads_max {
-            Rejection::Busy
-        } else {
+        } else if self.has_room_to_ask(&query) {
             return self.queue_read(id, query);
+        } else {
+            Rejection::Busy
         };
         let reply = self.reject(rejection);
         self.outputs.push_back(Output::Reply { id, reply });
-    }
-
-    fn query_stale(&mut self, query: &[u8]) -> Reply {
-        if self.raft.is_none() {
-            return self.reject(Rejection::NotFormed);
-        }
-        Reply::Answer { applied: self.applied, answer: self.state_machine.query(query) }
-    }
-
-    fn entries(&mut self, from: LogIndex, limit: u32) -> Reply {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let Some(raft) = &self.raft else { return self.reject(Rejection::NotFormed) };
-        let mut entries = raft.committed_entries(from, limit);
-        let mut bytes = 0_usize;
-        let fits = entries.iter().take_while(|entry| {
-            bytes = bytes.saturating_add(entry.length());
-            bytes <= self.config.limits.entries_bytes_max
-        });
-        // At least one, or a reader would never get past a large entry.
-        let count = fits.count().max(1);
-        entries.truncate(count);
-        Reply::Entries(entries)
     }
 
     pub(super) fn reject(&mut self, rejection: Rejection) -> Reply {

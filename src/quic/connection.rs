@@ -2,13 +2,14 @@
 
 use core::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use quinn::{Connection, ConnectionError, RecvStream, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::time::{Instant, timeout_at};
 
 use super::door::Reason;
 use super::identity::{Identity, IdentityError};
+use super::room::Place;
 use crate::id::ClusterName;
 use crate::wire::{self, Decoded, FRAME_BYTES_MAX, Frame, HEADER_BYTES, WireError};
 
@@ -42,8 +43,10 @@ pub enum HangUp {
     /// What the peer sends makes no sense.
     #[error("the stream cannot be read: {0}")]
     Wire(#[from] WireError),
-    /// The node serves as many clients as it may; ask another, or close connections.
-    #[error("this node serves {0} clients already")]
+    /// The node serves as many clients as it may, or as many from that address; ask another, or close connections.
+    #[error(
+        "this node serves {0} clients at most, and from one address no more than it keeps free for others: there is no place"
+    )]
     TooManyClients(usize),
     /// A frame that has no place in this stream, or on a connection of this kind.
     #[error("a {0} has no place in this stream")]
@@ -54,6 +57,9 @@ pub enum HangUp {
     /// A frame is longer than whoever sends it may have it.
     #[error("a frame has more than {0} bytes")]
     TooLong(usize),
+    /// There is no memory for what the peer sends: others, or it itself, have taken it.
+    #[error("there was no room for a request within {0:?}")]
+    NoRoom(Duration),
     /// The peer does not read what it asked for.
     #[error("an answer was not read within {0:?}")]
     Unread(Duration),
@@ -73,6 +79,7 @@ impl HangUp {
             HangUp::Stalled(_) => 8,
             HangUp::Unread(_) => 9,
             HangUp::TooLong(_) => 10,
+            HangUp::NoRoom(_) => 11,
         }
     }
 
@@ -83,7 +90,7 @@ impl HangUp {
             HangUp::Nameless(_) | HangUp::OtherCluster { .. } | HangUp::NotANode(_) => Reason::OtherName,
             HangUp::OwnIdentity => Reason::OwnIdentity,
             HangUp::Wire(_) | HangUp::Misplaced(_) | HangUp::TooLong(_) => Reason::Nonsense,
-            HangUp::TooManyClients(_) => Reason::Full,
+            HangUp::TooManyClients(_) | HangUp::NoRoom(_) => Reason::Full,
             HangUp::Stalled(_) => Reason::Stalled,
             HangUp::Unread(_) => Reason::Unread,
         })
@@ -121,11 +128,28 @@ pub(super) struct FrameReader {
     patience: Duration,
     /// When the frame at hand must be there, once it has begun.
     due: Option<Instant>,
+    /// What was read of the stream and has no room in the buffer yet.
+    ahead: Option<Bytes>,
+    /// The room that the buffer takes, if that is counted.
+    place: Option<Place>,
+    /// The bytes of the last frame.
+    last: usize,
 }
 
 impl FrameReader {
     pub(super) fn new(stream: RecvStream, patience: Duration, longest: usize) -> FrameReader {
-        FrameReader { stream, buffer: BytesMut::new(), longest, patience, due: None }
+        let (buffer, due, ahead, place, last) = (BytesMut::new(), None, None, None, 0);
+        FrameReader { stream, buffer, longest, patience, due, ahead, place, last }
+    }
+
+    /// Reads no more than there is room for.
+    pub(super) fn within(self, place: Place) -> FrameReader {
+        FrameReader { place: Some(place), ..self }
+    }
+
+    /// The room that the last frame takes, if that is counted.
+    pub(super) fn place_of_last(&mut self) -> Option<Place> {
+        self.place.as_mut().map(|place| place.split(core::mem::take(&mut self.last)))
     }
 
     /// Waits for the next frame; `None` when the stream has ended or was cut off.
@@ -141,6 +165,7 @@ impl FrameReader {
                 }
                 Decoded::Skipped { kind } => {
                     self.forget(length);
+                    drop(self.place_of_last());
                     tracing::debug!(kind, "passed over a frame of unknown kind");
                 }
                 Decoded::Incomplete if length >= self.longest + HEADER_BYTES => {
@@ -155,6 +180,7 @@ impl FrameReader {
     /// A frame was taken off a buffer of that length. An empty buffer would keep the memory of its longest frame.
     fn forget(&mut self, length: usize) {
         self.due = None;
+        self.last = length - self.buffer.len();
         if self.buffer.is_empty() && length > READ_BYTES {
             self.buffer = BytesMut::new();
         }
@@ -162,15 +188,25 @@ impl FrameReader {
 
     /// Waits for more bytes; `false` if none will come.
     async fn read(&mut self) -> Result<bool, HangUp> {
-        let read = self.stream.read_chunk(READ_BYTES, true);
-        let read = if self.buffer.is_empty() {
-            read.await
-        } else {
+        if self.ahead.is_none() {
+            let read = self.stream.read_chunk(READ_BYTES, true);
+            let read = if self.buffer.is_empty() {
+                read.await
+            } else {
+                let due = *self.due.get_or_insert_with(|| Instant::now() + self.patience);
+                timeout_at(due, read).await.map_err(|_| HangUp::Stalled(self.patience))?
+            };
+            let Ok(Some(chunk)) = read else { return Ok(false) };
+            self.ahead = Some(chunk.bytes);
+        }
+        if let (Some(place), Some(bytes)) = (&mut self.place, &self.ahead) {
             let due = *self.due.get_or_insert_with(|| Instant::now() + self.patience);
-            timeout_at(due, read).await.map_err(|_| HangUp::Stalled(self.patience))?
-        };
-        let Ok(Some(chunk)) = read else { return Ok(false) };
-        self.buffer.extend_from_slice(&chunk.bytes);
+            let grown = timeout_at(due, place.grow(bytes.len())).await;
+            grown.map_err(|_| HangUp::NoRoom(self.patience))?;
+        }
+        if let Some(bytes) = self.ahead.take() {
+            self.buffer.extend_from_slice(&bytes);
+        }
         Ok(true)
     }
 }

@@ -71,7 +71,9 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// The most bytes that a peer may have under way on one stream.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// The most bytes that a peer may have under way on one connection.
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// The most bytes that somebody who is not known to be a node may have under way on one connection, in each direction.
+pub(super) const CALLER_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The most streams of each kind that a peer may have open: one a lane. What is read of a frame that is not whole waits
 /// in memory, so few streams bound that as well.
 const STREAMS_MAX: u32 = 4;
@@ -284,7 +286,11 @@ fn server_config(
     }
     let crypto = QuicServerConfig::try_from(tls).map_err(|error| CredentialsError::Tls(error.to_string()))?;
     let mut config = quinn::ServerConfig::new(Arc::new(crypto), Arc::new(secrets(*entropy).1));
-    config.transport_config(Arc::new(transport_config(purpose))).migration(false);
+    let mut transport = transport_config(purpose);
+    if matches!(purpose, Use::Node) {
+        transport.receive_window(VarInt::from_u32(CALLER_WINDOW_BYTES));
+    }
+    config.transport_config(Arc::new(transport)).migration(false);
     let mut tokens = quinn::ValidationTokenConfig::default();
     tokens.sent(0);
     config.validation_token_config(tokens);

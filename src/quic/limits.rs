@@ -8,16 +8,19 @@ use core::time::Duration;
 pub struct ConnectionLimits {
     /// The most connections at one time, from 1. Beyond it, new ones are refused.
     pub connections_max: usize,
-    /// The most connections of clients, from 1; the rest is kept for nodes, operators and handshakes.
+    /// The most connections of clients, from 1; the rest is kept for nodes, operators and handshakes. Clients at the
+    /// same address never get more of them than they leave free: half, if there are no others.
     pub client_connections_max: usize,
     /// The most handshakes that are under way, from 1. Beyond it, whoever comes waits, and has to show that its address
     /// is its own first (RFC 9000 §8.1.2), which costs it a round trip.
     pub handshakes_max: usize,
     /// The most requests of one stream that are under way, from 1. Beyond it, no more are read.
     pub requests_per_stream_max: usize,
-    /// The most bytes of answers that wait to be read by one connection. Beyond it, no more requests are read, and an
-    /// answer to one that was read is dropped: its caller is told that the outcome is unknown.
-    pub answer_bytes_max: usize,
+    /// The most bytes that the requests and answers of all callers take that are under way, from 16 MiB: room for the
+    /// longest answer. Callers of the same kind at the same address never get more of it than they leave free. Beyond
+    /// it, what is sent waits, a request is rejected as busy, and an answer that finds no room is dropped: its caller
+    /// is told that the outcome is unknown.
+    pub callers_bytes_max: usize,
     /// How long a frame may take from its first byte to its last, and an answer until it is taken. Then the
     /// connection is closed.
     pub frame_timeout: Duration,
@@ -30,7 +33,7 @@ impl Default for ConnectionLimits {
             client_connections_max: 768,
             handshakes_max: 64,
             requests_per_stream_max: 1024,
-            answer_bytes_max: 64 * 1024 * 1024,
+            callers_bytes_max: 256 * 1024 * 1024,
             frame_timeout: Duration::from_secs(30),
         }
     }

@@ -37,6 +37,7 @@ mod partitions;
 mod producer;
 mod raft_node;
 mod renewal;
+mod room;
 mod server;
 mod session;
 mod swim_driver;

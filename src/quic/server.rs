@@ -2,14 +2,14 @@
 //!
 //! Nodes send messages in one-way streams, a stream a lane. Anybody in the cluster may open two-way
 //! streams and send requests; many can be under way on one stream, and each is answered on its own,
-//! in whatever order they finish. Whoever has as many requests or bytes of answers under way as the [`ConnectionLimits`] allow
-//! is not read from until one is answered; whoever begins a frame and does not end it, or does not read what it asked
-//! for, is hung up on.
+//! in whatever order they finish. Whoever has as many requests under way as the
+//! [`ConnectionLimits`] allow is not read from until one is answered; whoever begins a frame and does not end it, or does not read what it asked
+//! for, is hung up on. All memory that callers can make a node take is given to them from one [`Room`].
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -17,15 +17,16 @@ use tracing::Instrument as _;
 
 use super::connection::{FrameReader, HangUp, REQUEST_BYTES_MAX, identify};
 use super::door::{Door, Reason};
-use super::identity::Identity;
+use super::endpoint::{CALLER_WINDOW_BYTES, CONNECTION_WINDOW_BYTES};
 use super::limits::ConnectionLimits;
+use super::room::{Holder, Place, Room};
 use crate::driver::{Handle, ReplyTo};
 use crate::id::{ClusterName, NodeId};
-use crate::node::{Caller, Input, Reply};
+use crate::node::{Caller, Input, Rejection, Reply};
 use crate::wire::{FRAME_BYTES_MAX, Frame};
 
-/// In such pieces the bytes of answers are counted.
-const ANSWER_PIECE_BYTES: usize = 1024;
+/// Room that is kept for each answer while its request is under way: it is there for whoever wrote something.
+const SHORT_ANSWER_BYTES: usize = 1024;
 
 /// Accepts connections for a node.
 #[derive(Clone)]
@@ -35,8 +36,10 @@ pub(super) struct Server {
     node: Handle,
     limits: ConnectionLimits,
     door: Arc<Door>,
-    /// One permit for each client that may still connect.
-    client_places: Arc<Semaphore>,
+    /// The connections of clients.
+    client_places: Arc<Room>,
+    /// The bytes of what callers ask, and are answered.
+    room: Arc<Room>,
 }
 
 impl Server {
@@ -46,9 +49,11 @@ impl Server {
         node: Handle,
         limits: ConnectionLimits,
     ) -> Server {
-        let client_places = Arc::new(Semaphore::new(limits.client_connections_max));
+        let client_places =
+            Room::new(limits.client_connections_max, metrics::gauge!("rivven_client_connections"));
+        let room = Room::new(limits.callers_bytes_max, metrics::gauge!("rivven_callers_bytes"));
         let door = Arc::new(Door::new(limits.handshakes_max));
-        Server { cluster, own_id, node, limits, door, client_places }
+        Server { cluster, own_id, node, limits, door, client_places, room }
     }
 
     /// Accepts until the endpoint is closed.
@@ -88,20 +93,23 @@ impl Server {
 
     async fn receive(&self, connection: &Connection) -> Result<(), HangUp> {
         let identity = identify(connection, &self.cluster)?;
-        let _place = match identity.caller {
-            Caller::Node(_) | Caller::Operator => None,
-            Caller::Client => {
-                let place = Arc::clone(&self.client_places).try_acquire_owned();
-                Some(place.map_err(|_| HangUp::TooManyClients(self.limits.client_connections_max))?)
-            }
-        };
-        self.serve(connection, &identity).await
+        let holder = (identity.caller, connection.remote_address().ip());
+        let mut place = self.client_places.enter(holder);
+        match identity.caller {
+            Caller::Node(_) => connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES)),
+            Caller::Operator | Caller::Client => connection.set_send_window(u64::from(CALLER_WINDOW_BYTES)),
+        }
+        if identity.caller == Caller::Client && !place.try_grow(1) {
+            return Err(HangUp::TooManyClients(self.limits.client_connections_max));
+        }
+        self.serve(connection, holder).await
     }
 
     /// Serves streams until the connection ends, or until the peer says what makes no sense.
-    async fn serve(&self, connection: &Connection, identity: &Identity) -> Result<(), HangUp> {
+    async fn serve(&self, connection: &Connection, holder: Holder) -> Result<(), HangUp> {
         let mut streams: JoinSet<Result<(), HangUp>> = JoinSet::new();
-        let callers = Callers::new(self, identity.caller);
+        let (node, room) = (self.node.clone(), Arc::clone(&self.room));
+        let callers = Callers { node, holder, limits: self.limits, room };
         loop {
             tokio::select! {
                 biased;
@@ -112,7 +120,7 @@ impl Server {
                 }
                 stream = connection.accept_uni() => {
                     let Ok(stream) = stream else { return Ok(()) };
-                    let Caller::Node(from) = identity.caller else {
+                    let Caller::Node(from) = holder.0 else {
                         return Err(HangUp::Misplaced("message of somebody who is no node"));
                     };
                     if from == self.own_id {
@@ -146,26 +154,21 @@ async fn receive_messages(node: Handle, from: NodeId, mut frames: FrameReader) -
 #[derive(Clone)]
 struct Callers {
     node: Handle,
-    from: Caller,
+    holder: Holder,
     limits: ConnectionLimits,
-    /// A permit for each piece of an answer that may still wait to be sent, over all streams.
-    pieces: Arc<Semaphore>,
+    room: Arc<Room>,
 }
 
-/// An encoded reply, and the right to have a request under way, and so many bytes of an answer.
-type Answer = (Bytes, OwnedSemaphorePermit, OwnedSemaphorePermit);
+/// An encoded reply, the right to have a request under way, and the room that both take.
+type Answer = (Bytes, OwnedSemaphorePermit, Place);
 
 impl Callers {
-    fn new(server: &Server, from: Caller) -> Callers {
-        let pieces = Arc::new(Semaphore::new(server.limits.answer_bytes_max.div_ceil(ANSWER_PIECE_BYTES)));
-        Callers { node: server.node.clone(), from, limits: server.limits, pieces }
-    }
-
     /// Serves the requests of one stream until it ends and all are answered.
     async fn serve(self, mut replies: SendStream, requests: RecvStream) -> Result<(), HangUp> {
         let (outbox, mut inbox) = mpsc::unbounded_channel::<Answer>();
         let patience = self.limits.frame_timeout;
-        let read = self.read_requests(FrameReader::new(requests, patience, REQUEST_BYTES_MAX), outbox);
+        let frames = FrameReader::new(requests, patience, REQUEST_BYTES_MAX);
+        let read = self.read_requests(frames, outbox);
         let write = async move {
             while let Some((frame, ..)) = inbox.recv().await {
                 // Only then is the request off our hands, and another may be read.
@@ -182,56 +185,52 @@ impl Callers {
     }
 
     /// Reads requests while fewer than the limit are under way, until nobody listens to the answers. What
-    /// waits in `outbox` holds permits, so it is bounded by the limits as well.
+    /// waits in `outbox` holds its right to be under way, so it is bounded as well.
     async fn read_requests(
         self,
-        mut frames: FrameReader,
+        frames: FrameReader,
         outbox: mpsc::UnboundedSender<Answer>,
     ) -> Result<(), HangUp> {
+        let mut frames = frames.within(self.room.enter(self.holder));
         let under_way = Arc::new(Semaphore::new(self.limits.requests_per_stream_max));
         loop {
-            let permits = async {
-                let turn = Arc::clone(&under_way).acquire_owned().await.ok()?;
-                Some((turn, Arc::clone(&self.pieces).acquire_owned().await.ok()?))
-            };
-            let permits = tokio::select! {
+            let turn = tokio::select! {
                 biased;
                 () = outbox.closed() => return Ok(()),
-                permits = permits => permits,
+                turn = Arc::clone(&under_way).acquire_owned() => turn,
             };
-            let Some((turn, piece)) = permits else { return Ok(()) };
+            let Ok(turn) = turn else { return Ok(()) };
             let (id, request) = match frames.next().await? {
                 Some(Frame::Request { id, request }) => (id, request),
                 Some(Frame::Message(_)) => return Err(HangUp::Misplaced("message")),
                 Some(Frame::Reply { .. }) => return Err(HangUp::Misplaced("reply")),
                 None => return Ok(()),
             };
-            let (outbox, pieces) = (outbox.clone(), Arc::clone(&self.pieces));
+            let mut place = frames.place_of_last().unwrap_or_else(|| self.room.enter(self.holder));
+            let has_room = place.try_grow(SHORT_ANSWER_BYTES);
+            let outbox = outbox.clone();
             let reply_to: ReplyTo = Box::new(move |reply| {
-                let (frame, pieces) = answer(id, reply, piece, &pieces);
-                let _ = outbox.send((frame, turn, pieces));
+                let frame = answer(id, reply, &mut place);
+                let _ = outbox.send((frame, turn, place));
             });
-            self.node.submit(self.from, request, reply_to).await;
+            if has_room {
+                self.node.submit(self.holder.0, request, reply_to).await;
+            } else {
+                reply_to(Reply::Rejected(Rejection::Busy));
+            }
         }
     }
 }
 
-/// Encodes an answer. One that is too long to be sent, or that finds no room beside those that wait, leaves its caller
-/// as wise as a lost one.
-fn answer(
-    id: u64,
-    reply: Reply,
-    mut piece: OwnedSemaphorePermit,
-    pieces: &Arc<Semaphore>,
-) -> (Bytes, OwnedSemaphorePermit) {
+/// Encodes an answer. One that is too long to be sent, or for which there is no room, leaves its caller as wise as a lost
+/// one.
+fn answer(id: u64, reply: Reply, place: &mut Place) -> Bytes {
     if let Ok(frame) = (Frame::Reply { id, reply }).encode() {
-        let more = u32::try_from(frame.len() / ANSWER_PIECE_BYTES).unwrap_or(u32::MAX);
-        if let Ok(room) = Arc::clone(pieces).try_acquire_many_owned(more) {
-            piece.merge(room);
-            return (frame, piece);
+        if place.fit(frame.len()) {
+            return frame;
         }
         metrics::counter!("rivven_answers_dropped_total").increment(1);
     }
     let frame = (Frame::Reply { id, reply: Reply::Unknown }).encode();
-    (frame.expect("an unknown outcome is short"), piece)
+    frame.expect("an unknown outcome is short")
 }

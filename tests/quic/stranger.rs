@@ -1,6 +1,6 @@
 //! Somebody who dials a node with quinn alone, and has no manners.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,9 +46,17 @@ impl Stranger {
 
     /// Dials a node. With TLS 1.3 whoever dials is done before it is judged.
     pub async fn connect(&self, address: SocketAddr) -> Result<quinn::Connection, quinn::ConnectionError> {
+        self.connect_from(Ipv4Addr::LOCALHOST, address).await
+    }
+
+    /// Dials a node from somewhere else.
+    pub async fn connect_from(
+        &self,
+        own: Ipv4Addr,
+        address: SocketAddr,
+    ) -> Result<quinn::Connection, quinn::ConnectionError> {
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(self.tls.clone()).expect("TLS 1.3");
-        let bind = "127.0.0.1:0".parse().expect("an address");
-        let mut endpoint = quinn::Endpoint::client(bind).expect("a socket");
+        let mut endpoint = quinn::Endpoint::client(SocketAddr::from((own, 0))).expect("a socket");
         endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
         endpoint.connect(address, "test.rivven").expect("sound").await
     }

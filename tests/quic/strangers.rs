@@ -8,7 +8,7 @@
 )]
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -201,7 +201,7 @@ async fn who_writes_a_frame_byte_by_byte_is_hung_up_on() {
 async fn who_asks_and_never_reads_holds_few_bytes_and_is_hung_up_on() {
     let limits = ConnectionLimits {
         frame_timeout: Duration::from_millis(500),
-        answer_bytes_max: 16 * 1024 * 1024,
+        callers_bytes_max: 16 * 1024 * 1024,
         ..Default::default()
     };
     let cluster = Cluster::start(limits).await;
@@ -223,20 +223,74 @@ async fn who_asks_and_never_reads_holds_few_bytes_and_is_hung_up_on() {
 }
 
 #[tokio::test]
+async fn those_who_take_all_the_memory_they_get_leave_some_for_others() {
+    let limits = ConnectionLimits { callers_bytes_max: 16 * 1024 * 1024, ..Default::default() };
+    let cluster = Cluster::start(limits).await;
+    cluster.client.put("large", vec![7; 1_000_000]).await.expect("stored");
+    let greedy = cluster.stranger(Caller::Client);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        // Each asks for long answers and does not read them, and begins long requests and does not end them.
+        let connection = greedy.connect(cluster.address()).await.expect("a handshake");
+        let (mut send, receive) = connection.open_bi().await.expect("a stream");
+        for id in 0..20 {
+            let asked = Frame::Request { id, request: Request::QueryStale { query: "large".into() } };
+            send.write_all(&asked.encode().expect("short")).await.expect("sent");
+        }
+        held.push((send, receive));
+        for _ in 0..3 {
+            let (mut send, receive) = connection.open_bi().await.expect("a stream");
+            let _ = timeout(Duration::from_millis(100), send.write_all(&begun_frame(900_000))).await;
+            held.push((send, receive));
+        }
+    }
+    let dropped = async {
+        while cluster.count("rivven_answers_dropped_total", "") == 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, dropped).await.expect("there is no room for all that");
+    // At another address, somebody is answered, with what is long as well.
+    let modest = cluster.stranger(Caller::Client);
+    let other = Ipv4Addr::new(127, 0, 0, 2);
+    let connection = modest.connect_from(other, cluster.address()).await.expect("a handshake");
+    let (mut send, mut receive) = connection.open_bi().await.expect("a stream");
+    let asked = Frame::Request { id: 1, request: Request::QueryStale { query: "large".into() } };
+    send.write_all(&asked.encode().expect("short")).await.expect("sent");
+    send.finish().expect("open");
+    let told = timeout(PATIENCE, receive.read_to_end(2_000_000)).await.expect("in time").expect("answered");
+    assert!(told.len() > 1_000_000, "{} bytes are no answer", told.len());
+    drop(held);
+    cluster.goes_on().await;
+}
+
+/// What is there of a frame that is begun and not ended.
+fn begun_frame(length: usize) -> Vec<u8> {
+    let request = Request::QueryStale { query: vec![7; length].into() };
+    let mut frame = Frame::Request { id: 9, request }.encode().expect("not too long").to_vec();
+    frame.pop();
+    frame
+}
+
+#[tokio::test]
 async fn clients_beyond_the_limit_are_turned_away_and_nodes_are_not() {
-    let limits = ConnectionLimits { client_connections_max: 3, ..Default::default() };
+    // From one address never more than are left free for others.
+    let limits = ConnectionLimits { client_connections_max: 5, ..Default::default() };
     let cluster = Cluster::start(limits).await;
     let client = cluster.stranger(Caller::Client);
     let mut connected = Vec::new();
     for _ in 0..2 {
-        // The client of the cluster itself is the first of three.
+        // The client of the cluster itself is the first of three, of five.
         let connection = client.connect(cluster.address()).await.expect("a handshake");
         assert!(timeout(Duration::from_millis(200), connection.closed()).await.is_err(), "there is room");
         connected.push(connection);
     }
     let closed = timeout(PATIENCE, client.knock(cluster.address())).await.expect("there is no room");
-    assert!(closed.to_string().contains("serves 3 clients already"), "{closed}");
+    assert!(closed.to_string().contains("serves 5 clients at most"), "{closed}");
     assert_eq!(cluster.turned_away("full"), 1);
+    let elsewhere =
+        client.connect_from(Ipv4Addr::new(127, 0, 0, 2), cluster.address()).await.expect("let in");
+    assert!(timeout(Duration::from_millis(200), elsewhere.closed()).await.is_err(), "others have room");
     let connection =
         cluster.stranger(Caller::Node(node(9))).connect(cluster.address()).await.expect("let in");
     assert!(timeout(Duration::from_millis(200), connection.closed()).await.is_err(), "nodes have room");

@@ -1,0 +1,196 @@
+//! Long answers: they are made when somebody is there to take them, and so many bytes at a time.
+//!
+//! ```text
+//!  reads ──(confirmed, applied)─┐
+//!  stale reads, entries, status ┼─► asked ──(one at a time, so many bytes a turn)──► Reply
+//!  follow ──(there is news)─────┘
+//! ```
+//!
+//! A question has a few bytes, its answer may have millions. If each answer were made as soon as it could be, a thousand
+//! questions would cost gigabytes, and seconds in which the node does nothing else: it would lose its lead. So an answer
+//! is made when everything before it has been taken ([`Machine::poll`](crate::machine::Machine::poll)), and after
+//! [`Limits::answer_bytes_per_turn`](super::Limits::answer_bytes_per_turn) the turn is over: the rest is due at once,
+//! but the driver looks at disks, peers and other callers first.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Node;
+use super::io::{Output, Rejection, Reply};
+use crate::id::{LogIndex, RequestId};
+use crate::state_machine::StateMachine;
+
+/// About so many bytes say how a member is.
+const MEMBER_BYTES: usize = 64;
+
+/// What a caller wants to know.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// Of the state machine.
+    State(Bytes),
+    /// All of the metadata.
+    Metadata,
+    /// What has changed in the metadata after an index.
+    News {
+        /// What the caller has.
+        after: LogIndex,
+    },
+    /// How the node is.
+    Status,
+    /// Committed entries.
+    Entries {
+        /// The first.
+        from: LogIndex,
+        /// So many at most.
+        limit: u32,
+    },
+}
+
+impl Question {
+    /// The bytes that are kept until it is answered.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Question::State(query) => query.len(),
+            Question::Metadata | Question::News { .. } | Question::Status | Question::Entries { .. } => 0,
+        }
+    }
+}
+
+/// Who may be answered now.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    asked: VecDeque<(RequestId, Question)>,
+    /// The bytes of those.
+    asked_bytes: usize,
+    /// The bytes of answers in this turn.
+    made_bytes: usize,
+    /// The metadata as it was written down last, and up to where.
+    written_down: Option<(LogIndex, Bytes)>,
+}
+
+impl Answers {
+    /// How many wait for their turn.
+    pub(super) fn waiting(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// The bytes of what they ask.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.asked_bytes
+    }
+
+    /// Everybody else has had a turn.
+    pub(super) fn begin_turn(&mut self) {
+        self.made_bytes = 0;
+    }
+
+    /// The metadata was replaced.
+    pub(super) fn forget_metadata(&mut self) {
+        self.written_down = None;
+    }
+
+    fn take(&mut self) -> Option<(RequestId, Question)> {
+        let (id, question) = self.asked.pop_front()?;
+        self.asked_bytes -= question.length();
+        Some((id, question))
+    }
+}
+
+impl<S: StateMachine> Node<S> {
+    /// Whether a question finds room beside those that wait.
+    pub(super) fn has_room_to_ask(&self, question: &Question) -> bool {
+        let limits = self.config.limits;
+        let waiting = self.reads.waiting() + self.answers.waiting();
+        let bytes = self.reads.waiting_bytes() + self.answers.waiting_bytes();
+        waiting < limits.reads_max && bytes + question.length() <= limits.reads_bytes_max
+    }
+
+    /// Takes a question on that can be answered from what is here, if there is room.
+    pub(super) fn ask(&mut self, id: RequestId, question: Question) {
+        let rejection = if self.raft.is_none() && !matches!(question, Question::Status) {
+            Rejection::NotFormed
+        } else if self.has_room_to_ask(&question) {
+            return self.answer_soon(id, question);
+        } else {
+            Rejection::Busy
+        };
+        let reply = self.reject(rejection);
+        self.outputs.push_back(Output::Reply { id, reply });
+    }
+
+    /// A question may be answered from now on.
+    pub(super) fn answer_soon(&mut self, id: RequestId, question: Question) {
+        self.answers.asked_bytes += question.length();
+        self.answers.asked.push_back((id, question));
+    }
+
+    /// Makes one answer, unless there were enough in this turn.
+    pub(super) fn answer_next(&mut self) {
+        if self.answers.made_bytes >= self.config.limits.answer_bytes_per_turn.max(1) {
+            return;
+        }
+        let Some((id, question)) = self.answers.take() else { return };
+        let (reply, length) = match question {
+            Question::State(query) => {
+                let answer = self.state_machine.query(&query);
+                let length = answer.len();
+                (Reply::Answer { applied: self.applied, answer }, length)
+            }
+            Question::Metadata => {
+                let state = self.written_metadata();
+                let length = state.len();
+                (Reply::Metadata { applied: self.applied, state }, length)
+            }
+            Question::News { after } => self.news(after),
+            Question::Status => {
+                let status = self.status();
+                let members = status.gossip.as_ref().map_or(0, |gossip| gossip.members.len());
+                (Reply::Status(Box::new(status)), members.saturating_mul(MEMBER_BYTES))
+            }
+            Question::Entries { from, limit } => self.entries(from, limit),
+        };
+        self.answers.made_bytes = self.answers.made_bytes.saturating_add(length.max(1));
+        self.outputs.push_back(Output::Reply { id, reply });
+    }
+
+    /// The metadata, written down once for all who ask before it changes.
+    fn written_metadata(&mut self) -> Bytes {
+        let changed = self.last_news();
+        if let Some((at, state)) = &self.answers.written_down
+            && *at == changed
+        {
+            return state.clone();
+        }
+        let state = self.ledger.metadata_snapshot();
+        self.answers.written_down = Some((changed, state.clone()));
+        state
+    }
+
+    /// Committed entries, and their bytes.
+    fn entries(&mut self, from: LogIndex, limit: u32) -> (Reply, usize) {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let Some(raft) = &self.raft else { return (self.reject(Rejection::NotFormed), 0) };
+        let mut entries = raft.committed_entries(from, limit);
+        let mut bytes = 0_usize;
+        let fits = entries.iter().take_while(|entry| {
+            bytes = bytes.saturating_add(entry.length());
+            bytes <= self.config.limits.entries_bytes_max
+        });
+        // At least one, or a reader would never get past a large entry.
+        let count = fits.count().max(1);
+        entries.truncate(count);
+        (Reply::Entries(entries), bytes)
+    }
+
+    /// The node stops.
+    pub(super) fn abandon_answers(&mut self) {
+        while let Some((id, _)) = self.answers.take() {
+            let reply = self.reject(Rejection::Halted);
+            self.outputs.push_back(Output::Reply { id, reply });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
