@@ -45,7 +45,8 @@
 //!     client_connections_max: 768   # default, or three quarters of connections_max if less; of one address, never more than are left free; for nodes and operators is the rest
 //!     handshakes_max: 64            # default; at one time
 //!     requests_per_stream_max: 1024 # default; under way on one stream
-//!     callers_bytes_max: 268435456  # default; of requests and answers under way, of all callers; of one address, never more than are left free; from 16777216
+//!     requests_max: 8192            # default; under way; of one address, never more than are left free
+//!     callers_bytes_max: 268435456  # default; of requests and answers under way, of all callers; of one address, never more than are left free; from 34603008
 //!     frame_timeout_ms: 30000       # default; for a frame, from its first byte to its last, and to take an answer
 //!     command_bytes_max: 1048576    # default; of one command; up to 4194304, and the same on all nodes
 //!     proposals_max: 8192           # default; commands under way

@@ -10,7 +10,7 @@
 use bytes::Bytes;
 
 use crate::directory::Directory;
-use crate::partition::metadata::Metadata;
+use crate::partition::metadata::{Command, Metadata, Refusal};
 use crate::raft::{Change, Position};
 use crate::session::{Applied, ClusterTime, Sessions};
 use crate::state_machine::RestoreError;
@@ -57,8 +57,11 @@ impl Ledger {
 
     /// Applies the command at `at`; `execute` is called at most once, with what the client wants.
     pub fn apply(&mut self, at: Position, entry: &[u8], execute: impl FnOnce(&[u8]) -> Bytes) -> Applied {
-        let metadata = &mut self.metadata;
-        let order = |command: &_| metadata.apply(at.index, command);
+        let (metadata, directory) = (&mut self.metadata, &self.directory);
+        let order = |command: &_| match over_the_head_of(command, metadata, directory) {
+            Some(refusal) => (Err(refusal), Vec::new()),
+            None => metadata.apply(at.index, command),
+        };
         let applied = self.sessions.apply(at, entry, execute, order);
         if let Applied::Listed(node, listing) = &applied {
             self.directory.list(*node, listing.clone());
@@ -97,6 +100,14 @@ impl Ledger {
     }
 }
 
+/// The level of what all must understand is not raised while somebody is listed, a member or about to be one, that has not
+/// registered: nobody could say what it understands. Whoever is listed later meets the level before it is a member.
+fn over_the_head_of(command: &Command, metadata: &Metadata, directory: &Directory) -> Option<Refusal> {
+    let Command::SetFeatureLevel { to, .. } = command else { return None };
+    let (node, _) = directory.iter().find(|(node, _)| metadata.node(*node).is_none())?;
+    Some(Refusal::NodeLacksFeatures { node, features: 0, level: *to })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +132,22 @@ mod tests {
         restored.apply_change(&Change::one(Step::Remove(node)));
         assert_eq!(restored.directory().find(node), None);
         assert!(Ledger::restore(&snapshot[1..]).is_err());
+    }
+
+    #[test]
+    fn the_feature_level_is_not_raised_while_somebody_is_listed_that_has_not_registered() {
+        let node = NodeId::new(4).unwrap();
+        let listing = Listing { address: "node4:1".parse().unwrap(), token: Token::new(7), votes: true };
+        let mut ledger = Ledger::default();
+        let mut at = Position { index: LogIndex::new(2), term: Term::new(2) };
+        let entry = seal_listing(ClusterTime::default(), node, listing);
+        ledger.apply(at, &entry, |_| unreachable!("it is no command"));
+        at.index = at.index.next();
+        let raise = Command::SetFeatureLevel { from: 1, to: 2 };
+        let entry = crate::session::Proposal::Metadata(Box::new(raise)).seal(ClusterTime::default());
+        let applied = ledger.apply(at, &entry, |_| unreachable!("it is for the metadata"));
+        let refusal = Refusal::NodeLacksFeatures { node, features: 0, level: 2 };
+        assert!(matches!(applied, Applied::Metadata(ordered) if ordered.answer == Err(refusal)));
+        assert_eq!(ledger.metadata().feature_level(), 1);
     }
 }

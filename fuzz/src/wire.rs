@@ -18,7 +18,7 @@ pub fn wire(bytes: &[u8]) -> usize {
                 frames += 1;
             }
             Ok(Decoded::Skipped { .. }) => {}
-            Ok(Decoded::Incomplete) | Err(_) => return frames,
+            Ok(Decoded::Incomplete { .. }) | Err(_) => return frames,
         }
         assert!(buffer.len() < before, "a frame takes up bytes");
     }

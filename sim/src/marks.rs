@@ -49,6 +49,8 @@ marks! {
     Busy "a command was refused because too many were under way",
     NotFormed "a client came before the cluster had formed",
     WriteFailed "a node halted because a write failed",
+    Outdated "a node of an earlier version halted, or did not start",
+    ForwardedTogether "what is new was used, once all nodes were of the later version",
     WipedRefused "a node with an empty disk was refused",
     StoreSetAside "a damaged disk was set aside",
     TakenIn "a newcomer, or a node with a damaged disk, was taken in",
@@ -178,6 +180,7 @@ impl Marks {
             }
             Output::Send { message: Message::Dismissed { .. }, .. } => reachable!(self, ToldToGo),
             Output::Send { message: Message::Forward { .. }, .. } => reachable!(self, Forwarded),
+            Output::Send { message: Message::Forwards { .. }, .. } => reachable!(self, ForwardedTogether),
             Output::Send { message: Message::ReadIndex(_), .. } => reachable!(self, ReadElsewhere),
             Output::Send {
                 message:
@@ -298,6 +301,7 @@ impl Marks {
             Event::TakenIn => reachable!(self, TakenIn),
             Event::ManySeemGone => reachable!(self, ManySeemedGone),
             Event::Halted { reason: Halt::Removed } => reachable!(self, PutOut),
+            Event::Halted { reason: Halt::Outdated { .. } } => reachable!(self, Outdated),
             Event::Membership(members) => self.observe_members(node, members),
             Event::Standing(standing) if standing.role == Role::Leader => {
                 self.leaders.insert(node);

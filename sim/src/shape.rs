@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use rivven_cluster::node::{Gossip, Limits, Partitioning};
 use rivven_cluster::partition::controller::Settings;
+use rivven_cluster::partition::metadata::{FEATURE_LEVEL, FEATURE_LEVEL_FIRST};
 use rivven_cluster::partition::planner::steps;
 use rivven_cluster::partition::replicas;
 use rivven_cluster::raft::{Flow, Timing};
@@ -50,6 +51,13 @@ pub struct Shape {
     /// After how long away the replicas of a node go elsewhere; 0 is never.
     #[serde(default)]
     pub relieve_after: u64,
+    /// When the nodes begin to be replaced, one after the other, by such of a later version; 0 if they are of that from
+    /// the start.
+    #[serde(default)]
+    pub upgrade_at: u64,
+    /// When one node goes back to the earlier version for a while; 0 is never.
+    #[serde(default)]
+    pub downgrade_at: u64,
     /// How many clients.
     pub clients: u64,
     /// The shortest election timeout.
@@ -104,6 +112,13 @@ pub struct Shape {
 /// Where nodes gossip, in both worlds.
 pub const GOSSIP_PORT: u16 = 7946;
 
+/// So many milliseconds after one node the next one is replaced by one of a later version.
+const UPGRADE_INTERVAL: u64 = 1300;
+/// So many milliseconds a node is of the earlier version again.
+const DOWNGRADED: u64 = 3000;
+/// The node that goes back.
+const WHO_GOES_BACK: u64 = 1;
+
 /// Neither world has room for more nodes.
 pub const NODES_MAX: u64 = 8;
 
@@ -124,6 +139,8 @@ impl Shape {
             gossip_period: 0,
             beat_interval: 0,
             relieve_after: 0,
+            upgrade_at: 0,
+            downgrade_at: 0,
             clients: stream.between(2, 6),
             election_min,
             election_max: election_min + stream.between(50, 300),
@@ -163,6 +180,10 @@ impl Shape {
         shape.gossip_period = *pick(stream, &[0, 200, 1000]);
         shape.beat_interval = *pick(stream, &[0, 100, 300]);
         shape.relieve_after = *pick(stream, &[0, 3000]);
+        shape.upgrade_at = *pick(stream, &[0, 0, 5000]);
+        if shape.beat_interval > 0 && shape.upgrade_at > 0 {
+            shape.downgrade_at = *pick(stream, &[0, 25_000]);
+        }
         shape
     }
 
@@ -176,6 +197,8 @@ impl Shape {
             gossip_period: 0,
             beat_interval: 0,
             relieve_after: 0,
+            upgrade_at: 0,
+            downgrade_at: 0,
             clients: 1,
             election_min: 150,
             election_max: 300,
@@ -272,8 +295,28 @@ impl Shape {
         })
     }
 
-    /// A node's part in partitions, if it has one.
-    pub fn partitioning(&self, node: u64) -> Option<Partitioning> {
+    /// When a node is replaced by one of the other version, by this plan.
+    pub fn changes_version(&self) -> Vec<(u64, u64)> {
+        let upgrades = (1..=self.nodes).map(|node| (self.upgraded(node), node));
+        let upgrades = upgrades.filter(|_| self.upgrade_at > 0);
+        let back = [self.downgrade_at, self.downgrade_at + DOWNGRADED].map(|at| (at, WHO_GOES_BACK));
+        upgrades.chain(back.into_iter().filter(|_| self.downgrade_at > 0)).collect()
+    }
+
+    fn upgraded(&self, node: u64) -> u64 {
+        self.upgrade_at + UPGRADE_INTERVAL * node
+    }
+
+    /// The feature level that a node understands which is started at that time, in milliseconds.
+    pub fn features(&self, node: u64, at: u64) -> u16 {
+        let goes_back = (self.downgrade_at..self.downgrade_at + DOWNGRADED).contains(&at);
+        let is_old = self.upgrade_at > 0 && at < self.upgraded(node);
+        let is_back = self.downgrade_at > 0 && node == WHO_GOES_BACK && goes_back;
+        if is_old || is_back { FEATURE_LEVEL_FIRST } else { FEATURE_LEVEL }
+    }
+
+    /// A node's part in partitions, if it has one; it understands features up to this level.
+    pub fn partitioning(&self, node: u64, features: u16) -> Option<Partitioning> {
         let beat_interval = Duration::from_millis(self.beat_interval);
         let settings = Settings {
             beat_interval,
@@ -292,6 +335,7 @@ impl Shape {
             rack,
             settings,
             replicas: replicas::Settings { retries_within: RETRIES_WITHIN, ..replicas::Settings::default() },
+            features,
         })
     }
 

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use rivven_cluster::id::{NodeId, PartitionId};
 use rivven_cluster::partition::metadata::{
-    Command, Election, Metadata, Partition, PlanPart, Recovery, TopicSpec,
+    Command, Election, FEATURE_LEVEL, Metadata, Partition, PlanPart, Recovery, TopicSpec,
 };
 use rivven_cluster::partition::planning;
 use rivven_cluster::partition::retention::Retention;
@@ -26,7 +26,7 @@ pub fn wish(metadata: &Metadata, choices: &mut Stream) -> Option<Command> {
     let count = u64::try_from(metadata.partitions()).unwrap_or(u64::MAX);
     let place = usize::try_from(choices.below(count.max(1))).unwrap_or_default();
     let found = metadata.all_partitions().nth(place);
-    match choices.below(15) {
+    match choices.below(16) {
         0..=2 => create(metadata, choices),
         3 if choices.below(3) == 0 => Some(Command::DeleteTopic { topic: found?.0.topic }),
         4 => extend(metadata, found?.0),
@@ -61,6 +61,10 @@ pub fn wish(metadata: &Metadata, choices: &mut Stream) -> Option<Command> {
             let min_in_sync = u16::try_from(min).ok();
             let retention = choices.chance(1, 2).then(|| keep(choices));
             Some(Command::ConfigureTopic { topic, version, min_in_sync, recovery: None, retention })
+        }
+        15 => {
+            let from = metadata.feature_level();
+            (from < FEATURE_LEVEL).then_some(Command::SetFeatureLevel { from, to: FEATURE_LEVEL })
         }
         _ => None,
     }

@@ -18,6 +18,7 @@ pub(super) struct Given {
     client_connections_max: Option<Spanned<u64>>,
     handshakes_max: Option<Spanned<u64>>,
     requests_per_stream_max: Option<Spanned<u64>>,
+    requests_max: Option<Spanned<u64>>,
     callers_bytes_max: Option<Spanned<u64>>,
     frame_timeout_ms: Option<Spanned<u64>>,
     command_bytes_max: Option<Spanned<u64>>,
@@ -50,12 +51,14 @@ pub(super) fn of_connections(given: &Given) -> Result<ConnectionLimits, ConfigEr
             &given.requests_per_stream_max,
             default.requests_per_stream_max,
         )?,
+        requests_max: number("requests_max", &given.requests_max, default.requests_max)?,
         callers_bytes_max: number("callers_bytes_max", &given.callers_bytes_max, default.callers_bytes_max)?,
         frame_timeout: Duration::from_millis(number("frame_timeout_ms", &given.frame_timeout_ms, millis)?),
     };
     match &given.callers_bytes_max {
-        Some(line) if limits.callers_bytes_max < FRAME_BYTES_MAX => {
-            let problem = format!("the longest answer has {FRAME_BYTES_MAX} bytes: use that or more");
+        Some(line) if limits.callers_bytes_max < CALLERS_BYTES_LEAST => {
+            let problem =
+                format!("two of the longest answers need {CALLERS_BYTES_LEAST} bytes: use that or more");
             Err(wrong("cluster.limits.callers_bytes_max", line, &problem))
         }
         Some(_) | None => Ok(limits),
@@ -78,6 +81,8 @@ pub(super) fn of_requests(given: &Given, limits: Limits) -> Result<Limits, Confi
     })
 }
 
+/// One answer may be as long as a frame; whoever has one leaves room for another.
+const CALLERS_BYTES_LEAST: usize = 33 * 1024 * 1024;
 /// A command travels in a frame, beside others and what describes them.
 const COMMAND_BYTES_MAX: usize = FRAME_BYTES_MAX / 4;
 

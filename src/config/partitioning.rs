@@ -8,6 +8,7 @@ use serde_saphyr::Spanned;
 use super::{ConfigError, line_of, positive, wrong};
 use crate::node::Partitioning;
 use crate::partition::controller::{Settings, SettingsError};
+use crate::partition::metadata::FEATURE_LEVEL;
 use crate::partition::planner::steps::Limits;
 use crate::partition::{replica, replicas};
 
@@ -64,6 +65,7 @@ pub(super) fn read(given: &Given, rack: Option<&str>) -> Result<PartitioningSett
             rack: rack.map(str::to_owned),
             settings: settings(given)?,
             replicas: replicas(given)?,
+            features: FEATURE_LEVEL,
         },
         virtual_nodes: number("virtual_nodes", given.virtual_nodes.as_ref())?.unwrap_or(VIRTUAL_NODES),
         replication_factor,

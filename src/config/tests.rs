@@ -144,7 +144,7 @@ fn limits_are_what_the_file_says_and_those_that_make_no_sense_are_named() {
     assert_eq!((plain.connections, plain.limits, plain.metrics_address), (defaults.0, defaults.1, None));
     let with = |lines: &str| PUBLISHED.replace("  raft:", &format!("  limits:\n{lines}  raft:"));
     let all = "    connections_max: 9\n    client_connections_max: 8\n    handshakes_max: 7\n    \
-               requests_per_stream_max: 6\n    callers_bytes_max: 20000000\n    frame_timeout_ms: 5000\n    \
+               requests_per_stream_max: 6\n    requests_max: 5\n    callers_bytes_max: 40000000\n    frame_timeout_ms: 5000\n    \
                command_bytes_max: 4096\n    proposals_max: 3\n    reads_max: 2\n    \
                reads_bytes_max: 1\n";
     let given = parse(&with(all)).unwrap();
@@ -153,7 +153,8 @@ fn limits_are_what_the_file_says_and_those_that_make_no_sense_are_named() {
         client_connections_max: 8,
         handshakes_max: 7,
         requests_per_stream_max: 6,
-        callers_bytes_max: 20_000_000,
+        requests_max: 5,
+        callers_bytes_max: 40_000_000,
         frame_timeout: Duration::from_secs(5),
     };
     assert_eq!(given.connections, connections);
@@ -170,7 +171,7 @@ fn limits_are_what_the_file_says_and_those_that_make_no_sense_are_named() {
     for (line, key, part) in [
         ("    client_connections_max: 1024\n", "client_connections_max", "left for nodes"),
         ("    connections_max: 0\n", "connections_max", "1 or more"),
-        ("    callers_bytes_max: 1000\n", "callers_bytes_max", "16777216 bytes"),
+        ("    callers_bytes_max: 1000\n", "callers_bytes_max", "34603008 bytes"),
         ("    command_bytes_max: 5000000\n", "command_bytes_max", "4194304 bytes"),
         ("    handshakes_max: -1\n", "handshakes_max", "-1"),
     ] {

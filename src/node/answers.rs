@@ -2,15 +2,20 @@
 //!
 //! ```text
 //!  reads ──(confirmed, applied)─┐
-//!  stale reads, entries, status ┼─► asked ──(one at a time, so many bytes a turn)──► Reply
-//!  follow ──(there is news)─────┘
+//!  stale reads, entries, status ┤
+//!  follow ──(there is news)─────┼─► asked ──(one at a time, so many bytes a turn)──► Reply
+//!  replicas ──(consumed)────────┘
 //! ```
 //!
 //! A question has a few bytes, its answer may have millions. If each answer were made as soon as it could be, a thousand
 //! questions would cost gigabytes, and seconds in which the node does nothing else: it would lose its lead. So an answer
 //! is made when everything before it has been taken ([`Machine::poll`](crate::machine::Machine::poll)), and after
 //! [`Limits::answer_bytes_per_turn`](super::Limits::answer_bytes_per_turn) the turn is over: the rest is due at once,
-//! but the driver looks at disks, peers and other callers first.
+//! but the driver looks at disks, peers and other callers first. How a node is comes before everything else: it is what
+//! an operator asks of one that has too much to do.
+//!
+//! Answers to commands are made when those are applied, in which they take no turns. So they have a bound: beyond
+//! [`APPLIED_BYTES_MAX`] in one turn a caller is told that the outcome is unknown. Whoever has a session asks again.
 
 use std::collections::VecDeque;
 
@@ -21,8 +26,10 @@ use super::io::{Output, Rejection, Reply};
 use crate::id::{LogIndex, RequestId};
 use crate::state_machine::StateMachine;
 
-/// About so many bytes say how a member is.
-const MEMBER_BYTES: usize = 64;
+/// The most bytes of answers to commands in one turn.
+const APPLIED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The most that may ask how the node is at one time.
+const STATUS_MAX: usize = 256;
 
 /// What a caller wants to know.
 #[derive(Debug)]
@@ -38,6 +45,8 @@ pub(super) enum Question {
     },
     /// How the node is.
     Status,
+    /// Nothing more: this is the answer.
+    Answered(Box<Reply>),
     /// Committed entries.
     Entries {
         /// The first.
@@ -52,7 +61,11 @@ impl Question {
     pub(super) fn length(&self) -> usize {
         match self {
             Question::State(query) => query.len(),
-            Question::Metadata | Question::News { .. } | Question::Status | Question::Entries { .. } => 0,
+            Question::Metadata
+            | Question::News { .. }
+            | Question::Status
+            | Question::Answered(_)
+            | Question::Entries { .. } => 0,
         }
     }
 }
@@ -60,11 +73,15 @@ impl Question {
 /// Who may be answered now.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
+    /// Who asks how the node is.
+    urgent: VecDeque<RequestId>,
     asked: VecDeque<(RequestId, Question)>,
     /// The bytes of those.
     asked_bytes: usize,
     /// The bytes of answers in this turn.
     made_bytes: usize,
+    /// And of those to commands.
+    applied_bytes: usize,
     /// The metadata as it was written down last, and up to where.
     written_down: Option<(LogIndex, Bytes)>,
 }
@@ -72,7 +89,7 @@ pub(super) struct Answers {
 impl Answers {
     /// How many wait for their turn.
     pub(super) fn waiting(&self) -> usize {
-        self.asked.len()
+        self.urgent.len() + self.asked.len()
     }
 
     /// The bytes of what they ask.
@@ -82,7 +99,7 @@ impl Answers {
 
     /// Everybody else has had a turn.
     pub(super) fn begin_turn(&mut self) {
-        self.made_bytes = 0;
+        (self.made_bytes, self.applied_bytes) = (0, 0);
     }
 
     /// The metadata was replaced.
@@ -91,6 +108,9 @@ impl Answers {
     }
 
     fn take(&mut self) -> Option<(RequestId, Question)> {
+        if let Some(id) = self.urgent.pop_front() {
+            return Some((id, Question::Status));
+        }
         let (id, question) = self.asked.pop_front()?;
         self.asked_bytes -= question.length();
         Some((id, question))
@@ -101,7 +121,10 @@ impl<S: StateMachine> Node<S> {
     /// Whether a question finds room beside those that wait.
     pub(super) fn has_room_to_ask(&self, question: &Question) -> bool {
         let limits = self.config.limits;
-        let waiting = self.reads.waiting() + self.answers.waiting();
+        if matches!(question, Question::Status) {
+            return self.answers.urgent.len() < STATUS_MAX;
+        }
+        let waiting = self.reads.waiting() + self.answers.asked.len();
         let bytes = self.reads.waiting_bytes() + self.answers.waiting_bytes();
         waiting < limits.reads_max && bytes + question.length() <= limits.reads_bytes_max
     }
@@ -121,6 +144,9 @@ impl<S: StateMachine> Node<S> {
 
     /// A question may be answered from now on.
     pub(super) fn answer_soon(&mut self, id: RequestId, question: Question) {
+        if matches!(question, Question::Status) {
+            return self.answers.urgent.push_back(id);
+        }
         self.answers.asked_bytes += question.length();
         self.answers.asked.push_back((id, question));
     }
@@ -131,27 +157,27 @@ impl<S: StateMachine> Node<S> {
             return;
         }
         let Some((id, question)) = self.answers.take() else { return };
-        let (reply, length) = match question {
+        let reply = match question {
             Question::State(query) => {
-                let answer = self.state_machine.query(&query);
-                let length = answer.len();
-                (Reply::Answer { applied: self.applied, answer }, length)
+                Reply::Answer { applied: self.applied, answer: self.state_machine.query(&query) }
             }
-            Question::Metadata => {
-                let state = self.written_metadata();
-                let length = state.len();
-                (Reply::Metadata { applied: self.applied, state }, length)
-            }
+            Question::Metadata => Reply::Metadata { applied: self.applied, state: self.written_metadata() },
             Question::News { after } => self.news(after),
-            Question::Status => {
-                let status = self.status();
-                let members = status.gossip.as_ref().map_or(0, |gossip| gossip.members.len());
-                (Reply::Status(Box::new(status)), members.saturating_mul(MEMBER_BYTES))
-            }
+            Question::Status => Reply::Status(Box::new(self.status())),
             Question::Entries { from, limit } => self.entries(from, limit),
+            Question::Answered(reply) => *reply,
         };
-        self.answers.made_bytes = self.answers.made_bytes.saturating_add(length.max(1));
+        self.answers.made_bytes = self.answers.made_bytes.saturating_add(reply.bulk().max(1));
         self.outputs.push_back(Output::Reply { id, reply });
+    }
+
+    /// The answer to a command, if it is not too much for this turn.
+    pub(super) fn bounded(&mut self, reply: Reply) -> Reply {
+        if reply.bulk() > 0 && self.answers.applied_bytes >= APPLIED_BYTES_MAX {
+            return self.unknown();
+        }
+        self.answers.applied_bytes += reply.bulk();
+        reply
     }
 
     /// The metadata, written down once for all who ask before it changes.
@@ -167,10 +193,9 @@ impl<S: StateMachine> Node<S> {
         state
     }
 
-    /// Committed entries, and their bytes.
-    fn entries(&mut self, from: LogIndex, limit: u32) -> (Reply, usize) {
+    fn entries(&mut self, from: LogIndex, limit: u32) -> Reply {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let Some(raft) = &self.raft else { return (self.reject(Rejection::NotFormed), 0) };
+        let Some(raft) = &self.raft else { return self.reject(Rejection::NotFormed) };
         let mut entries = raft.committed_entries(from, limit);
         let mut bytes = 0_usize;
         let fits = entries.iter().take_while(|entry| {
@@ -180,13 +205,16 @@ impl<S: StateMachine> Node<S> {
         // At least one, or a reader would never get past a large entry.
         let count = fits.count().max(1);
         entries.truncate(count);
-        (Reply::Entries(entries), bytes)
+        Reply::Entries(entries)
     }
 
     /// The node stops.
     pub(super) fn abandon_answers(&mut self) {
-        while let Some((id, _)) = self.answers.take() {
-            let reply = self.reject(Rejection::Halted);
+        while let Some((id, question)) = self.answers.take() {
+            let reply = match question {
+                Question::Answered(reply) => *reply,
+                _ => self.reject(Rejection::Halted),
+            };
             self.outputs.push_back(Output::Reply { id, reply });
         }
     }

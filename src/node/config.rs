@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::id::{ClusterName, NodeId, PeerName};
 use crate::partition::controller::{self, SettingsError};
+use crate::partition::metadata::FEATURE_LEVEL;
 use crate::partition::replicas;
 use crate::raft::{Flow, Timing};
 use crate::swim;
@@ -45,6 +46,9 @@ pub struct Partitioning {
     pub settings: controller::Settings,
     /// What its replicas take upon themselves.
     pub replicas: replicas::Settings,
+    /// The feature level that it says it understands, at most [`FEATURE_LEVEL`]. With less it behaves as an earlier
+    /// version would, to see what an upgrade does.
+    pub features: u16,
 }
 
 impl Partitioning {
@@ -60,7 +64,7 @@ impl Partitioning {
 impl Default for Partitioning {
     fn default() -> Partitioning {
         let (settings, replicas) = Default::default();
-        Partitioning { weight: 1, rack: None, settings, replicas }
+        Partitioning { weight: 1, rack: None, settings, replicas, features: FEATURE_LEVEL }
     }
 }
 

@@ -54,12 +54,9 @@ impl Followers {
         }
     }
 
-    /// The commands after `index`, and their bytes.
-    fn after(&self, index: LogIndex) -> (Vec<(LogIndex, Command)>, usize) {
+    fn after(&self, index: LogIndex) -> Vec<(LogIndex, Command)> {
         let first = self.kept.partition_point(|(at, _, _)| *at <= index);
-        let news = self.kept.iter().skip(first);
-        let bytes = news.clone().map(|(_, _, length)| length).sum();
-        (news.map(|(at, command, _)| (*at, command.clone())).collect(), bytes)
+        self.kept.iter().skip(first).map(|(at, command, _)| (*at, command.clone())).collect()
     }
 }
 
@@ -103,13 +100,12 @@ impl<S: StateMachine> Node<S> {
         self.outputs.push_back(Output::Reply { id, reply });
     }
 
-    /// What has changed after `after`, and its bytes.
-    pub(super) fn news(&mut self, after: LogIndex) -> (Reply, usize) {
+    /// What has changed after `after`.
+    pub(super) fn news(&mut self, after: LogIndex) -> Reply {
         if after < self.followers.since {
-            return (self.reject(Rejection::Forgotten), 0);
+            return self.reject(Rejection::Forgotten);
         }
-        let (commands, bytes) = self.followers.after(after);
-        (Reply::Followed { applied: self.applied, commands }, bytes)
+        Reply::Followed { applied: self.applied, commands: self.followers.after(after) }
     }
 
     /// There was nothing new for so long: whoever waits may ask again.

@@ -28,6 +28,8 @@ const PATIENCE_FACTOR: u32 = 4;
 const FOREIGN: u64 = 1 << 63;
 /// So many questions of a node are remembered; what is older is not answered any more.
 const HEARD_MAX: usize = 16_384;
+/// The most bytes of proposals in one message, unless a single one is larger.
+const TOGETHER_BYTES_MAX: usize = 1024 * 1024;
 
 /// What this node has passed on, and what others have passed on to it.
 #[derive(Debug)]
@@ -35,6 +37,9 @@ pub(super) struct Forwards {
     last_call: u64,
     /// Who waits here for an answer from where, and until when.
     sent: BTreeMap<u64, (RequestId, NodeId, Instant)>,
+    /// What leaves with the next drain, and for whom, in which term.
+    leaving: Vec<(CallId, Proposal)>,
+    bound_for: Option<(NodeId, Term)>,
     last_foreign: u64,
     /// Whom an answer goes to.
     foreign: BTreeMap<RequestId, (NodeId, CallId)>,
@@ -47,6 +52,8 @@ impl Forwards {
         Forwards {
             last_call: 0,
             sent: BTreeMap::new(),
+            leaving: Vec::new(),
+            bound_for: None,
             last_foreign: FOREIGN,
             foreign: BTreeMap::new(),
             heard: (Term::default(), BTreeMap::new()),
@@ -97,7 +104,37 @@ impl<S: StateMachine> Node<S> {
         let until = self.now + self.forward_patience();
         self.forwards.sent.insert(number, (id, leader, until));
         let call = self.call_id(number);
-        self.tell(leader, Message::Forward { call, term, proposal });
+        if self.forwards.bound_for.is_some_and(|bound_for| bound_for != (leader, term)) {
+            self.send_forwards();
+        }
+        self.forwards.bound_for = Some((leader, term));
+        self.forwards.leaving.push((call, proposal));
+    }
+
+    /// Sends what came since the last drain: together, once all nodes understand that.
+    pub(super) fn send_forwards(&mut self) {
+        let leaving = core::mem::take(&mut self.forwards.leaving);
+        let Some((leader, term)) = self.forwards.bound_for.take() else { return };
+        if !self.forwards_travel_together() {
+            for (call, proposal) in leaving {
+                self.tell(leader, Message::Forward { call, term, proposal });
+            }
+            return;
+        }
+        let mut wanted = Vec::new();
+        let mut bytes = 0;
+        for (call, proposal) in leaving {
+            if bytes + proposal.length() > TOGETHER_BYTES_MAX && !wanted.is_empty() {
+                let wanted = core::mem::take(&mut wanted);
+                self.tell(leader, Message::Forwards { term, wanted });
+                bytes = 0;
+            }
+            bytes += proposal.length();
+            wanted.push((call, proposal));
+        }
+        if !wanted.is_empty() {
+            self.tell(leader, Message::Forwards { term, wanted });
+        }
     }
 
     fn forward_patience(&self) -> Duration {
@@ -192,6 +229,8 @@ impl<S: StateMachine> Node<S> {
 
     /// Gives up everything that was passed on: who would have answered leads no longer.
     pub(super) fn give_up_forwards(&mut self) {
+        self.forwards.leaving.clear();
+        self.forwards.bound_for = None;
         for (id, ..) in core::mem::take(&mut self.forwards.sent).into_values() {
             let reply = self.unknown();
             self.outputs.push_back(Output::Reply { id, reply });

@@ -368,6 +368,9 @@ pub enum Rejection {
     /// Configure partitioning.
     #[error("this node takes no part in partitioning: its file has no section for it")]
     NoPartitions,
+    /// Wait until that node has registered, or remove it: nobody can say whether it understands the new level.
+    #[error("node {0} is a member and has not said which features it understands")]
+    Unregistered(NodeId),
 }
 
 fn leader_hint(leader: &Option<NodeId>, address: &Option<PeerName>) -> String {
@@ -377,6 +380,38 @@ fn leader_hint(leader: &Option<NodeId>, address: &Option<PeerName>) -> String {
         (None, _) => ", and knows no leader".to_owned(),
     }
 }
+
+impl Reply {
+    /// About how many bytes of somebody's content it carries; the rest is short, or is not counted.
+    #[must_use]
+    pub fn bulk(&self) -> usize {
+        match self {
+            Reply::Done { answer, .. } | Reply::Answer { answer, .. } => answer.len(),
+            Reply::Metadata { state, .. } => state.len(),
+            Reply::Entries(entries) => entries.iter().map(Entry::length).sum(),
+            Reply::Told(Ok(Answer::Consumed { batches, .. })) => {
+                batches.iter().map(|batch| batch.records.len()).sum()
+            }
+            Reply::Status(status) => {
+                let members = status.gossip.as_ref().map_or(0, |gossip| gossip.members.len());
+                members.saturating_mul(MEMBER_BYTES)
+            }
+            Reply::Told(_)
+            | Reply::Rejected(_)
+            | Reply::Unknown
+            | Reply::Opened { .. }
+            | Reply::Expired
+            | Reply::Ordered { .. }
+            | Reply::Followed { .. }
+            | Reply::Explained(_)
+            | Reply::Members(_)
+            | Reply::HandedOver { .. } => 0,
+        }
+    }
+}
+
+/// About so many bytes say how a member is.
+const MEMBER_BYTES: usize = 64;
 
 /// Everything that must become durable together, in one atomic step.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -487,6 +522,17 @@ pub enum Halt {
     /// The cluster goes on without this node, for good. Its id is never used again.
     #[error("this node was removed from its cluster; its id must not be used again")]
     Removed,
+    /// The cluster uses what this version does not understand. Start the node again with a later version: its folder
+    /// has lost nothing.
+    #[error(
+        "the cluster is at feature level {level}, and this version understands {understood}: use the version of the other nodes; there is no way back to this one"
+    )]
+    Outdated {
+        /// Where the cluster is.
+        level: u16,
+        /// What this node understands.
+        understood: u16,
+    },
     /// A snapshot could not be saved. Repair the disk, then start the node again.
     #[error("a snapshot could not be saved: {reason}")]
     SnapshotFailed {

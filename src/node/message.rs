@@ -83,6 +83,13 @@ pub enum Message {
     Alterations(Vec<Alteration>),
     /// Records of partitions, and who asks for them.
     Records(replicas::io::Message),
+    /// A follower passes on what its callers want: each as in a `Forward`, and answered on its own. From feature level 2.
+    Forwards {
+        /// The term of the leader that it is for.
+        term: Term,
+        /// What is repeated in the answer, and what the caller wants.
+        wanted: Vec<(CallId, Proposal)>,
+    },
 }
 
 /// What a node that announces itself has of its cluster.
@@ -149,7 +156,10 @@ impl Message {
     pub fn lane(&self) -> Lane {
         let message = match self {
             Message::Raft(message) => message,
-            Message::Forward { .. } | Message::Forwarded { .. } | Message::Alterations(_) => {
+            Message::Forward { .. }
+            | Message::Forwards { .. }
+            | Message::Forwarded { .. }
+            | Message::Alterations(_) => {
                 return Lane::Log;
             }
             Message::Records(_) => return Lane::Records,

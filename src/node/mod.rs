@@ -22,7 +22,7 @@
 //! that has to wait for something has a file of its own beside it, with what waits: `reads` (for a
 //! majority), `answers` (for their turn), `forward` (for the leader), `snapshots` (for building and saving), `transfer` (for the other
 //! side), `join` (for a cluster), `members` (for learners to catch up), `gossip` (for the first write), `control`
-//! (for nodes to speak), `follow` (for news); `partitions` is the node's own word on itself, `records` what its replicas are
+//! (for nodes to speak), `follow` (for news); `features` says what may be used while others are of an earlier version; `partitions` is the node's own word on itself, `records` what its replicas are
 //! told and want. `links` says who is
 //! dialled, `requests` what callers may ask. Requests are collected and proposed together when the driver drains, so a
 //! burst of commands is one append.
@@ -30,6 +30,7 @@
 mod answers;
 mod config;
 mod control;
+mod features;
 mod follow;
 mod forward;
 mod gate;
@@ -114,6 +115,9 @@ pub enum StartError {
         "this node was removed from its cluster: give it a new id, with a certificate for it, and an empty data folder"
     )]
     Removed,
+    /// Use a later version.
+    #[error(transparent)]
+    Outdated(Halt),
     /// Nothing in the folder belongs to a cluster.
     #[error("the data folder is not that of a member of a cluster")]
     NoMember,
@@ -254,6 +258,9 @@ impl<S: StateMachine> Node<S> {
         if is_member {
             let snapshot = durable.snapshot.ok_or(StartError::SnapshotMissing)?;
             node.resume(snapshot.clone())?;
+            if node.is_outdated() {
+                return Err(node.halted.map_or(StartError::NoMember, StartError::Outdated));
+            }
             let (hard_state, entries) = (durable.hard_state, durable.entries);
             node.start_raft(Recovered { snapshot, hard_state, entries })?;
         }
@@ -366,9 +373,9 @@ impl<S: StateMachine> Node<S> {
     fn halt(&mut self, reason: Halt) {
         self.give_up_requests();
         self.abandon_reads();
-        self.abandon_answers();
         self.abandon_followers();
         self.abandon_records();
+        self.abandon_answers();
         self.end_hand_over();
         self.outputs.push_back(Output::Event(Event::Halted { reason: reason.clone() }));
         self.halted = Some(reason);

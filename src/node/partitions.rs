@@ -12,7 +12,7 @@ use super::io::{Event, Output};
 use super::message::Message;
 use crate::partition::controller::Beat;
 use crate::partition::metadata::command::Registration;
-use crate::partition::metadata::{Delta, FEATURE_LEVEL_FIRST, NodeState};
+use crate::partition::metadata::{Delta, NodeState};
 use crate::session::Ordered;
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
@@ -86,7 +86,7 @@ impl<S: StateMachine> Node<S> {
             is_durable: true,
             weight: partitioning.weight,
             rack: partitioning.rack.clone(),
-            features: FEATURE_LEVEL_FIRST,
+            features: partitioning.features,
         })
     }
 
@@ -105,6 +105,7 @@ impl<S: StateMachine> Node<S> {
         }
         let deltas = ordered.deltas.clone();
         self.outputs.push_back(Output::Event(Event::Metadata { at: ordered.at.index, deltas }));
+        self.is_outdated();
     }
 
     /// The node is about to stop: somebody else shall lead what it leads.

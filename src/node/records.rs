@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 
+use super::answers::Question;
 use super::gate::Departure;
 use super::io::{Halt, Output, Peer, Rejection, Reply};
 use super::message::Message;
@@ -110,7 +111,7 @@ impl<S: StateMachine> Node<S> {
                 let hosted = self.records.replicas.iter().flat_map(Replicas::iter).map(|(id, _)| id);
                 changed.extend(hosted.chain(metadata.partitions_of(own)).filter(|id| id.topic == *topic));
             }
-            Delta::MayHaveLost(_) | Delta::Plan => {}
+            Delta::MayHaveLost(_) | Delta::Plan | Delta::FeatureLevel => {}
         }
     }
 
@@ -209,7 +210,11 @@ impl<S: StateMachine> Node<S> {
             let known = self.ledger.metadata().node(*leader).map(|record| record.address.clone());
             *address = known.or_else(|| self.address_of(*leader));
         }
-        self.outputs.push_back(Output::Reply { id, reply: Reply::Told(answer) });
+        let reply = Reply::Told(answer);
+        if reply.bulk() > 0 {
+            return self.answer_soon(id, Question::Answered(Box::new(reply)));
+        }
+        self.outputs.push_back(Output::Reply { id, reply });
     }
 
     /// Gate -> replicas: what was in a batch is durable.

@@ -75,7 +75,7 @@ impl<S: StateMachine> Node<S> {
         if self.proposals_under_way() >= limits.proposals_max {
             return Err(Rejection::Busy);
         }
-        Ok(())
+        self.may_raise(proposal)
     }
 
     pub(super) fn proposals_under_way(&self) -> usize {

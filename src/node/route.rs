@@ -24,6 +24,7 @@ impl<S: StateMachine> Node<S> {
     /// Moves everything on that can move without another input.
     pub(super) fn route(&mut self) {
         self.propose_queued();
+        self.send_forwards();
         self.begin_reads();
         while let Some(output) = self.formation.poll() {
             self.route_formation(output);
@@ -149,6 +150,11 @@ impl<S: StateMachine> Node<S> {
             Message::Dismissed { node } if node == self.config.id => self.handle_dismissed(from),
             Message::Notice { .. } | Message::Dismissed { .. } => {}
             Message::Forward { call, term, proposal } => self.forwarded_to_us(from, call, term, proposal),
+            Message::Forwards { term, wanted } => {
+                for (call, proposal) in wanted {
+                    self.forwarded_to_us(from, call, term, proposal);
+                }
+            }
             Message::Forwarded { call, reply } => self.forward_answered(from, call, *reply),
             Message::Transfer(message) => self.handle_transfer(from, message),
             Message::ReadIndex(call) => self.read_for(from, call),
@@ -322,9 +328,15 @@ impl<S: StateMachine> Node<S> {
             let applied = self.apply_entry(&entry);
             let at = entry.at;
             self.applied = at.index;
+            if self.halted.is_some() {
+                return;
+            }
             let Some((term, id)) = self.appended.remove(&at.index) else { continue };
             let reply = match applied {
-                Some(applied) if term == at.term => self.reply_to(applied),
+                Some(applied) if term == at.term => {
+                    let reply = self.reply_to(applied);
+                    self.bounded(reply)
+                }
                 // Another leader's entry stands where this proposal stood.
                 Some(_) | None => self.unknown(),
             };

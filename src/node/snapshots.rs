@@ -128,6 +128,9 @@ impl<S: StateMachine> Node<S> {
             self.outputs.push_back(Output::Event(Event::SnapshotUnreadable { reason }));
             return;
         }
+        if self.is_outdated() {
+            return;
+        }
         self.work = Some(Work::Recording);
         self.stats.snapshots_installed += 1;
         self.applied_bytes = 0;
@@ -142,6 +145,9 @@ impl<S: StateMachine> Node<S> {
         if let Err(error) = self.restore(&snapshot) {
             let reason = error.to_string();
             self.outputs.push_back(Output::Event(Event::SnapshotUnreadable { reason }));
+            return;
+        }
+        if self.is_outdated() {
             return;
         }
         let hard_state = HardState { term, vote: None, commit: snapshot.at.index };

@@ -295,6 +295,7 @@ impl Client {
     pub async fn status(&self, address: &PeerName) -> Result<Status, ClientError> {
         match self.request(address, Request::Status).await? {
             Reply::Status(status) => Ok(*status),
+            Reply::Rejected(rejection) => Err(rejection.into()),
             other => Err(ClientError::Answer(format!("{other:?}"))),
         }
     }
@@ -408,6 +409,7 @@ impl Shared {
             | Rejection::NotCaughtUp(_)
             | Rejection::Forgotten
             | Rejection::NoPartitions
+            | Rejection::Unregistered(_)
             | Rejection::NoSuccessor
             | Rejection::StillLeads => {
                 return Err(rejection.clone().into());

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use quinn::{Connection, ConnectionError, RecvStream, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::time::{Instant, timeout_at};
@@ -15,6 +15,8 @@ use crate::wire::{self, Decoded, FRAME_BYTES_MAX, Frame, HEADER_BYTES, WireError
 
 /// How much is read from a stream at once.
 const READ_BYTES: usize = 64 * 1024;
+/// Of each stream, so many bytes may be in memory that are not counted.
+const UNCOUNTED_BYTES: usize = 4 * 1024;
 
 /// Why this side hangs up. The code goes over the wire, the text beside it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -128,9 +130,8 @@ pub(super) struct FrameReader {
     patience: Duration,
     /// When the frame at hand must be there, once it has begun.
     due: Option<Instant>,
-    /// What was read of the stream and has no room in the buffer yet.
-    ahead: Option<Bytes>,
-    /// The room that the buffer takes, if that is counted.
+    /// The room that a long frame takes, if that is counted. It is taken for all of the frame at once, or many that are
+    /// begun and not ended could wait for each other.
     place: Option<Place>,
     /// The bytes of the last frame.
     last: usize,
@@ -138,8 +139,8 @@ pub(super) struct FrameReader {
 
 impl FrameReader {
     pub(super) fn new(stream: RecvStream, patience: Duration, longest: usize) -> FrameReader {
-        let (buffer, due, ahead, place, last) = (BytesMut::new(), None, None, None, 0);
-        FrameReader { stream, buffer, longest, patience, due, ahead, place, last }
+        let (buffer, due, place, last) = (BytesMut::new(), None, None, 0);
+        FrameReader { stream, buffer, longest, patience, due, place, last }
     }
 
     /// Reads no more than there is room for.
@@ -147,9 +148,10 @@ impl FrameReader {
         FrameReader { place: Some(place), ..self }
     }
 
-    /// The room that the last frame takes, if that is counted.
-    pub(super) fn place_of_last(&mut self) -> Option<Place> {
-        self.place.as_mut().map(|place| place.split(core::mem::take(&mut self.last)))
+    /// The room that the last frame has, if that is counted, and its bytes: those of a short one have no room yet.
+    pub(super) fn place_of_last(&mut self) -> Option<(Place, usize)> {
+        let last = self.last;
+        self.place.as_mut().map(|place| (place.split_all(), last))
     }
 
     /// Waits for the next frame; `None` when the stream has ended or was cut off.
@@ -168,11 +170,11 @@ impl FrameReader {
                     drop(self.place_of_last());
                     tracing::debug!(kind, "passed over a frame of unknown kind");
                 }
-                Decoded::Incomplete if length >= self.longest + HEADER_BYTES => {
+                Decoded::Incomplete { missing } if length + missing > self.longest + HEADER_BYTES => {
                     return Err(HangUp::TooLong(self.longest));
                 }
-                Decoded::Incomplete if !self.read().await? => return Ok(None),
-                Decoded::Incomplete => {}
+                Decoded::Incomplete { missing } if !self.read(missing).await? => return Ok(None),
+                Decoded::Incomplete { .. } => {}
             }
         }
     }
@@ -186,27 +188,24 @@ impl FrameReader {
         }
     }
 
-    /// Waits for more bytes; `false` if none will come.
-    async fn read(&mut self) -> Result<bool, HangUp> {
-        if self.ahead.is_none() {
-            let read = self.stream.read_chunk(READ_BYTES, true);
-            let read = if self.buffer.is_empty() {
-                read.await
-            } else {
-                let due = *self.due.get_or_insert_with(|| Instant::now() + self.patience);
-                timeout_at(due, read).await.map_err(|_| HangUp::Stalled(self.patience))?
-            };
-            let Ok(Some(chunk)) = read else { return Ok(false) };
-            self.ahead = Some(chunk.bytes);
-        }
-        if let (Some(place), Some(bytes)) = (&mut self.place, &self.ahead) {
+    /// Waits for some of the bytes that are missing, and for room for all of them; `false` if none will come.
+    async fn read(&mut self, missing: usize) -> Result<bool, HangUp> {
+        let whole = self.buffer.len() + missing;
+        if let (Some(place), true) = (&mut self.place, whole > UNCOUNTED_BYTES) {
             let due = *self.due.get_or_insert_with(|| Instant::now() + self.patience);
-            let grown = timeout_at(due, place.grow(bytes.len())).await;
+            let grown = timeout_at(due, place.grow_to(whole)).await;
             grown.map_err(|_| HangUp::NoRoom(self.patience))?;
         }
-        if let Some(bytes) = self.ahead.take() {
-            self.buffer.extend_from_slice(&bytes);
-        }
+        let most = if self.place.is_some() { missing.clamp(UNCOUNTED_BYTES, READ_BYTES) } else { READ_BYTES };
+        let read = self.stream.read_chunk(most, true);
+        let read = if self.buffer.is_empty() {
+            read.await
+        } else {
+            let due = *self.due.get_or_insert_with(|| Instant::now() + self.patience);
+            timeout_at(due, read).await.map_err(|_| HangUp::Stalled(self.patience))?
+        };
+        let Ok(Some(chunk)) = read else { return Ok(false) };
+        self.buffer.extend_from_slice(&chunk.bytes);
         Ok(true)
     }
 }

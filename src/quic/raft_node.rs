@@ -196,7 +196,7 @@ impl RaftNode {
         &self.client
     }
 
-    /// Tells how this node is; `None` once it has stopped.
+    /// Tells how this node is; `None` once it has stopped, or if hundreds ask that at once.
     pub async fn status(&self) -> Option<Status> {
         match self.running.handle.request(Caller::Operator, Request::Status).await? {
             Reply::Status(status) => Some(*status),

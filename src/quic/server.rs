@@ -4,12 +4,14 @@
 //! streams and send requests; many can be under way on one stream, and each is answered on its own,
 //! in whatever order they finish. Whoever has as many requests under way as the
 //! [`ConnectionLimits`] allow is not read from until one is answered; whoever begins a frame and does not end it, or does not read what it asked
-//! for, is hung up on. All memory that callers can make a node take is given to them from one [`Room`].
+//! for, is hung up on. What requests and their answers take while they are under way is
+//! given to callers from one [`Room`], and so are the number of requests, and the places of clients; beside that each
+//! connection has its windows.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -19,12 +21,14 @@ use super::connection::{FrameReader, HangUp, REQUEST_BYTES_MAX, identify};
 use super::door::{Door, Reason};
 use super::endpoint::{CALLER_WINDOW_BYTES, CONNECTION_WINDOW_BYTES};
 use super::limits::ConnectionLimits;
-use super::room::{Holder, Place, Room};
+use super::room::{Holder, Place, Room, holder};
 use crate::driver::{Handle, ReplyTo};
 use crate::id::{ClusterName, NodeId};
 use crate::node::{Caller, Input, Rejection, Reply};
 use crate::wire::{FRAME_BYTES_MAX, Frame};
 
+/// So much of an answer is written at once.
+const PIECE_BYTES: usize = 64 * 1024;
 /// Room that is kept for each answer while its request is under way: it is there for whoever wrote something.
 const SHORT_ANSWER_BYTES: usize = 1024;
 
@@ -40,6 +44,8 @@ pub(super) struct Server {
     client_places: Arc<Room>,
     /// The bytes of what callers ask, and are answered.
     room: Arc<Room>,
+    /// The requests that are under way.
+    requests: Arc<Room>,
 }
 
 impl Server {
@@ -52,8 +58,9 @@ impl Server {
         let client_places =
             Room::new(limits.client_connections_max, metrics::gauge!("rivven_client_connections"));
         let room = Room::new(limits.callers_bytes_max, metrics::gauge!("rivven_callers_bytes"));
+        let requests = Room::new(limits.requests_max, metrics::gauge!("rivven_requests"));
         let door = Arc::new(Door::new(limits.handshakes_max));
-        Server { cluster, own_id, node, limits, door, client_places, room }
+        Server { cluster, own_id, node, limits, door, client_places, room, requests }
     }
 
     /// Accepts until the endpoint is closed.
@@ -93,7 +100,7 @@ impl Server {
 
     async fn receive(&self, connection: &Connection) -> Result<(), HangUp> {
         let identity = identify(connection, &self.cluster)?;
-        let holder = (identity.caller, connection.remote_address().ip());
+        let holder = holder(identity.caller, connection.remote_address().ip());
         let mut place = self.client_places.enter(holder);
         match identity.caller {
             Caller::Node(_) => connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES)),
@@ -108,8 +115,8 @@ impl Server {
     /// Serves streams until the connection ends, or until the peer says what makes no sense.
     async fn serve(&self, connection: &Connection, holder: Holder) -> Result<(), HangUp> {
         let mut streams: JoinSet<Result<(), HangUp>> = JoinSet::new();
-        let (node, room) = (self.node.clone(), Arc::clone(&self.room));
-        let callers = Callers { node, holder, limits: self.limits, room };
+        let (room, requests) = (Arc::clone(&self.room), Arc::clone(&self.requests));
+        let callers = Callers { node: self.node.clone(), holder, limits: self.limits, room, requests };
         loop {
             tokio::select! {
                 biased;
@@ -157,10 +164,11 @@ struct Callers {
     holder: Holder,
     limits: ConnectionLimits,
     room: Arc<Room>,
+    requests: Arc<Room>,
 }
 
-/// An encoded reply, the right to have a request under way, and the room that both take.
-type Answer = (Bytes, OwnedSemaphorePermit, Place);
+/// An encoded reply, the right to have a request under way, of this stream and of all, and the room that both take.
+type Answer = (Bytes, OwnedSemaphorePermit, [Place; 2]);
 
 impl Callers {
     /// Serves the requests of one stream until it ends and all are answered.
@@ -172,7 +180,7 @@ impl Callers {
         let write = async move {
             while let Some((frame, ..)) = inbox.recv().await {
                 // Only then is the request off our hands, and another may be read.
-                match timeout(patience, replies.write_chunk(frame)).await {
+                match timeout(patience, write(&mut replies, &frame)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Ok(()),
                     Err(_) => return Err(HangUp::Unread(patience)),
@@ -206,12 +214,14 @@ impl Callers {
                 Some(Frame::Reply { .. }) => return Err(HangUp::Misplaced("reply")),
                 None => return Ok(()),
             };
-            let mut place = frames.place_of_last().unwrap_or_else(|| self.room.enter(self.holder));
-            let has_room = place.try_grow(SHORT_ANSWER_BYTES);
+            let (mut place, length) =
+                frames.place_of_last().unwrap_or_else(|| (self.room.enter(self.holder), 0));
+            let mut request_place = self.requests.enter(self.holder);
+            let has_room = request_place.try_grow(1) && place.fit(length + SHORT_ANSWER_BYTES);
             let outbox = outbox.clone();
             let reply_to: ReplyTo = Box::new(move |reply| {
                 let frame = answer(id, reply, &mut place);
-                let _ = outbox.send((frame, turn, place));
+                let _ = outbox.send((frame, turn, [place, request_place]));
             });
             if has_room {
                 self.node.submit(self.holder.0, request, reply_to).await;
@@ -222,10 +232,21 @@ impl Callers {
     }
 }
 
+/// Writes copies of an answer: what was sent and not acknowledged would keep all of the original in memory, which is not
+/// counted any more then.
+async fn write(replies: &mut SendStream, frame: &Bytes) -> Result<(), WriteError> {
+    for piece in frame.chunks(PIECE_BYTES) {
+        replies.write_all(piece).await?;
+    }
+    Ok(())
+}
+
 /// Encodes an answer. One that is too long to be sent, or for which there is no room, leaves its caller as wise as a lost
 /// one.
 fn answer(id: u64, reply: Reply, place: &mut Place) -> Bytes {
-    if let Ok(frame) = (Frame::Reply { id, reply }).encode() {
+    if !place.could_fit(reply.bulk()) {
+        metrics::counter!("rivven_answers_dropped_total").increment(1);
+    } else if let Ok(frame) = (Frame::Reply { id, reply }).encode() {
         if place.fit(frame.len()) {
             return frame;
         }

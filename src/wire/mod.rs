@@ -104,7 +104,10 @@ pub enum Decoded {
         kind: u8,
     },
     /// Not yet a whole frame.
-    Incomplete,
+    Incomplete {
+        /// So many bytes more there must be, at least: of the header, or once that is there, of the whole frame.
+        missing: usize,
+    },
 }
 
 const KIND_MESSAGE: u8 = 1;
@@ -159,7 +162,9 @@ impl Frame {
 ///
 /// [`WireError`] if the bytes can never become a frame.
 pub fn decode(buffer: &mut BytesMut) -> Result<Decoded, WireError> {
-    let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else { return Ok(Decoded::Incomplete) };
+    let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
+        return Ok(Decoded::Incomplete { missing: HEADER_BYTES - buffer.len() });
+    };
     let [version, kind, reserved @ ..] = *header;
     let [r0, r1, l0, l1, l2, l3, c0, c1, c2, c3] = reserved;
     let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
@@ -174,7 +179,7 @@ pub fn decode(buffer: &mut BytesMut) -> Result<Decoded, WireError> {
         return Err(WireError::TooLong { length });
     }
     if buffer.len() < HEADER_BYTES + length {
-        return Ok(Decoded::Incomplete);
+        return Ok(Decoded::Incomplete { missing: HEADER_BYTES + length - buffer.len() });
     }
     buffer.advance(HEADER_BYTES);
     let body = buffer.split_to(length);

@@ -201,7 +201,7 @@ async fn who_writes_a_frame_byte_by_byte_is_hung_up_on() {
 async fn who_asks_and_never_reads_holds_few_bytes_and_is_hung_up_on() {
     let limits = ConnectionLimits {
         frame_timeout: Duration::from_millis(500),
-        callers_bytes_max: 16 * 1024 * 1024,
+        callers_bytes_max: 33 * 1024 * 1024,
         ..Default::default()
     };
     let cluster = Cluster::start(limits).await;
@@ -224,12 +224,12 @@ async fn who_asks_and_never_reads_holds_few_bytes_and_is_hung_up_on() {
 
 #[tokio::test]
 async fn those_who_take_all_the_memory_they_get_leave_some_for_others() {
-    let limits = ConnectionLimits { callers_bytes_max: 16 * 1024 * 1024, ..Default::default() };
+    let limits = ConnectionLimits { callers_bytes_max: 33 * 1024 * 1024, ..Default::default() };
     let cluster = Cluster::start(limits).await;
     cluster.client.put("large", vec![7; 1_000_000]).await.expect("stored");
     let greedy = cluster.stranger(Caller::Client);
     let mut held = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..8 {
         // Each asks for long answers and does not read them, and begins long requests and does not end them.
         let connection = greedy.connect(cluster.address()).await.expect("a handshake");
         let (mut send, receive) = connection.open_bi().await.expect("a stream");
@@ -275,18 +275,18 @@ fn begun_frame(length: usize) -> Vec<u8> {
 #[tokio::test]
 async fn clients_beyond_the_limit_are_turned_away_and_nodes_are_not() {
     // From one address never more than are left free for others.
-    let limits = ConnectionLimits { client_connections_max: 5, ..Default::default() };
+    let limits = ConnectionLimits { client_connections_max: 6, ..Default::default() };
     let cluster = Cluster::start(limits).await;
     let client = cluster.stranger(Caller::Client);
     let mut connected = Vec::new();
     for _ in 0..2 {
-        // The client of the cluster itself is the first of three, of five.
+        // The client of the cluster itself is the first of three, of six.
         let connection = client.connect(cluster.address()).await.expect("a handshake");
         assert!(timeout(Duration::from_millis(200), connection.closed()).await.is_err(), "there is room");
         connected.push(connection);
     }
     let closed = timeout(PATIENCE, client.knock(cluster.address())).await.expect("there is no room");
-    assert!(closed.to_string().contains("serves 5 clients at most"), "{closed}");
+    assert!(closed.to_string().contains("serves 6 clients at most"), "{closed}");
     assert_eq!(cluster.turned_away("full"), 1);
     let elsewhere =
         client.connect_from(Ipv4Addr::new(127, 0, 0, 2), cluster.address()).await.expect("let in");

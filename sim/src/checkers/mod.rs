@@ -14,6 +14,7 @@ mod acknowledged;
 mod committed;
 mod durable_promise;
 mod election_safety;
+mod features;
 mod formation;
 mod gossip;
 mod leader_append_only;
@@ -48,6 +49,7 @@ pub use self::acknowledged::Acknowledged;
 pub use self::committed::Committed;
 pub use self::durable_promise::{DurablePromise, apply};
 pub use self::election_safety::ElectionSafety;
+pub use self::features::{Features, level_of};
 pub use self::formation::Formation;
 pub use self::gossip::Gossip;
 pub use self::leader_append_only::LeaderAppendOnly;
@@ -79,6 +81,7 @@ pub struct Checkers {
     commands: StateMachineSafety,
     promises: DurablePromise,
     formation: Formation,
+    features: Features,
     stored: Stored,
     resources: Resources,
     gossip: Gossip,
@@ -181,8 +184,23 @@ impl Checkers {
         self.commands.started(node, durable.snapshot.as_ref().map(|snapshot| snapshot.at.index));
     }
 
+    /// The process that starts understands features up to this level.
+    pub fn understands(&mut self, node: u64, level: u16) {
+        self.features.started(node, level);
+    }
+
+    /// A node does not start, or go on, since the cluster has gone further than it understands.
+    pub fn is_outdated(&mut self, node: u64) {
+        let verdict = self.features.is_outdated(node);
+        self.note(verdict);
+    }
+
     /// A node is about to be given an input.
     pub fn input(&mut self, node: u64, input: &Input) {
+        if let Input::Message { message, .. } = input {
+            let verdict = self.features.hears(node, message);
+            self.note(verdict);
+        }
         if matches!(input, Input::SnapshotSaved) {
             self.promises.saved(node);
         }
@@ -240,6 +258,7 @@ impl Checkers {
                     self.broken(Rule::Invariant, what);
                 }
             }
+            Output::Event(Event::Halted { reason: Halt::Outdated { .. } }) => self.is_outdated(node),
             Output::Event(Event::Alarm { from, refusal }) if !self.liars.contains(&from.value()) => {
                 let what = format!("node {node} refuses what node {from} says: {refusal:?}");
                 self.broken(Rule::Alarm, what);

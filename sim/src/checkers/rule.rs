@@ -57,6 +57,8 @@ rules! {
     Metadata "metadata",
     /// What is committed in a partition never changes, every leader has it, and nothing is there twice.
     Records "records",
+    /// No node is sent what its version does not read, and the level is not raised over its head.
+    Features "features",
     /// Queues and batches stay within their bounds.
     Resources "resources",
     /// What contradicts itself, or what a node knows, is dropped at its door.

@@ -2,6 +2,7 @@
 
 use super::super::tests::{config, hear, id, leader, replies, settle};
 use super::super::{Caller, Durable, Input, Limits, Message, Node, Output, Rejection, Reply, Request};
+use super::APPLIED_BYTES_MAX;
 use crate::id::{LogIndex, RequestId, WriteId};
 use crate::kv::{Answer, Command, KeyValue};
 use crate::machine::Machine as _;
@@ -117,6 +118,31 @@ fn questions_beyond_the_limits_are_rejected_as_busy() {
     ask(&mut node, 13, Request::Query { query: Bytes::new() });
     assert_eq!(replies(settle(&mut node))[0], (12, Reply::Rejected(Rejection::Busy)), "of a few bytes each");
     assert_eq!(node.reads.waiting(), 2, "one that asks nothing has room");
+}
+
+#[test]
+fn answers_to_commands_are_bounded_and_who_is_not_told_may_ask_again() {
+    let mut node = with_long_value(usize::MAX);
+    let get = Command::Get { key: "k".into() }.encode();
+    (10..210).for_each(|number| ask(&mut node, number, Request::Propose(Proposal::Command(get.clone()))));
+    settle(&mut node);
+    hear(&mut node, 2, Body::AppendAccepted { index: LogIndex::new(203), commit: LogIndex::new(3) });
+    let told = replies(settle(&mut node));
+    let done = told.iter().filter(|(_, reply)| matches!(reply, Reply::Done { .. })).count();
+    let unknown = told.iter().filter(|(_, reply)| *reply == Reply::Unknown).count();
+    assert_eq!(done + unknown, 200);
+    let most = APPLIED_BYTES_MAX.div_ceil(VALUE_BYTES);
+    assert!(done <= most && done + 1 >= most, "{done} of {most}");
+}
+
+#[test]
+fn how_a_node_is_comes_before_everything_else_that_waits() {
+    let mut node = with_long_value(1);
+    node.config.limits.reads_max = 3;
+    (10..13).for_each(|number| ask(&mut node, number, Request::QueryStale { query: get() }));
+    ask(&mut node, 13, Request::Status);
+    let told = replies(settle(&mut node));
+    assert!(matches!(told[..], [(13, Reply::Status(_))]), "{told:?}");
 }
 
 #[test]

@@ -67,6 +67,8 @@ use crate::id::{LogIndex, NodeId, PartitionId, TopicId};
 pub const PARTITIONS_MAX: usize = 1_000_000;
 /// The level of what nodes must understand that a new cluster begins with.
 pub const FEATURE_LEVEL_FIRST: u16 = 1;
+/// The level that this version of the library understands.
+pub const FEATURE_LEVEL: u16 = 2;
 
 /// What a command changed, for those who follow.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -86,6 +88,8 @@ pub enum Delta {
     MayHaveLost(PartitionId),
     /// The plan is another one, or gone.
     Plan,
+    /// More may be used: the feature level is higher.
+    FeatureLevel,
 }
 
 /// The metadata.
@@ -289,6 +293,7 @@ impl Metadata {
             return Err(Refusal::NodeLacksFeatures { node, features: record.features, level: to });
         }
         self.state.feature_level = to;
+        self.deltas.push(Delta::FeatureLevel);
         Ok(Outcome::Changed)
     }
 

@@ -103,7 +103,7 @@ impl World {
                 Delta::Node(node) | Delta::NodeGone(node) => {
                     changed.extend(self.metadata.partitions_of(node))
                 }
-                Delta::MayHaveLost(_) | Delta::Plan => {}
+                Delta::MayHaveLost(_) | Delta::Plan | Delta::FeatureLevel => {}
             }
         }
         for host in self.hosts.values_mut() {

@@ -285,6 +285,9 @@ impl<A: Application> World<A> {
             self.queue.push(MILLISECOND, Event::Steward);
             self.queue.push(MILLISECOND, Event::Records);
         }
+        for (at, node) in self.scenario.shape.changes_version() {
+            self.queue.push(at * MILLISECOND, Event::Version { node });
+        }
         self.plan_switches();
         self.queue.push(self.scenario.shape.work_until * MILLISECOND, Event::Check);
     }
@@ -317,6 +320,7 @@ impl<A: Application> World<A> {
             Event::Operate { place } => self.operate(place),
             Event::Steward => self.look_after_partitions(),
             Event::Records => self.move_records(),
+            Event::Version { node } => self.change_version(node),
             Event::Check => self.check(),
         }
     }

@@ -7,6 +7,7 @@ use super::process::{name, node_id};
 use super::queue::Event;
 use super::{MICROSECOND, World, link_key};
 use crate::app::Application;
+use crate::checkers::level_of;
 use crate::faults::{Damage, Fate, Fault, Host};
 use crate::trace::Record;
 
@@ -70,7 +71,16 @@ impl<A: Application> World<A> {
         if let Some(waiting) = &mut self.host(to).waiting {
             return waiting.push(Event::Message { from, to, message });
         }
-        self.deliver(to, Input::Message { from: node_id(from), message });
+        let needed = level_of(&message);
+        let (input, understood) = (Input::Message { from: node_id(from), message }, self.host(to).features);
+        if needed > understood {
+            // What cannot be read is lost.
+            if self.host(to).process.is_some() {
+                self.checkers.input(to, &input);
+            }
+            return;
+        }
+        self.deliver(to, input);
     }
 
     /// A node tries to reach a peer; if the path and the peer are there, each learns who the other is.
@@ -148,6 +158,6 @@ fn damaged(message: Message, damage: Option<Damage>) -> Option<Message> {
     damage.strike(&mut bytes);
     match wire::decode(&mut bytes::BytesMut::from(&bytes[..])) {
         Ok(Decoded::Frame(Frame::Message(message))) => Some(message),
-        Ok(Decoded::Frame(_) | Decoded::Skipped { .. } | Decoded::Incomplete) | Err(_) => None,
+        Ok(Decoded::Frame(_) | Decoded::Skipped { .. } | Decoded::Incomplete { .. }) | Err(_) => None,
     }
 }

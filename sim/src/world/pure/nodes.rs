@@ -9,6 +9,7 @@ use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{
     Durable, Event as NodeEvent, Halt, Input, Output, Peer, Reply, StartError, WriteBatch,
 };
+use rivven_cluster::partition::metadata::FEATURE_LEVEL;
 use rivven_cluster::raft::{Role, Snapshot};
 use rivven_cluster::state_machine::StateMachine;
 
@@ -31,6 +32,8 @@ pub(super) struct Host<M> {
     pub(super) process: Option<Process<M>>,
     /// How many processes have started.
     pub(super) started: u64,
+    /// The feature level that the last one understands.
+    pub(super) features: u16,
     pub(super) disk: NodeDisk,
     pub(super) clock: Skew,
     /// Whether the plan keeps it from starting.
@@ -58,6 +61,7 @@ impl<M: StateMachine> Host<M> {
         Host {
             process: None,
             started: 0,
+            features: FEATURE_LEVEL,
             disk: NodeDisk::new(store),
             clock: Skew::start(0),
             is_off: false,
@@ -80,6 +84,7 @@ impl<M: StateMachine> Host<M> {
         Some(Host {
             process,
             started: self.started,
+            features: self.features,
             disk: self.disk.fork()?,
             clock: self.clock,
             is_off: self.is_off,
@@ -148,11 +153,15 @@ impl<A: Application> World<A> {
             host.clock.drift(now, ppm);
         }
         let seed = seed.child("node", node * 10_000 + number);
-        let start = Start { config: configure(&shape, node), seed, durable, now: host.clock.local(now) };
+        host.features = shape.features(node, now / MILLISECOND);
+        let config = configure(&shape, node, host.features);
+        let (features, local) = (host.features, host.clock.local(now));
+        let start = Start { config, seed, durable, now: local };
         let peers: Vec<u64> = start.config.peers.iter().map(node_at).collect();
         if is_watched {
             let had_forgiven = self.checkers.has_forgiven();
             self.checkers.started(node, &found);
+            self.checkers.understands(node, features);
             if self.checkers.has_forgiven() && !had_forgiven {
                 reachable!(self.marks, RolledBack);
             }
@@ -160,6 +169,11 @@ impl<A: Application> World<A> {
         match Process::start(number, start, &app, is_watched, keeps_journal) {
             Ok(process) => self.host(node).process = Some(process),
             Err(StartError::Removed) => return self.host(node).is_out = true,
+            Err(StartError::Outdated(_)) => {
+                // It is started again when it is of the later version.
+                reachable!(self.marks, Outdated);
+                return self.checkers.is_outdated(node);
+            }
             Err(error) => return self.refuses_to_start(node, &error.to_string()),
         }
         self.marks.started(node);
@@ -252,6 +266,17 @@ impl<A: Application> World<A> {
             Ended::Idle => {}
         }
         ended
+    }
+
+    /// A node is replaced by one of the other version, on the same disk.
+    pub(super) fn change_version(&mut self, node: u64) {
+        let host = self.host(node);
+        if host.is_off || host.is_out {
+            return;
+        }
+        self.end_process(node, Cut::Killed);
+        let delay = self.pause(node, 100, 500);
+        self.queue.push(self.now + delay, Event::Start { node });
     }
 
     /// Gives a node an input, and acts on what it asks for.

@@ -162,7 +162,7 @@ impl<M: StateMachine> Process<M> {
 }
 
 /// What a node is started with.
-pub(super) fn configure(shape: &Shape, node: u64) -> Config {
+pub(super) fn configure(shape: &Shape, node: u64, features: u16) -> Config {
     Config {
         id: node_id(node),
         address: name(node),
@@ -172,7 +172,7 @@ pub(super) fn configure(shape: &Shape, node: u64) -> Config {
         flow: shape.flow(),
         votes: shape.votes(node),
         gossip: shape.gossip(node, address(node)),
-        partitioning: shape.partitioning(node),
+        partitioning: shape.partitioning(node, features),
     }
 }
 

@@ -52,6 +52,8 @@ pub(super) enum Event {
     Steward,
     /// Somebody produces or consumes.
     Records,
+    /// A node is replaced by one of another version.
+    Version { node: u64 },
     /// It is time to see whether the run is over.
     Check,
 }

@@ -165,6 +165,8 @@ where
     let seed = shared.seed.child("node", node * 10_000 + started);
     let seams = seams(shared.wires.clone(), Host(node), PORT, seed, hardware.turnstile.clone())?;
     let peers = shared.shape.peers(node).into_iter().map(address).collect::<Result<BTreeSet<_>, _>>()?;
+    let features = shared.shape.features(node, sim_nanos() / 1_000_000);
+    lock(&shared.checkers).understands(node, features);
     let config = Config {
         id: node_id(node)?,
         address: address(node)?,
@@ -174,7 +176,7 @@ where
         flow: shared.shape.flow(),
         votes: shared.shape.votes(node),
         gossip: shared.shape.gossip(node, SocketAddr::new(turmoil::lookup(host_name(node)), GOSSIP_PORT)),
-        partitioning: shared.shape.partitioning(node),
+        partitioning: shared.shape.partitioning(node, features),
     };
     let gossips = config.gossip.is_some();
     let now = hardware.clock.now();
@@ -183,6 +185,11 @@ where
     let (handle, receiver) = inbox();
     let machine = Recorded::new(shared.app.machine(), true);
     let machine = Node::start(config, seed, durable, machine, now);
+    if let Err(StartError::Outdated(outdated)) = &machine {
+        // It is started again, by and by as the later version.
+        lock(&shared.checkers).is_outdated(node);
+        return Err(outdated.to_string().into());
+    }
     let machine = machine.map_err(|error| format!("{REFUSED}{error}"))?;
     let credentials = credentials(identity)?;
     let mut transport =
