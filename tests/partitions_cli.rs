@@ -147,6 +147,14 @@ fn partitions_have_leaders_whoever_is_killed_and_move_to_who_comes_and_from_who_
     let explained = nodes.shown(&["explain", "node", "3"], 2);
     assert!(explained.contains("all is well") && explained.contains("it was fenced"), "{explained}");
 
+    // All understand more than is used: an operator has it used.
+    let shown = nodes.shown(&["node", "features"], 1);
+    assert!(shown.contains("at feature level 1") && shown.contains("node 3 understands level 2"), "{shown}");
+    let refused = rivven(&["node", "features", "--raise", "--config", &nodes.config(1)]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("operator"), "{refused:?}");
+    let raised = nodes.operate(&["node", "features", "--raise"], 3);
+    assert!(text(&raised.stdout).contains("at feature level 2 now"), "{}", text(&raised.stderr));
+
     // A fourth node comes: what would move is known before it does, and before it is there.
     let foreseen = nodes.shown(&["plan", "show", "--with", "4"], 1);
     assert!(foreseen.contains("48 replicas would be copied"), "{foreseen}");

@@ -213,7 +213,11 @@ impl<S: StateMachine> Node<S> {
         while let Some((id, question)) = self.answers.take() {
             let reply = match question {
                 Question::Answered(reply) => *reply,
-                _ => self.reject(Rejection::Halted),
+                Question::State(_)
+                | Question::Metadata
+                | Question::News { .. }
+                | Question::Status
+                | Question::Entries { .. } => self.reject(Rejection::Halted),
             };
             self.outputs.push_back(Output::Reply { id, reply });
         }

@@ -2,7 +2,7 @@
 
 use rivven_cluster::id::NodeId;
 use rivven_cluster::partition::controller::{Explanation, Life};
-use rivven_cluster::partition::metadata::{Metadata, NodeRecord, NodeState};
+use rivven_cluster::partition::metadata::{Command, Metadata, NodeRecord, NodeState};
 use serde::Serialize;
 
 use crate::Failure;
@@ -31,6 +31,14 @@ enum Action {
         access: Access,
         /// The node.
         node: u64,
+    },
+    /// Show what the cluster may use, and what each node understands.
+    Features {
+        #[command(flatten)]
+        access: Access,
+        /// Let the cluster use all that every node understands. There is no way back. For operators.
+        #[arg(long)]
+        raise: bool,
     },
     /// Let a node hold something again. A plan that is under way goes on. For operators.
     Undrain {
@@ -85,6 +93,7 @@ pub async fn nodes(options: &Options) -> Result<(), Failure> {
             println!("node {node} drains: `rivven-cluster plan show` says how far that is");
             client.close();
         }
+        Action::Features { access, raise } => features(access, *raise).await?,
         Action::Undrain { access, node } => {
             let (client, manager) = access.partitions().await?;
             manager.set_draining(id(*node)?, false).await?;
@@ -92,6 +101,28 @@ pub async fn nodes(options: &Options) -> Result<(), Failure> {
             client.close();
         }
     }
+    Ok(())
+}
+
+async fn features(access: &Access, raise: bool) -> Result<(), Failure> {
+    let (client, manager) = access.partitions().await?;
+    let from = manager.look(Metadata::feature_level);
+    let understood: Vec<(NodeId, u16)> =
+        manager.look(|metadata| metadata.nodes().map(|(node, record)| (node, record.features)).collect());
+    println!("the cluster is at feature level {from}");
+    for (node, features) in &understood {
+        println!("node {node} understands level {features}");
+    }
+    let to = understood.iter().map(|(_, features)| *features).min().unwrap_or(from);
+    if raise && to > from {
+        client.order(Command::SetFeatureLevel { from, to }).await?.answer?;
+        println!(
+            "the cluster is at feature level {to} now: a node that understands less will not start any more"
+        );
+    } else if raise {
+        println!("no more is understood by every node");
+    }
+    client.close();
     Ok(())
 }
 

@@ -91,9 +91,9 @@ fn confirmed_reads_take_turns_as_well() {
     let mut node = with_long_value(VALUE_BYTES);
     (10..13).for_each(|number| ask(&mut node, number, Request::Query { query: get() }));
     let asked = settle(&mut node);
-    let context = asked.iter().find_map(|output| match output {
-        Output::Send { message: Message::Raft(message), .. } => context_of(&message.body),
-        _ => None,
+    let context = asked.iter().find_map(|output| {
+        let Output::Send { message: Message::Raft(message), .. } = output else { return None };
+        context_of(&message.body)
     });
     let context = context.expect("a round");
     hear(&mut node, 2, Body::HeartbeatResponse { commit: LogIndex::new(3), context });

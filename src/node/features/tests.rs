@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 
-use super::super::tests::{config, elected, formed, hear, id, replies, settle};
+use super::super::tests::{config, elected, formed, hear, id, messages, replies, settle};
 use super::super::{
-    Caller, Config, Durable, Halt, Input, Message, Node, Output, Partitioning, Rejection, Reply, Request,
-    StartError,
+    Caller, Config, Durable, Halt, Input, Message, Node, Partitioning, Rejection, Reply, Request, StartError,
 };
 use super::*;
 use crate::id::{BootId, LogIndex, RequestId, Term, Token};
@@ -84,19 +83,15 @@ fn passed_on(ledger: &Ledger, commands: u64, length: usize) -> Vec<Message> {
         let (id, request) = (RequestId::new(number), Request::Propose(proposal));
         node.handle(node.now, Input::Request { id, from: Caller::Client, request });
     }
-    let passed_on = settle(&mut node).into_iter().filter_map(|output| match output {
-        Output::Send { message: message @ (Message::Forward { .. } | Message::Forwards { .. }), .. } => {
-            Some(message)
-        }
-        _ => None,
-    });
-    passed_on.collect()
+    let outputs = settle(&mut node);
+    let is_passed_on =
+        |message: &&Message| matches!(message, Message::Forward { .. } | Message::Forwards { .. });
+    messages(&outputs).into_iter().filter(is_passed_on).cloned().collect()
 }
 
 fn together(messages: &[Message]) -> Vec<usize> {
-    let count = |message: &Message| match message {
-        Message::Forwards { wanted, .. } => wanted.len(),
-        _ => 0,
+    let count = |message: &Message| {
+        if let Message::Forwards { wanted, .. } = message { wanted.len() } else { 0 }
     };
     messages.iter().map(count).collect()
 }
