@@ -42,6 +42,20 @@ impl Nodes {
     }
 }
 
+fn what_all_understand_is_used_when_an_operator_says_so(nodes: &Nodes) {
+    let shown = nodes.shown(&["node", "features"], 1);
+    assert!(shown.contains("at feature level 1") && shown.contains("node 3 understands level 2"), "{shown}");
+    let refused = rivven(&["node", "features", "--raise", "--config", &nodes.config(1)]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("operator"), "{refused:?}");
+    let raised = nodes.operate(&["node", "features", "--raise"], 3);
+    assert!(text(&raised.stdout).contains("at feature level 2 now"), "{}", text(&raised.stderr));
+}
+
+fn a_topic_that_is_not_there_is_named(nodes: &Nodes) {
+    let nowhere = rivven(&["consume", "payments", "--config", &nodes.config(1)]);
+    assert!(text(&nowhere.stderr).contains("no topic is called \"payments\""), "{}", text(&nowhere.stderr));
+}
+
 fn how_much_is_kept_is_configured(nodes: &Nodes) {
     for (options, kept) in [
         (&["--keep-seconds", "604800"][..], "kept: what is not older than 604800 s"),
@@ -123,8 +137,7 @@ fn partitions_have_leaders_whoever_is_killed_and_move_to_who_comes_and_from_who_
         (offsets.len(), sum("high_watermark"), sum("end")) == (64, 3, 3)
     });
     how_much_is_kept_is_configured(&nodes);
-    let nowhere = rivven(&["consume", "payments", "--config", &nodes.config(1)]);
-    assert!(text(&nowhere.stderr).contains("no topic is called \"payments\""), "{}", text(&nowhere.stderr));
+    a_topic_that_is_not_there_is_named(&nodes);
 
     // A node is killed: others lead, and it is said why.
     nodes.kill(3);
@@ -147,13 +160,7 @@ fn partitions_have_leaders_whoever_is_killed_and_move_to_who_comes_and_from_who_
     let explained = nodes.shown(&["explain", "node", "3"], 2);
     assert!(explained.contains("all is well") && explained.contains("it was fenced"), "{explained}");
 
-    // All understand more than is used: an operator has it used.
-    let shown = nodes.shown(&["node", "features"], 1);
-    assert!(shown.contains("at feature level 1") && shown.contains("node 3 understands level 2"), "{shown}");
-    let refused = rivven(&["node", "features", "--raise", "--config", &nodes.config(1)]);
-    assert!(!refused.status.success() && text(&refused.stderr).contains("operator"), "{refused:?}");
-    let raised = nodes.operate(&["node", "features", "--raise"], 3);
-    assert!(text(&raised.stdout).contains("at feature level 2 now"), "{}", text(&raised.stderr));
+    what_all_understand_is_used_when_an_operator_says_so(&nodes);
 
     // A fourth node comes: what would move is known before it does, and before it is there.
     let foreseen = nodes.shown(&["plan", "show", "--with", "4"], 1);
