@@ -100,10 +100,10 @@ fn two_traces_of_a_seed_have_no_first_difference() {
 
 #[test]
 fn a_seed_of_the_pure_world_gives_the_same_trace_twice_and_in_another_process() {
-    assert_that_seeds_repeat(WorldKind::Pure, 40);
+    assert_that_seeds_repeat(WorldKind::Pure, 30);
 }
 
 #[test]
 fn a_seed_of_the_turmoil_world_gives_the_same_trace_twice_and_in_another_process() {
-    assert_that_seeds_repeat(WorldKind::Turmoil, 12);
+    assert_that_seeds_repeat(WorldKind::Turmoil, 8);
 }
