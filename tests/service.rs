@@ -9,13 +9,12 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// How often another process is looked at.
+/// How often a process is asked again that does not tell by itself.
 const POLL: Duration = Duration::from_millis(20);
 
 /// One node, which is its own cluster.
@@ -23,37 +22,49 @@ struct Service {
     folder: tempfile::TempDir,
     metrics: u16,
     process: Option<Child>,
-    printed: Heard,
-    said: Heard,
+    heard: Heard,
 }
 
-/// What comes out of a pipe.
+/// What comes out of a process, and whoever waits for it.
+#[derive(Clone, Default)]
+struct Heard(Arc<(Mutex<Said>, Condvar)>);
+
+/// What has come out of the two pipes so far.
 #[derive(Default)]
-struct Heard {
-    text: Arc<Mutex<Vec<u8>>>,
-    listener: Option<JoinHandle<()>>,
+struct Said {
+    printed: Vec<u8>,
+    logged: Vec<u8>,
+    /// How many of the pipes have ended.
+    ended: usize,
 }
 
 impl Heard {
-    fn of(mut pipe: impl std::io::Read + Send + 'static) -> Heard {
-        let text = Arc::<Mutex<Vec<u8>>>::default();
-        let kept = Arc::clone(&text);
-        let listener = std::thread::spawn(move || {
+    /// Listens to a pipe, and keeps what it says where `keep` says.
+    fn listen(&self, mut pipe: impl std::io::Read + Send + 'static, keep: fn(&mut Said) -> &mut Vec<u8>) {
+        let heard = self.clone();
+        std::thread::spawn(move || {
             let mut piece = [0; 4096];
             while let Ok(length @ 1..) = pipe.read(&mut piece) {
-                kept.lock().expect("nobody panics with it").extend_from_slice(&piece[..length]);
+                heard.note(|said| keep(said).extend_from_slice(&piece[..length]));
             }
+            heard.note(|said| said.ended += 1);
         });
-        Heard { text, listener: Some(listener) }
     }
 
-    fn so_far(&self) -> String {
-        text(&self.text.lock().expect("nobody panics with it"))
+    fn note(&self, change: impl FnOnce(&mut Said)) {
+        change(&mut self.0.0.lock().expect("nobody panics with it"));
+        self.0.1.notify_all();
     }
 
-    fn whole(&mut self) -> String {
-        self.listener.take().expect("it is heard once").join().expect("it only reads");
-        self.so_far()
+    /// Waits until it has said so, or both pipes have ended. Returns whether it has, and its log.
+    fn until(&self, has_said: impl Fn(&Said) -> bool) -> (bool, String) {
+        let (said, news) = &*self.0;
+        let said = said.lock().expect("nobody panics with it");
+        let goes_on = |said: &mut Said| !has_said(said) && said.ended < 2;
+        let (said, waited) = news.wait_timeout_while(said, PATIENCE, goes_on).expect("nobody panics with it");
+        let log = text(&said.logged);
+        assert!(!waited.timed_out(), "it goes on and on: {log}");
+        (has_said(&said), log)
     }
 }
 
@@ -68,6 +79,18 @@ impl Drop for Service {
 
 fn rivven(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rivven-cluster")).args(arguments).output().expect("the program runs")
+}
+
+/// Asks again and again, until it is so.
+fn until<T>(ask: impl Fn() -> Result<T, String>) -> T {
+    let began = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(answer) => assert!(began.elapsed() < PATIENCE, "{answer}"),
+        }
+        std::thread::sleep(POLL);
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -92,7 +115,7 @@ impl Service {
              metrics_address: \"127.0.0.1:{metrics}\"\n  tls: {{ca: ca.pem, cert: node-1.pem, key: node-1.key}}\n{more}"
         );
         std::fs::write(folder.path().join("1.yaml"), text).expect("a writable folder");
-        Service { folder, metrics, process: None, printed: Heard::default(), said: Heard::default() }
+        Service { folder, metrics, process: None, heard: Heard::default() }
     }
 
     fn config(&self) -> String {
@@ -108,35 +131,27 @@ impl Service {
             .stderr(Stdio::piped())
             .spawn();
         let mut process = process.expect("there is a shell");
-        self.printed = Heard::of(process.stdout.take().expect("a pipe"));
-        self.said = Heard::of(process.stderr.take().expect("a pipe"));
+        self.heard = Heard::default();
+        self.heard.listen(process.stdout.take().expect("a pipe"), |said| &mut said.printed);
+        self.heard.listen(process.stderr.take().expect("a pipe"), |said| &mut said.logged);
         self.process = Some(process);
     }
 
     /// Waits until its log says that.
     fn until_it_says(&self, what: &str) {
-        let began = Instant::now();
-        while !self.said.so_far().contains(what) {
-            assert!(began.elapsed() < PATIENCE, "{what:?} is not in {:?}", self.said.so_far());
-            std::thread::sleep(POLL);
-        }
+        let (has_said, log) = self.heard.until(|said| text(&said.logged).contains(what));
+        assert!(has_said, "{what:?} is not in {log:?}");
     }
 
     /// Waits until it ends: how, and what it has said. Or until it has printed `instead`: then it is `None`.
     fn ended_or(&mut self, instead: &str) -> Option<(Option<i32>, String)> {
-        let began = Instant::now();
-        loop {
-            let process = self.process.as_mut().expect("it was started");
-            if let Some(status) = process.try_wait().expect("it is ours") {
-                self.process = None;
-                return Some((status.code(), self.said.whole()));
-            }
-            if !instead.is_empty() && self.printed.so_far().contains(instead) {
-                return None;
-            }
-            assert!(began.elapsed() < PATIENCE, "it goes on and on: {}", self.said.so_far());
-            std::thread::sleep(POLL);
+        let (has_said, log) =
+            self.heard.until(|said| !instead.is_empty() && text(&said.printed).contains(instead));
+        if has_said {
+            return None;
         }
+        let status = self.process.take().expect("it was started").wait().expect("it is ours");
+        Some((status.code(), log))
     }
 
     /// Waits until it ends: how, and what it has said.
@@ -152,16 +167,15 @@ impl Service {
 
     /// Waits until it says that it leads.
     fn until_it_leads(&self) {
-        let began = Instant::now();
-        loop {
+        until(|| {
             let told = rivven(&["status", "--json", "--config", &self.config()]);
             let json: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap_or_default();
             if json["raft"]["role"] == "Leader" {
-                return;
+                Ok(())
+            } else {
+                Err(format!("{json} {}", text(&told.stderr)))
             }
-            assert!(began.elapsed() < PATIENCE, "{json} {}", text(&told.stderr));
-            std::thread::sleep(POLL);
-        }
+        });
     }
 
     fn scrape(&self) -> String {
@@ -178,15 +192,10 @@ fn what_is_counted_can_be_scraped_with_what_it_means() {
     let mut service = Service::new("");
     service.start("");
     service.until_it_leads();
-    let began = Instant::now();
-    let answer = loop {
+    let answer = until(|| {
         let answer = service.scrape();
-        if answer.contains("\nrivven_is_leader 1\n") {
-            break answer;
-        }
-        assert!(began.elapsed() < PATIENCE, "{answer}");
-        std::thread::sleep(POLL);
-    };
+        if answer.contains("\nrivven_is_leader 1\n") { Ok(answer) } else { Err(answer) }
+    });
     assert!(answer.contains("# HELP rivven_term the Raft term\n"), "{answer}");
     let (code, _) = service.terminate();
     assert_eq!(code, Some(0), "it ends in order");

@@ -301,7 +301,7 @@ impl Marks {
             Event::TakenIn => reachable!(self, TakenIn),
             Event::ManySeemGone => reachable!(self, ManySeemedGone),
             Event::Halted { reason: Halt::Removed } => reachable!(self, PutOut),
-            Event::Halted { reason: Halt::Outdated { .. } } => reachable!(self, Outdated),
+            Event::Halted { reason: Halt::Outdated(_) } => reachable!(self, Outdated),
             Event::Membership(members) => self.observe_members(node, members),
             Event::Standing(standing) if standing.role == Role::Leader => {
                 self.leaders.insert(node);

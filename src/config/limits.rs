@@ -82,7 +82,7 @@ pub(super) fn of_requests(given: &Given, limits: Limits) -> Result<Limits, Confi
 }
 
 /// One answer may be as long as a frame; whoever has one leaves room for another.
-const CALLERS_BYTES_LEAST: usize = 33 * 1024 * 1024;
+const CALLERS_BYTES_LEAST: usize = 2 * FRAME_BYTES_MAX + 1024 * 1024;
 /// A command travels in a frame, beside others and what describes them.
 const COMMAND_BYTES_MAX: usize = FRAME_BYTES_MAX / 4;
 

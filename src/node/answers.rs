@@ -118,12 +118,20 @@ impl Answers {
 }
 
 impl<S: StateMachine> Node<S> {
-    /// Whether a question finds room beside those that wait.
-    pub(super) fn has_room_to_ask(&self, question: &Question) -> bool {
+    /// Tells whether a question can be answered here, and finds room beside those that wait.
+    pub(super) fn admit_question(&self, question: &Question) -> Result<(), Rejection> {
+        let has_room = if matches!(question, Question::Status) {
+            self.answers.urgent.len() < STATUS_MAX
+        } else if self.raft.is_none() {
+            return Err(Rejection::NotFormed);
+        } else {
+            self.has_room_to_ask(question)
+        };
+        has_room.then_some(()).ok_or(Rejection::Busy)
+    }
+
+    fn has_room_to_ask(&self, question: &Question) -> bool {
         let limits = self.config.limits;
-        if matches!(question, Question::Status) {
-            return self.answers.urgent.len() < STATUS_MAX;
-        }
         let waiting = self.reads.waiting() + self.answers.asked.len();
         let bytes = self.reads.waiting_bytes() + self.answers.waiting_bytes();
         waiting < limits.reads_max && bytes + question.length() <= limits.reads_bytes_max
@@ -131,15 +139,10 @@ impl<S: StateMachine> Node<S> {
 
     /// Takes a question on that can be answered from what is here, if there is room.
     pub(super) fn ask(&mut self, id: RequestId, question: Question) {
-        let rejection = if self.raft.is_none() && !matches!(question, Question::Status) {
-            Rejection::NotFormed
-        } else if self.has_room_to_ask(&question) {
-            return self.answer_soon(id, question);
-        } else {
-            Rejection::Busy
-        };
-        let reply = self.reject(rejection);
-        self.outputs.push_back(Output::Reply { id, reply });
+        match self.admit_question(&question) {
+            Ok(()) => self.answer_soon(id, question),
+            Err(rejection) => self.refuse_request(id, rejection),
+        }
     }
 
     /// A question may be answered from now on.

@@ -16,6 +16,8 @@
 //! - 2: what followers pass on to the leader travels together
 //!   ([`Message::Forwards`](super::Message::Forwards)).
 
+use serde::{Deserialize, Serialize};
+
 use super::Node;
 use super::io::{Halt, Rejection};
 use crate::partition::metadata::{Command, FEATURE_LEVEL};
@@ -24,6 +26,19 @@ use crate::state_machine::StateMachine;
 
 /// From this level on what is passed on travels together.
 const FORWARDS_TRAVEL_TOGETHER: u16 = 2;
+
+/// The cluster uses what this version does not understand. Start the node again with a later version: its folder has lost
+/// nothing.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+#[error(
+    "the cluster is at feature level {level}, and this version understands {understood}: use the version of the other nodes; there is no way back to this one"
+)]
+pub struct Outdated {
+    /// Where the cluster is.
+    pub level: u16,
+    /// What this node understands.
+    pub understood: u16,
+}
 
 impl<S: StateMachine> Node<S> {
     /// The level that this node understands.
@@ -36,13 +51,19 @@ impl<S: StateMachine> Node<S> {
         self.metadata().feature_level() >= FORWARDS_TRAVEL_TOGETHER
     }
 
-    /// Tells whether the cluster has gone further than this node understands; then it halts.
-    pub(super) fn is_outdated(&mut self) -> bool {
+    /// Whether the cluster has gone further than this node understands.
+    pub(super) fn outdated(&self) -> Option<Outdated> {
         let (level, understood) = (self.metadata().feature_level(), self.understood());
-        if level > understood && self.halted.is_none() {
-            self.halt(Halt::Outdated { level, understood });
+        (level > understood).then_some(Outdated { level, understood })
+    }
+
+    /// Halts if the cluster has gone further than this node understands, and tells whether it has.
+    pub(super) fn halts_if_outdated(&mut self) -> bool {
+        let Some(outdated) = self.outdated() else { return false };
+        if self.halted.is_none() {
+            self.halt(Halt::Outdated(outdated));
         }
-        level > understood
+        true
     }
 
     /// The level must not be raised over the head of a member that has not said what it understands.

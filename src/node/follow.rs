@@ -83,8 +83,7 @@ impl<S: StateMachine> Node<S> {
         self.followers = Followers { since: self.applied, ..Followers::default() };
         self.answers.forget_metadata();
         for (id, ..) in waiting {
-            let reply = self.reject(Rejection::Forgotten);
-            self.outputs.push_back(Output::Reply { id, reply });
+            self.refuse_request(id, Rejection::Forgotten);
         }
     }
 
@@ -96,8 +95,7 @@ impl<S: StateMachine> Node<S> {
         if self.followers.waiting.len() < WAITING_MAX {
             return self.followers.waiting.push_back((id, after, self.now + PATIENCE));
         }
-        let reply = self.reject(Rejection::Busy);
-        self.outputs.push_back(Output::Reply { id, reply });
+        self.refuse_request(id, Rejection::Busy);
     }
 
     /// What has changed after `after`.
@@ -120,8 +118,7 @@ impl<S: StateMachine> Node<S> {
     /// The node stops.
     pub(super) fn abandon_followers(&mut self) {
         for (id, ..) in core::mem::take(&mut self.followers.waiting) {
-            let reply = self.reject(Rejection::Halted);
-            self.outputs.push_back(Output::Reply { id, reply });
+            self.refuse_request(id, Rejection::Halted);
         }
     }
 }

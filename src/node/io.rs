@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::StartError;
+use super::features::Outdated;
 use super::message::Message;
 use super::status::{Members, Status};
 use crate::formation;
@@ -522,17 +523,9 @@ pub enum Halt {
     /// The cluster goes on without this node, for good. Its id is never used again.
     #[error("this node was removed from its cluster; its id must not be used again")]
     Removed,
-    /// The cluster uses what this version does not understand. Start the node again with a later version: its folder
-    /// has lost nothing.
-    #[error(
-        "the cluster is at feature level {level}, and this version understands {understood}: use the version of the other nodes; there is no way back to this one"
-    )]
-    Outdated {
-        /// Where the cluster is.
-        level: u16,
-        /// What this node understands.
-        understood: u16,
-    },
+    /// The cluster uses what this version does not understand.
+    #[error(transparent)]
+    Outdated(#[from] Outdated),
     /// A snapshot could not be saved. Repair the disk, then start the node again.
     #[error("a snapshot could not be saved: {reason}")]
     SnapshotFailed {

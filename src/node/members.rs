@@ -327,11 +327,6 @@ impl<S: StateMachine> Node<S> {
         self.outputs.push_back(Output::Reply { id, reply: Reply::HandedOver { leader } });
     }
 
-    fn refuse_request(&mut self, id: RequestId, rejection: Rejection) {
-        let reply = self.reject(rejection);
-        self.outputs.push_back(Output::Reply { id, reply });
-    }
-
     /// Lists the members; how far they are and how long they were silent only a leader knows.
     pub(super) fn members(&self) -> Option<Members> {
         let raft = self.raft.as_ref()?;

@@ -80,6 +80,7 @@ use crate::state_machine::{Frozen, RestoreError, StateMachine};
 use crate::time::Instant;
 
 pub use self::config::{Config, Gossip, Limits, Partitioning};
+pub use self::features::Outdated;
 pub use self::io::{
     Caller, Durable, Event, Halt, Input, LinkState, Output, Peer, Rejection, Reply, Request, WriteBatch,
 };
@@ -117,7 +118,7 @@ pub enum StartError {
     Removed,
     /// Use a later version.
     #[error(transparent)]
-    Outdated(Halt),
+    Outdated(#[from] Outdated),
     /// Nothing in the folder belongs to a cluster.
     #[error("the data folder is not that of a member of a cluster")]
     NoMember,
@@ -258,8 +259,8 @@ impl<S: StateMachine> Node<S> {
         if is_member {
             let snapshot = durable.snapshot.ok_or(StartError::SnapshotMissing)?;
             node.resume(snapshot.clone())?;
-            if node.is_outdated() {
-                return Err(node.halted.map_or(StartError::NoMember, StartError::Outdated));
+            if let Some(outdated) = node.outdated() {
+                return Err(outdated.into());
             }
             let (hard_state, entries) = (durable.hard_state, durable.entries);
             node.start_raft(Recovered { snapshot, hard_state, entries })?;
@@ -395,8 +396,7 @@ impl<S: StateMachine> Machine for Node<S> {
         self.note_time(now);
         if self.halted.is_some() {
             if let Input::Request { id, .. } = input {
-                let reply = self.reject(Rejection::Halted);
-                self.outputs.push_back(Output::Reply { id, reply });
+                self.refuse_request(id, Rejection::Halted);
             }
             return;
         }

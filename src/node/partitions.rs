@@ -105,7 +105,7 @@ impl<S: StateMachine> Node<S> {
         }
         let deltas = ordered.deltas.clone();
         self.outputs.push_back(Output::Event(Event::Metadata { at: ordered.at.index, deltas }));
-        self.is_outdated();
+        self.halts_if_outdated();
     }
 
     /// The node is about to stop: somebody else shall lead what it leads.

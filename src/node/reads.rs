@@ -13,7 +13,7 @@
 use super::Node;
 use super::answers::Question;
 use super::gate::Departure;
-use super::io::{Output, Peer, Rejection};
+use super::io::{Peer, Rejection};
 use super::message::{CallId, Message};
 use crate::id::{LogIndex, NodeId, RequestId};
 use crate::raft::{self, Role};
@@ -234,8 +234,7 @@ impl<S: StateMachine> Node<S> {
             match reader {
                 Reader::Caller(id, query) => {
                     self.reads.let_go(&query);
-                    let reply = self.reject(Rejection::Unconfirmed);
-                    self.outputs.push_back(Output::Reply { id, reply });
+                    self.refuse_request(id, Rejection::Unconfirmed);
                 }
                 Reader::Node(node, call) => self.tell(node, Message::ReadIndexAt { call, index: None }),
             }

@@ -185,14 +185,9 @@ impl<S: StateMachine> Node<S> {
                 let answer = Err(self.who_leads(partition));
                 self.answer_ask(id, answer);
             }
-            Some(_) => self.refuse_ask(id, Rejection::NotFormed),
-            None => self.refuse_ask(id, Rejection::NoPartitions),
+            Some(_) => self.refuse_request(id, Rejection::NotFormed),
+            None => self.refuse_request(id, Rejection::NoPartitions),
         }
-    }
-
-    fn refuse_ask(&mut self, id: RequestId, rejection: Rejection) {
-        let reply = self.reject(rejection);
-        self.outputs.push_back(Output::Reply { id, reply });
     }
 
     fn who_leads(&self, id: PartitionId) -> AskError {

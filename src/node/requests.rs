@@ -50,8 +50,7 @@ impl<S: StateMachine> Node<S> {
         {
             return self.forward(id, *leader, proposal);
         }
-        let reply = self.reject(rejection);
-        self.outputs.push_back(Output::Reply { id, reply });
+        self.refuse_request(id, rejection);
     }
 
     /// Tells whether this node leads and may append a proposal now.
@@ -83,13 +82,13 @@ impl<S: StateMachine> Node<S> {
     }
 
     fn handle_query(&mut self, id: RequestId, query: Question) {
-        let rejection = if self.raft.is_none() {
-            Rejection::NotFormed
-        } else if self.has_room_to_ask(&query) {
-            return self.queue_read(id, query);
-        } else {
-            Rejection::Busy
-        };
+        match self.admit_question(&query) {
+            Ok(()) => self.queue_read(id, query),
+            Err(rejection) => self.refuse_request(id, rejection),
+        }
+    }
+
+    pub(super) fn refuse_request(&mut self, id: RequestId, rejection: Rejection) {
         let reply = self.reject(rejection);
         self.outputs.push_back(Output::Reply { id, reply });
     }

@@ -128,7 +128,7 @@ impl<S: StateMachine> Node<S> {
             self.outputs.push_back(Output::Event(Event::SnapshotUnreadable { reason }));
             return;
         }
-        if self.is_outdated() {
+        if self.halts_if_outdated() {
             return;
         }
         self.work = Some(Work::Recording);
@@ -147,7 +147,7 @@ impl<S: StateMachine> Node<S> {
             self.outputs.push_back(Output::Event(Event::SnapshotUnreadable { reason }));
             return;
         }
-        if self.is_outdated() {
+        if self.halts_if_outdated() {
             return;
         }
         let hard_state = HardState { term, vote: None, commit: snapshot.at.index };

@@ -59,7 +59,7 @@ impl Features {
     }
 
     /// `node` says that the cluster has gone further than it understands.
-    pub fn is_outdated(&self, node: u64) -> Verdict {
+    pub fn outdated(&self, node: u64) -> Verdict {
         match self.nodes.get(&node) {
             Some((understood, most)) if most > understood => Ok(()),
             _ => broken(Rule::Features, format!("the level was raised over the head of node {node}")),
@@ -75,15 +75,15 @@ mod tests {
 
     #[test]
     fn who_is_sent_what_it_never_understood_is_a_violation_and_who_went_back_is_none() {
-        let (old, new) = (Message::Forwards { term: Term::new(1), wanted: Vec::new() }, 2);
+        let (news, later) = (Message::Forwards { term: Term::new(1), wanted: Vec::new() }, 2);
         let mut checker = Features::default();
         checker.started(1, FEATURE_LEVEL_FIRST);
-        assert!(checker.hears(1, &old).is_err());
-        assert!(checker.is_outdated(1).is_err());
-        checker.started(1, new);
-        assert_eq!(checker.hears(1, &old), Ok(()));
-        assert!(checker.is_outdated(1).is_err(), "it understands everything");
+        assert!(checker.hears(1, &news).is_err());
+        assert!(checker.outdated(1).is_err());
+        checker.started(1, later);
+        assert_eq!(checker.hears(1, &news), Ok(()));
+        assert!(checker.outdated(1).is_err(), "it understands everything");
         checker.started(1, FEATURE_LEVEL_FIRST);
-        assert_eq!((checker.hears(1, &old), checker.is_outdated(1)), (Ok(()), Ok(())));
+        assert_eq!((checker.hears(1, &news), checker.outdated(1)), (Ok(()), Ok(())));
     }
 }

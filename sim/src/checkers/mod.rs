@@ -190,8 +190,8 @@ impl Checkers {
     }
 
     /// A node does not start, or go on, since the cluster has gone further than it understands.
-    pub fn is_outdated(&mut self, node: u64) {
-        let verdict = self.features.is_outdated(node);
+    pub fn outdated(&mut self, node: u64) {
+        let verdict = self.features.outdated(node);
         self.note(verdict);
     }
 
@@ -258,7 +258,7 @@ impl Checkers {
                     self.broken(Rule::Invariant, what);
                 }
             }
-            Output::Event(Event::Halted { reason: Halt::Outdated { .. } }) => self.is_outdated(node),
+            Output::Event(Event::Halted { reason: Halt::Outdated(_) }) => self.outdated(node),
             Output::Event(Event::Alarm { from, refusal }) if !self.liars.contains(&from.value()) => {
                 let what = format!("node {node} refuses what node {from} says: {refusal:?}");
                 self.broken(Rule::Alarm, what);

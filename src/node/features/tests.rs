@@ -131,7 +131,7 @@ fn a_leader_takes_what_travels_together_one_by_one() {
 fn an_earlier_version_does_not_start_on_the_folder_of_a_later_one_and_says_why() {
     assert!(start(FEATURE_LEVEL_FIRST, &registered()).is_ok());
     let refused = start(FEATURE_LEVEL_FIRST, &raised()).unwrap_err();
-    let outdated = Halt::Outdated { level: FEATURE_LEVEL, understood: FEATURE_LEVEL_FIRST };
+    let outdated = Outdated { level: FEATURE_LEVEL, understood: FEATURE_LEVEL_FIRST };
     assert_eq!(refused, StartError::Outdated(outdated));
     assert!(refused.to_string().contains("use the version of the other nodes"), "{refused}");
     assert!(start(FEATURE_LEVEL, &raised()).is_ok(), "nothing was lost");
@@ -152,7 +152,7 @@ fn an_earlier_version_halts_when_the_level_is_raised_and_executes_nothing_after_
     let (previous, commit) = (crate::raft::BIRTH, LogIndex::new(3));
     hear(&mut node, 2, Body::Append { previous, entries: entries.collect(), commit });
     settle(&mut node);
-    let outdated = Halt::Outdated { level: FEATURE_LEVEL, understood: FEATURE_LEVEL_FIRST };
+    let outdated = Halt::Outdated(Outdated { level: FEATURE_LEVEL, understood: FEATURE_LEVEL_FIRST });
     assert_eq!(node.halted(), Some(&outdated));
     assert_eq!(node.state_machine(), &KeyValue::default(), "what comes after may mean something else");
 }

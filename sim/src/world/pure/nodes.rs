@@ -169,7 +169,7 @@ impl<A: Application> World<A> {
         match Process::start(number, start, &app, is_watched, keeps_journal) {
             Ok(process) => self.host(node).process = Some(process),
             Err(StartError::Removed) => return self.host(node).is_out = true,
-            Err(StartError::Outdated(_)) => return self.is_outdated(node),
+            Err(StartError::Outdated(_)) => return self.outdated(node),
             Err(error) => return self.refuses_to_start(node, &error.to_string()),
         }
         self.marks.started(node);
@@ -265,9 +265,9 @@ impl<A: Application> World<A> {
     }
 
     /// A node does not start; it is started again when it is of the later version.
-    fn is_outdated(&mut self, node: u64) {
+    fn outdated(&mut self, node: u64) {
         reachable!(self.marks, Outdated);
-        self.checkers.is_outdated(node);
+        self.checkers.outdated(node);
     }
 
     /// A node is replaced by one of the other version, on the same disk.

@@ -187,7 +187,7 @@ where
     let machine = Node::start(config, seed, durable, machine, now);
     if let Err(StartError::Outdated(outdated)) = &machine {
         // It is started again, by and by as the later version.
-        lock(&shared.checkers).is_outdated(node);
+        lock(&shared.checkers).outdated(node);
         return Err(outdated.to_string().into());
     }
     let machine = machine.map_err(|error| format!("{REFUSED}{error}"))?;
