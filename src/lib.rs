@@ -38,12 +38,13 @@
 //!
 //! With `default-features = false` only the pure part is built, for a loop of your own.
 //!
-//! What follows is the README.
+//! The [guide] is for reading in order. What follows is the README.
 #![doc = include_str!("../README.md")]
 
 pub mod description;
 pub mod directory;
 pub mod formation;
+pub mod guide;
 pub mod id;
 pub mod kv;
 pub mod ledger;

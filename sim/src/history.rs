@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use rivven_cluster::id::LogIndex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::{Application, Call, RegisterAction, RegisterCall, Ticket};
 
@@ -48,7 +48,7 @@ pub enum Outcome {
 }
 
 /// How many commands ended how.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Counts {
     /// Acknowledged.
     pub done: u64,

@@ -30,10 +30,16 @@ enum Command {
     Run(cli::run::Arguments),
     /// Run a scenario file, as `run` and `shrink` write it.
     Replay(cli::run::ReplayArguments),
+    /// Draw a run as one HTML file: who did what, who told whom, and what led to what it broke.
+    Report(cli::report::Arguments),
     /// Run many seeds, and print those that fail with the command that replays each.
     Sweep(cli::sweep::Arguments),
     /// Make the smallest scenario that breaks the same rule as a seed or a file does.
     Shrink(cli::shrink::Arguments),
+    /// Find out from when on a failing run could not be saved by luck any more.
+    Inevitable(cli::inevitable::Arguments),
+    /// Add up what the shards of a sweep have saved, and judge the whole.
+    Merge(cli::merge::Arguments),
     /// Run seeds until one fails, shrink it, and print what was found as one line of JSON.
     Hunt(cli::hunt::Arguments),
     /// Break the code on purpose, one known bug at a time, and see whether the simulator notices.
@@ -58,8 +64,11 @@ fn main() -> ExitCode {
     let passed = match Arguments::parse().command {
         Some(Command::Run(arguments)) => cli::run::run(arguments),
         Some(Command::Replay(arguments)) => cli::run::replay(arguments),
+        Some(Command::Report(arguments)) => cli::report::run(&arguments),
         Some(Command::Sweep(arguments)) => cli::sweep::run(&arguments),
         Some(Command::Shrink(arguments)) => cli::shrink::run(&arguments),
+        Some(Command::Inevitable(arguments)) => cli::inevitable::run(&arguments),
+        Some(Command::Merge(arguments)) => cli::merge::run(&arguments),
         Some(Command::Hunt(arguments)) => cli::hunt::run(&arguments),
         Some(Command::Mutants(arguments)) => cli::mutants::run(&arguments),
         Some(Command::Replicas(arguments)) => cli::replicas::run(&arguments),

@@ -14,13 +14,14 @@ use rivven_cluster::partition::metadata::{FenceReason, Metadata, NodeState, Why}
 use rivven_cluster::partition::replicas::io::Answer;
 use rivven_cluster::raft::{BIRTH, Body, Membership, Role};
 use rivven_cluster::swim;
+use serde::{Deserialize, Serialize};
 
 use crate::scenario::WorldKind;
 
 macro_rules! marks {
     ($($mark:ident $words:literal,)*) => {
         /// The places.
-        #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+        #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
         #[expect(missing_docs, reason = "each is described by its words")]
         pub enum Mark { $($mark,)* }
 
@@ -113,13 +114,16 @@ impl Mark {
 }
 
 /// How often each was reached.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Marks {
     counts: BTreeMap<Mark, u64>,
     /// Who leads, and where the last batch of each node ended.
+    #[serde(skip)]
     leaders: BTreeSet<u64>,
+    #[serde(skip)]
     ends: BTreeMap<u64, LogIndex>,
     /// The members, as each node knows them.
+    #[serde(skip)]
     members: BTreeMap<u64, Membership>,
 }
 

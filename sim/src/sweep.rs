@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use crate::checkers::{Rule, Violation};
 use crate::faults::{Effects, FaultKind};
 use crate::history::Counts;
@@ -17,7 +19,7 @@ use crate::world::{Options, Report, run};
 pub const COVERING_SEEDS: u64 = 50;
 
 /// Which seeds are run, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Order {
     /// The world.
     pub world: WorldKind,
@@ -38,7 +40,7 @@ pub struct Order {
 }
 
 /// The sum of many runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Summary {
     /// How many seeds were run.
     pub seeds: u64,
@@ -89,6 +91,26 @@ impl Summary {
             self.violations.push((scenario.seed, violation.clone()));
             self.violations.sort_by_key(|(seed, _)| *seed);
         }
+    }
+
+    /// Adds the sum of other runs. Effects of single faults of a plan are not told apart any more.
+    pub fn merge(&mut self, other: Summary) {
+        self.seeds += other.seeds;
+        self.simulated += other.simulated;
+        self.counts.done += other.counts.done;
+        self.counts.failed += other.counts.failed;
+        self.counts.unknown += other.counts.unknown;
+        self.effective_faults += other.effective_faults;
+        self.elections += other.elections;
+        self.restarts += other.restarts;
+        self.events += other.events;
+        self.forgiven += other.forgiven;
+        self.undecided += other.undecided;
+        self.effects.add(&other.effects);
+        self.marks.add(&other.marks);
+        self.planned.extend(other.planned);
+        self.violations.extend(other.violations);
+        self.violations.sort_by_key(|(seed, _)| *seed);
     }
 
     /// The planned kinds of faults that never had an effect: the sweep says nothing about them.

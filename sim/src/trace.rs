@@ -12,6 +12,8 @@ use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::faults::{Fate, Fault, Host};
+use crate::lock::lock;
+use crate::report::{Picture, SharedPicture};
 
 /// Written into the hash first: a change of the format changes every hash.
 pub const TRACE_FORMAT: u64 = 3;
@@ -100,22 +102,30 @@ pub struct Trace {
     /// Whether anything is recorded at all.
     is_on: bool,
     text: Option<Box<dyn Write + Send>>,
+    picture: Option<SharedPicture>,
 }
 
 impl Trace {
-    /// Starts an empty trace; `text`, if given, gets a line for each record.
-    pub fn new(text: Option<Box<dyn Write + Send>>) -> Trace {
-        Trace { hash: xxh3_64_with_seed(&[], TRACE_FORMAT), records: 0, is_on: true, text }
+    /// Starts an empty trace; `text`, if given, gets a line for each record, and `picture` is drawn.
+    pub fn new(text: Option<Box<dyn Write + Send>>, picture: Option<SharedPicture>) -> Trace {
+        Trace { hash: xxh3_64_with_seed(&[], TRACE_FORMAT), records: 0, is_on: true, text, picture }
     }
 
     /// A trace that records nothing.
     pub fn off() -> Trace {
-        Trace { is_on: false, ..Trace::new(None) }
+        Trace { is_on: false, ..Trace::new(None, None) }
     }
 
-    /// A trace that goes on where this one is, without its text.
+    /// A trace that goes on where this one is, without its text and its picture.
     pub fn fork(&self) -> Trace {
-        Trace { hash: self.hash, records: self.records, is_on: self.is_on, text: None }
+        Trace { hash: self.hash, records: self.records, is_on: self.is_on, text: None, picture: None }
+    }
+
+    /// Lets the picture, if there is one, have what is not a record.
+    pub fn draw(&self, draw: impl FnOnce(&mut Picture)) {
+        if let Some(picture) = &self.picture {
+            draw(&mut lock(picture));
+        }
     }
 
     /// Adds a record that happened at simulated time `at`, in nanoseconds.
@@ -125,6 +135,7 @@ impl Trace {
         }
         self.hash = xxh3_64_with_seed(&codec::encode(&(at, record)), self.hash);
         self.records += 1;
+        self.draw(|picture| picture.record(at, record));
         if let Some(text) = &mut self.text {
             let written = writeln!(text, "{at:>14} {:016x} {record:?}", self.hash);
             if let Err(error) = written {

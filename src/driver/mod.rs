@@ -15,15 +15,18 @@
 //! What differs between production and simulation is below this file: [`Disk`], [`Transport`] and
 //! [`Clock`].
 
+pub mod backup;
 mod clock;
 mod disk;
 mod folder;
 mod log;
 pub mod meter;
 mod quarantine;
+mod read_only;
 mod redb_store;
 mod segments;
 mod storage;
+mod watch;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -44,9 +47,11 @@ pub use self::disk::{Completion, Disk, ThreadDisk};
 pub use self::folder::{Bytes as FileBytes, Folder, SystemFolder};
 pub use self::meter::Meter;
 pub use self::quarantine::{is_being_set_aside, open_or_set_aside, set_aside};
+pub use self::read_only::{ReadOnly, ReadOnlyFile};
 pub use self::redb_store::RedbStorage;
 pub use self::segments::SegmentStorage;
 pub use self::storage::{Owner, SnapshotSaver, Storage, StorageError};
+pub use self::watch::{Leadership, Watched, Watcher, watched};
 
 /// The most inputs that wait for the node's task. Whoever brings more waits.
 const INBOX_CAPACITY: usize = 1024;

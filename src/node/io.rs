@@ -117,7 +117,8 @@ pub enum Output {
         /// What.
         message: Message,
     },
-    /// Keep a connection to this address, and say [`Input::Link`] whenever it comes up or goes down.
+    /// Keep a connection to this address, and say [`Input::Link`] whenever it comes up or goes down. The listed
+    /// [`peers`](super::Config::peers) are dialled from the start, without being asked for.
     Dial(PeerName),
     /// Give up the connection to this address.
     HangUp(PeerName),

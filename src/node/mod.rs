@@ -311,6 +311,13 @@ impl<S: StateMachine> Node<S> {
         self.raft.as_ref().map(Raft::indexes)
     }
 
+    /// Whether this node leads and has committed an entry in its term: then that term is durable, and no other node
+    /// ever leads in it.
+    #[must_use]
+    pub fn has_committed_in_its_term(&self) -> bool {
+        self.raft.as_ref().is_some_and(Raft::has_committed_in_its_term)
+    }
+
     /// The members, once the cluster has formed. Cheaper than [`Node::status`].
     #[must_use]
     pub fn membership(&self) -> Option<&raft::Membership> {

@@ -12,8 +12,8 @@ use tracing::Instrument as _;
 
 use super::{ConnectionLimits, Credentials, Identity, QuicTransport, Renewal, Seams, TransportError};
 use crate::driver::{
-    Clock, Driver, DriverError, Handle, Observer, Owner, SegmentStorage, StorageError, SystemFolder,
-    ThreadDisk, TokioClock, inbox, open_or_set_aside, set_aside,
+    Clock, Driver, DriverError, Handle, Observer, Owner, SegmentStorage, Storage, StorageError, SystemFolder,
+    ThreadDisk, TokioClock, Watched, inbox, open_or_set_aside, set_aside, watched,
 };
 use crate::id::{NodeId, PeerName};
 use crate::node::{Caller, Config, Durable, Node, StartError};
@@ -34,10 +34,26 @@ pub struct Launch {
     pub limits: ConnectionLimits,
 }
 
+/// What lies below a node, when it is not to be the system's: see [`Launch::start_on`].
+pub struct Parts<St, C> {
+    /// The socket that the node listens on, and what else QUIC stands on.
+    pub seams: Seams,
+    /// The same for gossip, on a port of its own; needed if the node gossips.
+    pub gossip: Option<Seams>,
+    /// Where the node keeps its data.
+    pub storage: St,
+    /// What was found there.
+    pub durable: Durable,
+    /// What time it is.
+    pub clock: C,
+}
+
 /// A node that runs in a task of its own.
 pub struct Running {
     /// Reaches the node.
     pub handle: Handle,
+    /// Who leads and who belongs to the cluster, to look at and to wait for.
+    pub watched: Watched,
     /// Ends when the node stops, with the reason.
     pub task: JoinHandle<Result<(), DriverError>>,
     /// Gives it new credentials.
@@ -64,6 +80,9 @@ pub enum LaunchError {
         /// What the system said.
         error: io::Error,
     },
+    /// Give it a socket, or let the node not gossip.
+    #[error("the node gossips, but was given no socket for that")]
+    NoGossipSocket,
     /// The transport cannot start.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -89,35 +108,73 @@ impl Launch {
         S: StateMachine + Send + 'static,
         O: Observer<S> + Send + 'static,
     {
-        let Launch { config, bind, data_dir, credentials, limits } = self;
-        let identity = credentials.identity().clone();
-        if identity.caller != Caller::Node(config.id) {
-            return Err(LaunchError::OtherIdentity { found: identity, expected: config.id });
-        }
-        // Every task of the node is begun in here, so that each line of the log says whose it is.
-        let span = tracing::error_span!("node", id = config.id.value());
-        let _inside = span.enter();
-        let owner = Owner { cluster: identity.cluster, node: config.id };
-        let folder = SystemFolder::claim(&data_dir)?;
-        let seams = listen(bind)?;
+        let Launch { config, bind, data_dir, credentials, .. } = &self;
+        self.check_identity()?;
+        let owner = Owner { cluster: credentials.identity().cluster.clone(), node: config.id };
+        let span = self.span();
+        let inside = span.enter();
+        let folder = SystemFolder::claim(data_dir)?;
+        let seams = listen(*bind)?;
         let salt = seams.entropy.stream("segment salt", 0).draw();
         let (storage, durable) = open_sound(&folder, &owner, salt, config.id)?;
-        let clock = TokioClock::start();
-        let (handle, receiver) = inbox();
-        let peers = config.peers.clone();
         let gossip_bind =
             config.gossip.as_ref().map(|gossip| SocketAddr::new(bind.ip(), gossip.address.port()));
+        let gossip = gossip_bind.map(listen).transpose()?;
+        drop(inside);
+        let clock = TokioClock::start();
+        self.start_on(Parts { seams, gossip, storage, durable, clock }, state_machine, observer)
+    }
+
+    /// As [`start`](Launch::start), on sockets, a store and a clock of one's own: `bind` and `data_dir` say
+    /// nothing then. The store runs on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`LaunchError`]; nothing runs, and what is on disk is as it was.
+    pub fn start_on<S, O, St, C>(
+        self,
+        parts: Parts<St, C>,
+        state_machine: S,
+        observer: O,
+    ) -> Result<Running, LaunchError>
+    where
+        S: StateMachine + Send + 'static,
+        O: Observer<S> + Send + 'static,
+        St: Storage + Send + 'static,
+        C: Clock + Send + 'static,
+    {
+        self.check_identity()?;
+        // Every task of the node is begun in here, so that each line of the log says whose it is.
+        let span = self.span();
+        let _inside = span.enter();
+        let Launch { config, credentials, limits, .. } = self;
+        let Parts { seams, gossip, storage, durable, clock } = parts;
+        let (handle, receiver) = inbox();
+        let (peers, gossips) = (config.peers.clone(), config.gossip.is_some());
         let node = Node::start(config, seams.entropy, durable, state_machine, clock.now())?;
         let mut transport = QuicTransport::start(&seams, &credentials, peers, &handle, limits)?;
-        if let Some(bind) = gossip_bind {
-            let seams = listen(bind)?;
+        if gossips {
+            let seams = gossip.ok_or(LaunchError::NoGossipSocket)?;
             transport = transport.with_gossip(&seams, &credentials)?;
         }
         let disk =
             ThreadDisk::start(storage).map_err(|error| system("cannot start the storage thread", error))?;
         let renewal = transport.renewal();
-        let driver = Driver::new(node, clock, transport, disk, observer, receiver);
-        Ok(Running { handle, task: tokio::spawn(driver.run().in_current_span()), renewal })
+        let (watcher, watched) = watched();
+        let driver = Driver::new(node, clock, transport, disk, (watcher, observer), receiver);
+        Ok(Running { handle, watched, task: tokio::spawn(driver.run().in_current_span()), renewal })
+    }
+
+    fn check_identity(&self) -> Result<(), LaunchError> {
+        let identity = self.credentials.identity();
+        if identity.caller == Caller::Node(self.config.id) {
+            return Ok(());
+        }
+        Err(LaunchError::OtherIdentity { found: identity.clone(), expected: self.config.id })
+    }
+
+    fn span(&self) -> tracing::Span {
+        tracing::error_span!("node", id = self.config.id.value())
     }
 }
 

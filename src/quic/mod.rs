@@ -67,7 +67,7 @@ pub use self::connection::HangUp;
 pub use self::consumer::{ConsumeFailure, Consumed, Consumer, Offsets, StartAt};
 pub use self::endpoint::{BoxFuture, EndpointError, Resolver, Seams, SystemResolver, system_entropy};
 pub use self::identity::{Identity, IdentityError};
-pub use self::launch::{Launch, LaunchError, Running, resolve};
+pub use self::launch::{Launch, LaunchError, Parts, Running, resolve};
 pub use self::limits::ConnectionLimits;
 pub use self::metadata::{Followed, Ordered};
 pub use self::partitions::{

@@ -16,7 +16,7 @@ use super::{
     Authority, Client, ClientConfig, Credentials, CredentialsError, EndpointError, Identity, Launch,
     LaunchError, Renewal, Running, Seams,
 };
-use crate::driver::DriverError;
+use crate::driver::{DriverError, Handle, Watched};
 use crate::id::{ClusterName, NameError, NodeId, PeerName};
 use crate::kv::KeyValue;
 use crate::node::{Caller, Config, Limits, Partitioning, Reply, Request, Status};
@@ -194,6 +194,32 @@ impl RaftNode {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// What reaches the node itself, rather than its cluster.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.running.handle
+    }
+
+    /// Who leads and who belongs to the cluster, as this node sees it, to look at and to wait for.
+    ///
+    /// ```
+    /// # use rivven_cluster::quic::{RaftConfig, RaftNode};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// let node = RaftNode::new(RaftConfig { base_port: 9293, ..Default::default() }).await?;
+    /// let mut leadership = node.watched().leadership;
+    /// let now = *leadership.wait_for(|now| now.fencing_token().is_some()).await?;
+    /// println!("this node leads, and shows {:?} to what is outside of the cluster", now.fencing_token());
+    /// # node.shutdown().await?;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn watched(&self) -> Watched {
+        self.running.watched.clone()
     }
 
     /// Tells how this node is; `None` once it has stopped, or if hundreds ask that at once.

@@ -157,6 +157,12 @@ impl Raft {
         self.standing
     }
 
+    /// Tells whether this node leads and has committed an entry in its term.
+    #[must_use]
+    pub fn has_committed_in_its_term(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader && self.raw.raft.commit_to_current_term()
+    }
+
     /// Tells how far the log has got.
     #[must_use]
     pub fn indexes(&self) -> Indexes {

@@ -35,6 +35,8 @@ pub(super) const UPDATES_MAX: usize = 128;
 
 const MAGIC: [u8; 2] = *b"Rv";
 const HEADER: usize = 50;
+/// Where the kind stands.
+const KIND_AT: usize = 8;
 
 /// The bytes that tell clusters apart in a datagram. The certificate is what keeps them apart.
 pub(super) fn tag_of(cluster: &ClusterName) -> [u8; 4] {
@@ -88,6 +90,12 @@ pub(super) const KINDS: [Kind; 10] = [
 ];
 
 impl Kind {
+    /// Tells what a datagram of this version is for, as far as that can be told from its head alone.
+    #[must_use]
+    pub fn of_datagram(bytes: &[u8]) -> Option<Kind> {
+        KINDS.get(usize::from(*bytes.get(KIND_AT)?)).copied()
+    }
+
     /// Its number in a datagram.
     pub(super) fn number(self) -> usize {
         KINDS.iter().position(|kind| *kind == self).expect("each kind is listed")

@@ -18,6 +18,7 @@
 //! likelier cause ([`storm`](super::storm)): they are all held, whoever confirms them and whoever says that they are
 //! dead.
 
+use core::num::NonZeroU32;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,13 +77,15 @@ pub(super) enum Cause {
 /// So many suspects at a time are many.
 const MANY: usize = 3;
 
-/// One suspicion. A partition makes as many as half the cluster has members, so it is kept small.
+/// One suspicion. A partition makes as many as half the cluster has members, so it is kept small: what ends when is told
+/// in milliseconds from its begin, rounded up.
 #[derive(Clone, Debug)]
 struct Suspicion {
     began: Instant,
     terms: Terms,
-    /// Hashes of who has accused, to count each once; 0: nobody.
-    accusers: [u32; ACCUSERS_MAX],
+    /// Hashes of who has accused, to count each once; 0: nobody. Of two with one hash the second counts for nothing,
+    /// and the suspect has more time.
+    accusers: [u16; ACCUSERS_MAX],
     /// Who accused last; that is passed on.
     latest: NodeId,
     cause: Cause,
@@ -91,14 +94,20 @@ struct Suspicion {
     /// It was told itself.
     is_told: bool,
     /// Somebody says that it is dead: until then it may still object.
-    last_word_by: Option<Instant>,
+    last_word_by: Option<NonZeroU32>,
     /// It is one of too many: until then, nothing shortens it.
-    held_until: Option<Instant>,
+    held_until: Option<NonZeroU32>,
+}
+
+/// Milliseconds from `began` to `until`, rounded up.
+fn millis_until(began: Instant, until: Instant) -> NonZeroU32 {
+    let millis = until.saturating_since(began).as_nanos().div_ceil(1_000_000);
+    NonZeroU32::new(u32::try_from(millis).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
 }
 
 impl Suspicion {
     /// Whether one more accuser shortens it.
-    fn counts(&self, accuser: u32) -> bool {
+    fn counts(&self, accuser: u16) -> bool {
         let is_enough = self.confirmations() >= usize::from(self.terms.confirmations);
         !is_enough && !self.accusers.contains(&accuser) && self.accusers.contains(&0)
     }
@@ -110,7 +119,10 @@ impl Suspicion {
     fn deadline(&self) -> Instant {
         let by_terms = self.began + self.terms.time(self.confirmations());
         let others = [self.last_word_by, self.held_until];
-        others.into_iter().flatten().fold(by_terms, Instant::max)
+        let others = others.into_iter().flatten();
+        others
+            .map(|millis| self.began + Duration::from_millis(millis.get().into()))
+            .fold(by_terms, Instant::max)
     }
 
     /// When there is something to do about it: it is told `notice` before its time is up.
@@ -134,9 +146,9 @@ pub(super) enum Due {
     },
 }
 
-fn hash_of(accuser: NodeId) -> u32 {
-    let mixed = accuser.value().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    u32::try_from(mixed).expect("the upper half fits").max(1)
+fn hash_of(accuser: NodeId) -> u16 {
+    let mixed = accuser.value().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+    u16::try_from(mixed).expect("the upper quarter fits").max(1)
 }
 
 /// All suspicions of one member.
@@ -181,7 +193,7 @@ impl Suspicions {
             zone,
             is_told: false,
             last_word_by: None,
-            held_until,
+            held_until: held_until.map(|until| millis_until(now, until)),
         };
         self.order.insert((suspicion.due(self.notice), place));
         self.all.insert(place, suspicion);
@@ -224,7 +236,8 @@ impl Suspicions {
     pub(super) fn hasten(&mut self, place: Place, last_word_by: Instant) -> bool {
         let is_first = self.change(place, |suspicion| {
             let is_first = suspicion.last_word_by.is_none();
-            suspicion.last_word_by.get_or_insert(last_word_by);
+            let by = millis_until(suspicion.began, last_word_by);
+            suspicion.last_word_by.get_or_insert(by);
             suspicion.terms.longest_ms = suspicion.terms.shortest_ms;
             is_first
         });
@@ -271,10 +284,7 @@ impl Suspicions {
 
     /// We were stopped for so long, and could not hear an objection.
     pub(super) fn extend(&mut self, by: Duration) {
-        self.change_all(|suspicion| {
-            suspicion.began = suspicion.began + by;
-            suspicion.held_until = suspicion.held_until.map(|until| until + by);
-        });
+        self.change_all(|suspicion| suspicion.began = suspicion.began + by);
     }
 
     /// There are too many for them all to have crashed: those that did not answer have until then at least, and are told
@@ -282,7 +292,7 @@ impl Suspicions {
     pub(super) fn hold(&mut self, until: Instant) {
         self.change_all(|suspicion| {
             if suspicion.cause == Cause::Silence {
-                suspicion.held_until = Some(until);
+                suspicion.held_until = Some(millis_until(suspicion.began, until));
                 suspicion.is_told = false;
             }
         });
@@ -291,7 +301,8 @@ impl Suspicions {
     /// All suspects have until then at least; each once.
     fn reprieve(&mut self, until: Instant) {
         self.change_all(|suspicion| {
-            suspicion.last_word_by.get_or_insert(until);
+            let by = millis_until(suspicion.began, until);
+            suspicion.last_word_by.get_or_insert(by);
         });
     }
 

@@ -2,8 +2,11 @@
 
 pub mod explore;
 pub mod hunt;
+pub mod inevitable;
+pub mod merge;
 pub mod mutants;
 pub mod replicas;
+pub mod report;
 pub mod run;
 pub mod shrink;
 pub mod sweep;

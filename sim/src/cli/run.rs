@@ -94,7 +94,7 @@ fn play(scenario: &Scenario, outputs: Outputs, replay: &str) -> Result<bool, Str
         trace = Some(Box::new(create(path)?));
     }
     let ignored = outputs.ignore.into_iter().collect();
-    let report = world::run(scenario, Options { ignored, trace, recordings: None });
+    let report = world::run(scenario, Options { ignored, trace, ..Options::default() });
     if let Some(path) = &outputs.history {
         let mut file = create(path)?;
         let app = KeyValueApp::new(&scenario.shape);

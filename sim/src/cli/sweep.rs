@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,6 +12,7 @@ use rivven_sim::checkers::Rule;
 use rivven_sim::faults::FaultKind;
 use rivven_sim::marks::Mark;
 use rivven_sim::scenario::WorldKind;
+use rivven_sim::shards::Shard;
 use rivven_sim::sweep::{COVERING_SEEDS, Order, Summary, sweep};
 use rivven_sim::trace::TRACE_FORMAT;
 
@@ -43,6 +46,9 @@ pub struct Arguments {
     /// Do not judge this rule; may be repeated.
     #[arg(long, value_name = "RULE")]
     ignore: Vec<Rule>,
+    /// Write what came of it to this file, for `merge`.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -58,6 +64,7 @@ impl Arguments {
             without: Vec::new(),
             hashes: false,
             ignore: Vec::new(),
+            save: None,
         }
     }
 }
@@ -88,6 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     let bar = progress(order.seeds / order.shard.1)?;
     let started = Instant::now();
     let limit = arguments.minutes.map(|minutes| Duration::from_secs(minutes * 60));
+    let is_cut_short = AtomicBool::new(false);
     let summary = sweep(&order, |scenario, report| {
         if arguments.hashes {
             bar.suspend(|| println!("seed {}: trace-hash: {:016x}", scenario.seed, report.hash));
@@ -106,11 +114,19 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         if bar.is_hidden() {
             print_progress(bar.position(), order.seeds / order.shard.1, started.elapsed());
         }
-        limit.is_none_or(|limit| started.elapsed() < limit)
+        let goes_on = limit.is_none_or(|limit| started.elapsed() < limit);
+        is_cut_short.fetch_or(!goes_on, Ordering::Relaxed);
+        goes_on
     });
     bar.finish_and_clear();
     print(&summary, arguments.world, started.elapsed());
-    Ok(summary.is_clean(arguments.world))
+    let is_clean = summary.is_clean(arguments.world);
+    if let Some(path) = &arguments.save {
+        let is_whole = !is_cut_short.into_inner();
+        let shard = Shard { commit: super::commit(), order, is_whole, took: started.elapsed(), summary };
+        super::save(path, &shard.to_text())?;
+    }
+    Ok(is_clean)
 }
 
 /// In a pipe: a plain line for each tenth of the way, beside the results.
@@ -130,7 +146,8 @@ fn progress(seeds: u64) -> Result<ProgressBar, String> {
     Ok(bar)
 }
 
-fn print(summary: &Summary, world: WorldKind, took: Duration) {
+/// Prints what came of a sweep.
+pub fn print(summary: &Summary, world: WorldKind, took: Duration) {
     let (wall, simulated) = (took.as_secs_f64(), summary.simulated.as_secs_f64());
     let seeds = in_float(summary.seeds.max(1));
     println!(

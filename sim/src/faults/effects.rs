@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::FaultKind;
 
 /// Counts what the faults did.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Effects {
     by_kind: BTreeMap<FaultKind, u64>,
     /// The faults of the plan that had an effect.

@@ -99,6 +99,11 @@ impl Weather {
         self
     }
 
+    /// From now on everything is drawn anew, in the same faults.
+    pub fn redraw(&mut self, seed: Seed) {
+        self.choices = Choices::new(seed);
+    }
+
     /// Begins a fault, or ends it. Faults that do not strike the network are ignored.
     pub fn set(&mut self, window: &Window, begins: bool) {
         if window.fault.struck().is_some() {

@@ -16,13 +16,13 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use rivven_cluster::id::{NodeId, PeerName};
 use rivven_cluster::machine::Machine;
 use rivven_cluster::rng::{Seed, Stream};
-use rivven_cluster::swim::{CallId, Config, Event, Input, Output, Start, State, Swim, Target, WallSeconds};
+use rivven_cluster::swim::{
+    CallId, Config, Event, Input, Kind, Output, Start, State, Swim, Target, WallSeconds,
+};
 use rivven_cluster::time::Instant;
 
 pub use self::setting::Setting;
 
-/// What a datagram's ninth byte is for a ping.
-const KIND_AT: usize = 8;
 /// How many datagrams wait at the socket of a member that is paused; the newest beyond it are lost.
 const SOCKET_MAX: usize = 4096;
 /// When the world begins, by the wall clock.
@@ -559,7 +559,7 @@ impl World {
             return;
         }
         if self.seats[other].swim.is_none() {
-            if bytes[KIND_AT] == 0 {
+            if Kind::of_datagram(&bytes) == Some(Kind::Ping) {
                 self.pings_to_crashed.entry((other, member)).or_insert(self.now);
             }
             return;

@@ -14,6 +14,7 @@ use crate::faults::Effects;
 use crate::history::History;
 use crate::marks::Marks;
 use crate::recording::Recordings;
+use crate::report::SharedPicture;
 use crate::scenario::{Scenario, WorldKind};
 
 /// How a scenario is run.
@@ -23,6 +24,8 @@ pub struct Options {
     pub ignored: BTreeSet<Rule>,
     /// Gets a line for every record of the trace.
     pub trace: Option<Box<dyn Write + Send>>,
+    /// Is drawn from the trace.
+    pub picture: Option<SharedPicture>,
     /// Gets what each process of the turmoil world was told and asked for.
     pub recordings: Option<Recordings>,
 }

@@ -12,6 +12,7 @@ mod cluster;
 mod demo;
 mod members;
 mod nodes;
+mod offline;
 mod plan;
 mod records;
 mod recover;
@@ -68,6 +69,14 @@ enum Command {
     Leave(members::LeaveOptions),
     /// Let a cluster go on with one node, when a majority is lost for good.
     Recover(recover::Options),
+    /// Say what the data folder of a stopped node holds.
+    Inspect(offline::InspectOptions),
+    /// Check that everything in the data folder of a stopped node is what was written.
+    Verify(offline::VerifyOptions),
+    /// Write everything that a stopped node holds to one file.
+    Backup(offline::BackupOptions),
+    /// Begin a cluster anew from a backup.
+    Restore(offline::RestoreOptions),
     /// Start three nodes, kill the leader under load, and check that nothing acknowledged is lost.
     Demo(demo::Options),
     /// Measure three nodes on this machine: writes and linearizable reads, by the number of clients.
@@ -139,6 +148,10 @@ async fn carry_out(command: Command) -> Result<(), Failure> {
         Command::Transfer(options) => members::transfer(&options).await,
         Command::Leave(options) => members::leave(&options).await,
         Command::Recover(options) => recover::recover(&options),
+        Command::Inspect(options) => offline::inspect(&options),
+        Command::Verify(options) => offline::verify(&options),
+        Command::Backup(options) => offline::backup(&options),
+        Command::Restore(options) => offline::restore(&options),
         Command::Demo(options) => demo::demo(&options).await,
         Command::Bench(options) => bench::bench(&options).await,
     }

@@ -47,7 +47,8 @@ pub fn recover(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-fn explain(owner: &Owner, survivor: &Survivor) {
+/// Says what a survivor keeps, and what is lost.
+pub fn explain(owner: &Owner, survivor: &Survivor) {
     let list = |nodes: &mut dyn Iterator<Item = String>| nodes.collect::<Vec<_>>().join(", ");
     let members = &survivor.members;
     let others = members.members().filter(|node| *node != owner.node);
@@ -70,7 +71,8 @@ fn explain(owner: &Owner, survivor: &Survivor) {
     println!("will be two clusters: stop them and empty their data folders first.");
 }
 
-fn is_confirmed(owner: &Owner) -> Result<bool, Failure> {
+/// Asks for the name of the cluster.
+pub fn is_confirmed(owner: &Owner) -> Result<bool, Failure> {
     print!("Type the name of the cluster to go on: ");
     std::io::stdout().flush()?;
     let mut answer = String::new();

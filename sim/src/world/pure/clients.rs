@@ -80,6 +80,7 @@ impl<A: Application> World<A> {
         let is_query = matches!(under_way.call, Call::Query(_));
         let Some(request) = client.request() else { return };
         let length = codec::encode(&request).len();
+        let now = self.now;
         // Any node answers a query; whoever was not answered asks where it turned to.
         let nodes = self.scenario.shape.nodes;
         let node = match (is_query, client.is_content) {
@@ -87,6 +88,7 @@ impl<A: Application> World<A> {
             (true, true) => client.choices.below(nodes) + 1,
             (_, _) => node,
         };
+        self.trace.draw(|picture| picture.client_sends(now, number, node, attempt.tells(), &request));
         if is_query {
             let again = self.now + self.scenario.shape.patience * MILLISECOND / 6;
             let wakes = Event::ClientWakes { client: number, operation, attempt: attempt.number };
@@ -108,6 +110,7 @@ impl<A: Application> World<A> {
             return;
         };
         let id = process.admit(attempt);
+        self.trace.draw(|picture| picture.client_reaches(attempt.client, node, attempt.tells()));
         self.deliver(node, Input::Request { id, from: Caller::Client, request });
     }
 
@@ -118,6 +121,7 @@ impl<A: Application> World<A> {
         if !client.is_at(attempt) {
             return;
         }
+        self.trace.draw(|picture| picture.client_hears(self.now, attempt.client, attempt.tells(), &answer));
         match answer {
             Answer::Reply(Reply::Done { at, answer }) => {
                 if attempt.number > 1 {

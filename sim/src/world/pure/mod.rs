@@ -154,7 +154,7 @@ impl<A: Application> World<A> {
             arrivals: vec![0; paths],
             checkers,
             history: History::default(),
-            trace: Trace::new(options.trace),
+            trace: Trace::new(options.trace, options.picture),
             effects: Effects::default(),
             marks: Marks::default(),
             asked: BTreeSet::new(),
@@ -232,6 +232,30 @@ impl<A: Application> World<A> {
     pub fn run(mut self) -> Report {
         while self.step() {}
         self.report()
+    }
+
+    /// Plays everything that happens before `at`. Tells whether there is more to come.
+    pub fn play_until(&mut self, at: Duration) -> bool {
+        let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        while self.queue.next_at().is_some_and(|next| next < at) {
+            if !self.step() {
+                return false;
+            }
+        }
+        !self.is_over && self.checkers.violation().is_none()
+    }
+
+    /// From now on everything that the world draws is drawn anew: delays, losses, what clients do, how long disks take,
+    /// and what the processes that start later draw. The plan of faults stays, and so does what a process that runs
+    /// has drawn from its own seed.
+    pub fn redraw(&mut self, seed: Seed) {
+        self.seed = seed;
+        self.weather.redraw(seed.child("weather", 0));
+        self.gossip_weather.redraw(seed.child("gossip weather", 0));
+        self.choices = Choices::new(seed.child("choices", 0));
+        for client in &mut self.clients {
+            client.choices = seed.stream("workload", client.number);
+        }
     }
 
     /// Plays one event. Tells whether there is more to come.

@@ -23,6 +23,7 @@ use crate::choice::Draw;
 use crate::device::{Cut, Trouble};
 use crate::faults::{Fault, FaultKind};
 use crate::reachable;
+use crate::report::Moment;
 use crate::shape::Store;
 use crate::skew::Skew;
 use crate::trace::Record;
@@ -241,6 +242,8 @@ impl<A: Application> World<A> {
         host.doomed = None;
         let ended = host.disk.cut(cut, &mut fate);
         let Some(process) = host.process.take() else { return ended };
+        self.trace.draw(|picture| picture.ended(now, node));
+        let host = self.host(node);
         if let Some(waiting) = &mut host.waiting {
             waiting.clear();
         }
@@ -398,6 +401,7 @@ impl<A: Application> World<A> {
     }
 
     fn answer(&mut self, node: u64, attempt: super::queue::Attempt, reply: Reply) {
+        self.trace.draw(|picture| picture.client_is_answered(attempt.client, attempt.tells()));
         if let Some(arrival) = self.cross(node, 0, 0) {
             self.queue.push(arrival, Event::Answer { attempt, answer: Answer::Reply(reply) });
         }
@@ -409,6 +413,7 @@ impl<A: Application> World<A> {
         let Some(process) = &self.hosts[place].process else { return };
         let machine = process.node();
         machine.assert_invariants();
+        self.trace.draw(|picture| picture.settled(self.now, node, Moment::of(machine)));
         self.checkers.executed(node, &machine.state_machine().take_executed());
         self.checkers.settled(node, outputs, machine.standing(), machine.indexes());
         self.checkers.gossips(node, machine.gossip());

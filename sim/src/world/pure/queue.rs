@@ -66,6 +66,13 @@ pub(super) struct Attempt {
     pub(super) number: u64,
 }
 
+impl Attempt {
+    /// Tells it from all others of its client.
+    pub(super) fn tells(self) -> u64 {
+        self.operation << 16 | self.number
+    }
+}
+
 /// What a client hears.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
@@ -96,6 +103,11 @@ impl Queue {
         self.events[place] = Some(event);
         self.made += 1;
         self.heap.push(Reverse((at, self.made, place)));
+    }
+
+    /// When the next event happens.
+    pub(super) fn next_at(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// Takes the next event, and its time.

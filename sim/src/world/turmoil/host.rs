@@ -43,6 +43,7 @@ use crate::lock::lock;
 use crate::marks::Marks;
 use crate::reachable;
 use crate::recording::{Recording, Recordings, Step};
+use crate::report::{Moment, Picture};
 use crate::shape::{GOSSIP_PORT, Shape};
 use crate::trace::{Record, Trace};
 
@@ -206,6 +207,7 @@ where
     let shape = shared.shape.clone();
     let disk = SimDisk { node, storage, device, latency, shape, strikes, checkers, under_way: Vec::new() };
     let recording = shared.recordings.is_some().then_some(recording);
+    lock(&shared.trace).draw(|picture| picture.started(sim_nanos(), node));
     let probe = Probe { node, shared, outputs: 0, recording };
     let driver = Driver::new(machine, hardware.clock.clone(), transport, disk, probe, receiver);
     match driver.run().await {
@@ -430,6 +432,8 @@ impl<A: Application> Observer<Recorded<A::Machine>> for Probe<A> {
     fn settled(&mut self, _now: Instant, node: &Node<Recorded<A::Machine>>) {
         node.assert_invariants();
         self.record(|| Step::Settled);
+        let draw = |picture: &mut Picture| picture.settled(sim_nanos(), self.node, Moment::of(node));
+        lock(&self.shared.trace).draw(draw);
         let outputs = core::mem::take(&mut self.outputs);
         let mut checkers = lock(&self.shared.checkers);
         checkers.executed(self.node, &node.state_machine().take_executed());
@@ -450,6 +454,7 @@ impl<A: Application> Observer<Recorded<A::Machine>> for Probe<A> {
 
 impl<A> Drop for Probe<A> {
     fn drop(&mut self) {
+        lock(&self.shared.trace).draw(|picture| picture.ended(sim_nanos(), self.node));
         if let (Some(recordings), Some(recording)) = (&self.shared.recordings, self.recording.take()) {
             lock(recordings).push(recording);
         }

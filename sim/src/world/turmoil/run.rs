@@ -84,7 +84,7 @@ where
         let weather = Weather::new(seed.child("weather", 0), shape.nodes, low..high);
         let weather = Arc::new(Mutex::new(weather));
         let strikes = Arc::new(Mutex::new(Strikes::default()));
-        let trace = Arc::new(Mutex::new(Trace::new(options.trace)));
+        let trace = Arc::new(Mutex::new(Trace::new(options.trace, options.picture)));
         let checkers = Arc::new(Mutex::new(Checkers::new(shape.founders(), options.ignored)));
         let wires = Wires::new(Arc::clone(&weather), Arc::clone(&strikes), Arc::clone(&trace));
         let hardware = (0..shape.nodes).map(|_| Hardware {
