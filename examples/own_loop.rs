@@ -135,10 +135,10 @@ fn main() {
             continue;
         }
         // There is no leader yet, or another one: ask again when time has gone on.
-        let next = asked % NODES + 1;
-        asked = match reply {
-            Reply::Rejected(Rejection::NotLeader { leader: Some(leader), .. }) => leader.value(),
-            _ => next,
+        asked = if let Reply::Rejected(Rejection::NotLeader { leader: Some(leader), .. }) = reply {
+            leader.value()
+        } else {
+            asked % NODES + 1
         };
         let before = world.now;
         while world.now == before {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 /// Which modules of this crate each part may name. What is not listed here is not a part.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("id", &[]),
+    ("guide", &[]),
     ("time", &[]),
     ("rng", &[]),
     ("machine", &["time"]),

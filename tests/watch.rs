@@ -1,5 +1,6 @@
 //! Who waits for leadership: the token that is shown to what is outside of the cluster.
 #![cfg(feature = "driver")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 

@@ -23,7 +23,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::app::KeyValueApp;
+use crate::app::Application;
 use crate::checkers::Rule;
 use crate::scenario::Scenario;
 use crate::world::pure::World;
@@ -56,17 +56,23 @@ pub struct Share {
     pub failed: u64,
 }
 
-/// Plays `scenario`, which breaks `rule` at the time `end`, with other luck from a row of times on. Tells the shares in
+/// Plays `scenario`, which breaks `rule` at the time `end`, each time with a new `app`, and with other luck from a row of times on. Tells the shares in
 /// the order of time; the steepest step is between the two that [`steepest`] finds.
 #[must_use]
-pub fn shares(scenario: &Scenario, rule: Rule, end: Duration, question: &Question) -> Vec<Share> {
+pub fn shares<A: Application>(
+    scenario: &Scenario,
+    app: &(impl Fn() -> A + Sync),
+    rule: Rule,
+    end: Duration,
+    question: &Question,
+) -> Vec<Share> {
     let times = (0..=question.intervals).map(|place| end * place / question.intervals.max(1));
-    let mut shares = play_all(scenario, rule, &times.collect::<Vec<_>>(), question);
+    let mut shares = play_all(scenario, app, rule, &times.collect::<Vec<_>>(), question);
     for _ in 0..question.cuts {
         let (before, after) = steepest(&shares);
         let width = after.at - before.at;
         let times: Vec<Duration> = (1..PIECES).map(|place| before.at + width * place / PIECES).collect();
-        shares.extend(play_all(scenario, rule, &times, question));
+        shares.extend(play_all(scenario, app, rule, &times, question));
         shares.sort_by_key(|share| share.at);
         shares.dedup_by_key(|share| share.at);
     }
@@ -86,7 +92,13 @@ pub fn steepest(shares: &[Share]) -> (Share, Share) {
 }
 
 /// How many break the rule, for each time; several at once.
-fn play_all(scenario: &Scenario, rule: Rule, times: &[Duration], question: &Question) -> Vec<Share> {
+fn play_all<A: Application>(
+    scenario: &Scenario,
+    app: &(impl Fn() -> A + Sync),
+    rule: Rule,
+    times: &[Duration],
+    question: &Question,
+) -> Vec<Share> {
     let failed: Vec<AtomicU64> = times.iter().map(|_| AtomicU64::new(0)).collect();
     let next = AtomicU64::new(0);
     let work = || {
@@ -95,7 +107,7 @@ fn play_all(scenario: &Scenario, rule: Rule, times: &[Duration], question: &Ques
             let place = usize::try_from(number / question.draws.max(1)).unwrap_or(usize::MAX);
             let (Some(at), Some(failed)) = (times.get(place), failed.get(place)) else { return };
             let draw = number % question.draws.max(1);
-            if breaks(scenario, rule, *at, draw, &question.ignored) {
+            if breaks(scenario, app, rule, *at, draw, &question.ignored) {
                 failed.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -110,10 +122,17 @@ fn play_all(scenario: &Scenario, rule: Rule, times: &[Duration], question: &Ques
 }
 
 /// Whether the run breaks the rule with its luck drawn anew from `at` on, for the `draw`-th time.
-fn breaks(scenario: &Scenario, rule: Rule, at: Duration, draw: u64, ignored: &BTreeSet<Rule>) -> bool {
+fn breaks<A: Application>(
+    scenario: &Scenario,
+    app: &(impl Fn() -> A + Sync),
+    rule: Rule,
+    at: Duration,
+    draw: u64,
+    ignored: &BTreeSet<Rule>,
+) -> bool {
     let report = contain(|report| {
         let options = Options { ignored: ignored.clone(), ..Options::default() };
-        let mut world = World::new(scenario.clone(), KeyValueApp::new(&scenario.shape), options);
+        let mut world = World::new(scenario.clone(), app(), options);
         if world.play_until(at) {
             world.redraw(scenario.root().child("other luck", draw));
         }

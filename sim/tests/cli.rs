@@ -74,6 +74,78 @@ fn shards_of_a_sweep_are_its_parts() {
 }
 
 #[test]
+fn shards_that_were_saved_are_merged_and_a_missing_one_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = ["1/2", "2/2"].map(|shard| {
+        let file = folder.path().join(shard.replace('/', "-of-")).display().to_string();
+        let (code, text, _) = sim(&["sweep", "--seeds", "6", "--shard", shard, "--save", &file]);
+        assert_eq!(code, Some(0), "{text}");
+        file
+    });
+    let (code, text, _) = sim(&["merge", &files[1], &files[0]]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("2 shards") && text.contains("6 seeds in") && text.contains("no violation"),
+        "{text}"
+    );
+    let (code, _, error) = sim(&["merge", &files[0]]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("of 2 shards these are missing: 2"), "{error}");
+}
+
+/// Of a page that `report` has written, the data.
+fn data_of(page: &str) -> serde_json::Value {
+    let (_, rest) = page.split_once(r#"id="run">"#).expect("the data");
+    serde_json::from_str(rest.split_once("</script>").expect("their end").0).expect("JSON")
+}
+
+fn column(data: &serde_json::Value, table: &str, name: &str) -> Vec<i64> {
+    let values = data[table][name].as_array().expect("a column");
+    values.iter().map(|value| value.as_i64().expect("a number")).collect()
+}
+
+#[test]
+fn a_report_is_one_page_with_every_event_and_arrows_that_go_forward() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("report.html");
+    for world in ["pure", "turmoil"] {
+        let out = file.display().to_string();
+        let (code, text, _) = sim(&["report", "--seed", "3", "--world", world, "--out", &out]);
+        assert_eq!(code, Some(0), "{text}");
+        let data = data_of(&std::fs::read_to_string(&file).expect("a page"));
+        let (from, to) = (column(&data, "messages", "from"), column(&data, "messages", "to"));
+        let events = data["events"]["at"].as_array().expect("a column").len();
+        assert!(events > 1000, "{world}: {events} events");
+        let arrived = to.iter().filter(|to| **to >= 0).count();
+        assert!(arrived * 10 > to.len() * 8, "{world}: of {} messages {arrived} arrived", to.len());
+        assert!(from.iter().zip(&to).all(|(from, to)| *to < 0 || from < to), "{world}");
+        let leads = |state: &serde_json::Value| {
+            state["role"].as_array().is_some_and(|roles| roles.contains(&4.into()))
+        };
+        let states = data["states"].as_array().expect("a state for each lane");
+        assert!(states.iter().any(leads), "{world}: somebody leads");
+        assert_eq!(data["lanes"].as_array().map(Vec::len), Some(states.len()));
+    }
+}
+
+#[test]
+fn only_the_last_events_of_a_run_are_drawn_if_that_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("report.html").display().to_string();
+    let (code, text, _) = sim(&["report", "--seed", "3", "--events", "500", "--out", &out]);
+    assert_eq!(code, Some(0), "{text}");
+    let data = data_of(&std::fs::read_to_string(&out).expect("a page"));
+    assert_eq!(data["events"]["at"].as_array().map(Vec::len), Some(500));
+    assert!(data["about"].to_string().contains("the last 500 are drawn"), "{}", data["about"]);
+}
+
+#[test]
+fn when_nothing_is_broken_there_is_nothing_inevitable() {
+    let (code, text, _) = sim(&["inevitable", "--seed", "3"]);
+    assert_eq!((code, text.trim()), (Some(0), "no violation: there is nothing to ask"));
+}
+
+#[test]
 fn a_hunt_that_finds_nothing_says_so_in_json() {
     let (code, text, _) = sim(&["hunt", "--seeds", "3"]);
     assert_eq!(code, Some(0), "{text}");

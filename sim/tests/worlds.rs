@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a golden file is read and written")]
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use rivven_cluster::rng::Stream;
 use rivven_cluster::state_machine::{RestoreError, StateMachine};
 use rivven_sim::app::{Application, Call, KeyValueApp, Ticket};
 use rivven_sim::checkers::{Rule, Violation};
+use rivven_sim::inevitable::{Question, shares};
 use rivven_sim::scenario::{Scenario, WorldKind};
 use rivven_sim::shape::Store;
 use rivven_sim::shrink::{as_test, blame, shrink};
@@ -89,6 +91,26 @@ fn a_seed_fails_in_the_same_way_twice_and_its_shrunk_plan_still_fails() {
     assert!(shrunk.scenario.shape.clients == 1, "one client is enough");
     let again = miscount(&Scenario::parse(&shrunk.scenario.to_text()).expect("its own text"));
     assert_eq!(again.violation, Some(shrunk.violation));
+}
+
+/// The goal: that what is drawn anew is what comes after, and nothing before. The method: at the end nothing is left to
+/// be drawn, so every run fails as the first one did; on the way there some do not.
+#[test]
+fn luck_that_is_drawn_anew_too_late_changes_nothing() {
+    let scenario = failing();
+    let end = miscount(&scenario).simulated;
+    let question = Question { intervals: 4, cuts: 1, draws: 6, jobs: 2, ignored: BTreeSet::new() };
+    let app = || Miscounting { nodes: scenario.shape.nodes, made: Rc::default() };
+    let shares = shares(&scenario, &app, Rule::StateMachineSafety, end, &question);
+    assert!(shares.windows(2).all(|pair| pair[0].at < pair[1].at), "{shares:?}");
+    assert_eq!((shares.len(), shares.last().map(|share| share.failed)), (8, Some(6)), "{shares:?}");
+
+    let world = || World::new(scenario.clone(), app(), Options::default());
+    let (mut one, mut other) = (world(), world());
+    one.play_until(end / 2);
+    other.play_until(end / 2);
+    other.redraw(scenario.root().child("other luck", 0));
+    assert_ne!(one.run().hash, other.run().hash, "the luck is another one");
 }
 
 #[test]

@@ -10,7 +10,7 @@
 
 use super::io::{Durable, WriteBatch};
 use super::{NodeId, StartError};
-use crate::id::{LogIndex, WriteId};
+use crate::id::{LogIndex, Term, WriteId};
 use crate::raft::{Content, Entry, HardState, Membership};
 
 /// What becomes of a cluster of which one node is left.
@@ -22,6 +22,9 @@ pub struct Survivor {
     pub members: Membership,
     /// The end of the node's log. What was acknowledged behind it is lost.
     pub last: LogIndex,
+    /// The term of that end. Of several nodes the one with the latest term has most, and among those of one term the
+    /// one with the highest index (Raft §5.4.1).
+    pub last_term: Term,
     /// What the node knows to be committed.
     pub commit: LogIndex,
 }
@@ -54,7 +57,7 @@ impl Durable {
             entries.push(Entry { at, content });
         }
         snapshot.membership = ever;
-        let last = entries.last().map_or(snapshot.at.index, |entry| entry.at.index);
+        let end = entries.last().map_or(snapshot.at, |entry| entry.at);
         let hard_state = HardState { term: self.hard_state.term.next(), vote: None, ..self.hard_state };
         let batch = WriteBatch {
             id: WriteId::new(1),
@@ -63,7 +66,7 @@ impl Durable {
             hard_state: Some(hard_state),
             ..WriteBatch::default()
         };
-        Ok(Survivor { batch, members, last, commit: self.hard_state.commit })
+        Ok(Survivor { batch, members, last: end.index, last_term: end.term, commit: self.hard_state.commit })
     }
 }
 
@@ -71,7 +74,6 @@ impl Durable {
 mod tests {
     use super::super::tests::formed;
     use super::*;
-    use crate::id::Term;
     use crate::raft::{Change, Position, Step};
 
     #[test]
@@ -86,9 +88,9 @@ mod tests {
         ];
         let hard_state = HardState { term: Term::new(5), vote: Some(id(2)), commit: LogIndex::new(3) };
         let durable = Durable { entries, hard_state, ..formed() };
-        let Survivor { batch, members, last, commit } = durable.survive(id(1)).unwrap();
+        let Survivor { batch, members, last, last_term, commit } = durable.survive(id(1)).unwrap();
         assert!(members.learners().contains(&id(7)));
-        assert_eq!((last, commit), (LogIndex::new(4), LogIndex::new(3)));
+        assert_eq!((last, last_term, commit), (LogIndex::new(4), Term::new(2), LogIndex::new(3)));
         let membership = &batch.snapshot.as_ref().unwrap().membership;
         assert_eq!(membership.voters().iter().copied().collect::<Vec<_>>(), [id(1)]);
         assert_eq!(membership.removed().iter().copied().collect::<Vec<_>>(), [id(2), id(7)]);

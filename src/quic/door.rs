@@ -195,13 +195,7 @@ impl Door {
     pub(super) fn turn_away(&self, from: SocketAddr, reason: Reason, why: &dyn fmt::Display) {
         metrics::counter!("rivven_turned_away_total", "reason" => reason.name()).increment(1);
         if let Some(since) = self.mention(from.ip(), reason) {
-            let reason = reason.name();
-            // It may be in a stranger's words, and must stay one line.
-            let why: String = why
-                .to_string()
-                .chars()
-                .map(|letter| if letter.is_control() { ' ' } else { letter })
-                .collect();
+            let (reason, why) = (reason.name(), one_line(&why.to_string()));
             tracing::warn!(%from, reason, since, "turned a peer away: {why}");
         }
     }
@@ -234,9 +228,20 @@ impl Door {
     }
 }
 
+/// What may be in a stranger's words must stay one line of the log, and steer no terminal.
+fn one_line(words: &str) -> String {
+    words.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_stranger_says_stays_one_line_and_steers_no_terminal() {
+        let words = one_line("no\r\nERROR node 1 has halted\u{1b}[2J\u{85}");
+        assert_eq!(words, "no  ERROR node 1 has halted [2J ");
+    }
 
     fn address(number: u32) -> IpAddr {
         Ipv4Addr::from_bits(number).into()

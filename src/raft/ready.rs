@@ -2,7 +2,7 @@
 //!
 //! raft-rs hands out its work in numbered `Ready`s. Each holds things to make durable, messages that
 //! may leave at once, messages that may leave only when this `Ready` *and all before it* are durable,
-//! and entries to apply. Three traps lie here:
+//! and entries to apply. Four traps lie here:
 //!
 //! * A `Ready` that writes nothing can still carry messages that wait for an earlier one: a repeated
 //!   append is acknowledged without entries while the entries are still on their way to the disk. So

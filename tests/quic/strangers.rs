@@ -328,14 +328,75 @@ async fn who_never_ends_its_handshakes_keeps_nobody_out() {
     cluster.goes_on().await;
 }
 
+#[tokio::test]
+async fn operators_have_places_of_their_own_when_clients_have_taken_all_of_theirs() {
+    let limits = ConnectionLimits { client_connections_max: 6, ..Default::default() };
+    let cluster = Cluster::start(limits).await;
+    let client = cluster.stranger(Caller::Client);
+    let mut connected = Vec::new();
+    while cluster.turned_away("full") == 0 {
+        if let Ok(connection) = client.connect(cluster.address()).await {
+            let _ = timeout(PATIENCE, asks(&connection, Request::Status)).await;
+            connected.push(connection);
+        }
+    }
+    let operator = cluster.stranger(Caller::Operator);
+    let connection = operator.connect(cluster.address()).await.expect("let in");
+    assert!(!asks(&connection, Request::Status).await.is_empty(), "an operator has room");
+    drop(connected);
+    cluster.goes_on().await;
+}
+
+/// The goal: whoever can be blamed for a handshake that never ends is. The method: all places are taken, so that strangers
+/// are asked to prove their addresses; they do, and then hear nothing any more.
+#[tokio::test]
+async fn who_proves_its_address_and_then_stalls_is_not_heard_for_a_while() {
+    let limits = ConnectionLimits { handshakes_max: 1, ..Default::default() };
+    let cluster = Cluster::start(limits).await;
+    let deaf = proxy(cluster.address(), 0).await;
+    for _ in 0..4 {
+        let stranger = cluster.stranger(Caller::Client);
+        tokio::spawn(async move { stranger.knock(deaf).await });
+    }
+    cluster.turns_away("crowd").await;
+    for _ in 0..4 {
+        // The one packet that gets through asks for the proof.
+        let (stranger, half_deaf) = (cluster.stranger(Caller::Client), proxy(cluster.address(), 1).await);
+        tokio::spawn(async move { stranger.knock(half_deaf).await });
+    }
+    let refused = async {
+        while cluster.turned_away("again") == 0 {
+            let _ = timeout(
+                Duration::from_millis(500),
+                cluster.stranger(Caller::Client).connect(cluster.address()),
+            )
+            .await;
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("what stalled is held against its address");
+    assert!(cluster.turned_away("handshake") >= 2);
+    cluster.goes_on().await;
+}
+
 /// Passes on what is sent to it, and nothing back.
 async fn deaf_proxy(to: SocketAddr) -> SocketAddr {
+    proxy(to, 0).await
+}
+
+/// Passes on what is sent to it, and the first so many packets of what comes back to whoever spoke last.
+async fn proxy(to: SocketAddr, packets_back: usize) -> SocketAddr {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let address = socket.local_addr().expect("bound");
     tokio::spawn(async move {
-        let mut buffer = vec![0; 2048];
-        while let Ok(length) = socket.recv(&mut buffer).await {
-            let _ = socket.send_to(&buffer[..length], to).await;
+        let (mut buffer, mut speaker, mut left) = (vec![0; 2048], None, packets_back);
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            if from != to {
+                speaker = Some(from);
+                let _ = socket.send_to(&buffer[..length], to).await;
+            } else if let (Some(speaker), true) = (speaker, left > 0) {
+                left -= 1;
+                let _ = socket.send_to(&buffer[..length], speaker).await;
+            }
         }
     });
     address

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use rivven_sim::app::KeyValueApp;
 use rivven_sim::checkers::Rule;
 use rivven_sim::inevitable::{Question, Share, shares, steepest};
 use rivven_sim::lock::lock;
@@ -71,7 +72,8 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     };
     // A panic leaves no time behind; the last event has one.
     let end = Duration::from_micros(lock(&picture).last_at());
-    let shares = shares(&scenario, violation.rule, end, &question);
+    let app = || KeyValueApp::new(&scenario.shape);
+    let shares = shares(&scenario, &app, violation.rule, end, &question);
     plot(&shares, arguments.draws);
     print_step(&shares, arguments.draws, &lock(&picture));
     Ok(true)

@@ -1,7 +1,7 @@
 //! `mutants`: is the simulator any good? Known bugs, put in one at a time; each must be noticed.
 //!
 //! The tree is copied, one mutant is applied, the copy is built, and its own `hunt` looks for a seed that
-//! fails. What only somebody who lies could bring about, or hardly anything, is judged by a test of the library instead.
+//! fails. What only somebody who lies could bring about, or hardly anything, is judged by a test instead.
 //! Production code carries no hooks for this: a mutant is a piece of text and what takes its
 //! place.
 
@@ -77,7 +77,7 @@ enum Stage {
     SmallMembers,
     /// Three replicas, all orders of events.
     SmallReplicas,
-    /// One test of the library.
+    /// One test.
     Test,
 }
 
@@ -111,7 +111,7 @@ struct Mutant {
     /// Checkers that are not asked, so that those behind them show what they catch.
     #[serde(default)]
     ignore: Vec<String>,
-    /// The test that fails, if it is one.
+    /// The test that fails, if it is one: one of the library, or `PROGRAM/TEST`, one of the programs in `tests/`.
     #[serde(default)]
     test: String,
     /// Must die within seconds, or the simulator is broken.
@@ -349,9 +349,15 @@ impl Workshop {
     /// Runs the test that must fail.
     fn test(&self, mutant: &Mutant) -> Result<Catch, String> {
         let began = Instant::now();
+        let (program, test) = mutant.test.split_once('/').unwrap_or(("", &mutant.test));
         let mut cargo = Command::new("cargo");
-        cargo.current_dir(&self.tree).args(["test", "--quiet", "--lib", "--target-dir"]).arg(&self.target);
-        cargo.args(["--", "--exact", &mutant.test]).env("CARGO_INCREMENTAL", "1");
+        cargo.current_dir(&self.tree).args(["test", "--quiet", "--target-dir"]).arg(&self.target);
+        if program.is_empty() {
+            cargo.arg("--lib")
+        } else {
+            cargo.args(["--test", program])
+        };
+        cargo.args(["--", "--exact", test]).env("CARGO_INCREMENTAL", "1");
         let output =
             run_within(&mut cargo, HUNT_MAX).map_err(|error| format!("mutant {}: {error}", mutant.id))?;
         let text = String::from_utf8_lossy(&output.stdout);

@@ -20,7 +20,7 @@ pub struct Access {
     pub config: PathBuf,
     /// An operator's certificate and key, without their endings: `certs/operator` for `certs/operator.pem` and
     /// `certs/operator.key`. By default the node's own, which may list, and
-    /// create, extend and delete topics.
+    /// create, extend, configure and delete topics.
     #[arg(long)]
     pub operator: Option<PathBuf>,
 }

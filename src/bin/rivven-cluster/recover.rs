@@ -57,7 +57,7 @@ pub fn explain(owner: &Owner, survivor: &Survivor) {
         "  voters, as far as it knows   {}",
         list(&mut members.voters().iter().map(ToString::to_string))
     );
-    println!("  its log ends at index        {}", survivor.last);
+    println!("  its log ends at index        {}, in term {}", survivor.last, survivor.last_term);
     println!("  of which it knows committed  {}", survivor.commit);
     println!("It will be the only voter. Its whole log counts from then on.");
     println!(

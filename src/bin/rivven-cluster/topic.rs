@@ -39,7 +39,8 @@ enum Action {
         /// How many of them must be in sync for a write to be acknowledged; by default a majority.
         #[arg(long)]
         min_in_sync: Option<u16>,
-        /// Lets whoever is there lead when nobody that has everything is: what it does not have is lost.
+        /// Lets whoever is there lead when no replica is left that is known to have everything, be it up or not: what it
+        /// does not have is lost.
         #[arg(long)]
         unclean: bool,
         #[command(flatten)]

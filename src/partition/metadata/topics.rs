@@ -38,13 +38,15 @@ pub struct TopicSpec {
     pub retention: Retention,
 }
 
-/// What is done when nobody who is eligible can lead (KIP-966).
+/// What is done when nobody is left who is eligible (KIP-966). As long as somebody is that is merely away, the
+/// partition waits for it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Recovery {
     /// Nothing: an operator decides.
     #[default]
     Manual,
-    /// The controller asks all who were eligible, and elects who has most.
+    /// The controller asks all who were eligible, and elects who has most. This version does not ask, and waits as with
+    /// [`Recovery::Manual`].
     Balanced,
     /// Whoever is there leads, and what it does not have is lost.
     Unclean,

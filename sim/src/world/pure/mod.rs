@@ -36,6 +36,7 @@ mod process;
 mod queue;
 mod records;
 mod steward;
+mod versions;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};

@@ -267,23 +267,6 @@ impl<A: Application> World<A> {
         ended
     }
 
-    /// A node does not start; it is started again when it is of the later version.
-    fn outdated(&mut self, node: u64) {
-        reachable!(self.marks, Outdated);
-        self.checkers.outdated(node);
-    }
-
-    /// A node is replaced by one of the other version, on the same disk.
-    pub(super) fn change_version(&mut self, node: u64) {
-        let host = self.host(node);
-        if host.is_off || host.is_out {
-            return;
-        }
-        self.end_process(node, Cut::Killed);
-        let delay = self.pause(node, 100, 500);
-        self.queue.push(self.now + delay, Event::Start { node });
-    }
-
     /// Gives a node an input, and acts on what it asks for.
     pub(super) fn deliver(&mut self, node: u64, input: Input) {
         if self.feed(node, input) {

@@ -1,0 +1,123 @@
+//! The data folder of a stopped node by the command line: inspected, verified, damaged, backed up and restored.
+#![cfg(all(feature = "cli", unix))]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test of the command line starts processes, and damages files"
+)]
+
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+#[path = "support/processes.rs"]
+mod processes;
+
+use self::processes::{Nodes, PATIENCE, rivven, text};
+
+const PARTITIONING: &str = "  partitioning: {fence_delay_ms: 2000, unfence_hold_ms: 1000}\n";
+
+impl Nodes {
+    fn until(&self, arguments: &[&str], by: u64, wanted: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let shown = rivven(&[arguments, &["--json", "--config", &self.config(by)]].concat());
+            let json = serde_json::from_slice(&shown.stdout).unwrap_or_default();
+            if wanted(&json) {
+                return json;
+            }
+            assert!(began.elapsed() < PATIENCE, "{arguments:?}: {json}\n{}", text(&shown.stderr));
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn data(&self, node: u64) -> PathBuf {
+        self.folder.path().join(format!("data-{node}"))
+    }
+
+    fn offline(&self, command: &str, node: u64, more: &[&str]) -> (bool, String, String) {
+        let output = rivven(&[&[command, "--config", &self.config(node)], more].concat());
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    }
+}
+
+fn a_running_node_is_left_alone(nodes: &Nodes) {
+    let (done, _, why) = nodes.offline("verify", 2, &[]);
+    assert!(!done && why.contains("in use by another process"), "{why}");
+}
+
+fn a_stopped_one_is_described_and_sound(nodes: &Nodes) {
+    let (done, told, why) = nodes.offline("inspect", 1, &["--json"]);
+    assert!(done, "{why}");
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&told["cluster"], &told["node"]), (&"prod".into(), &1.into()));
+    assert_eq!(told["replicas"].as_array().map(Vec::len), Some(2), "{told}");
+    let (done, told, why) = nodes.offline("verify", 1, &[]);
+    assert!(done && told.starts_with("sound: "), "{told}{why}");
+    let folder = nodes.data(1).display().to_string();
+    let without_file = ["--data-dir", &folder, "--cluster", "prod", "--node", "1"];
+    let shown = rivven(&[&["inspect"], &without_file[..]].concat());
+    assert!(text(&shown.stdout).contains("cluster          \"prod\""), "{}", text(&shown.stdout));
+    let stranger = rivven(&["verify", "--data-dir", &folder, "--cluster", "prod", "--node", "2"]);
+    assert!(text(&stranger.stderr).contains("another node"), "{}", text(&stranger.stderr));
+}
+
+/// A byte in the middle of what was written; it is put back.
+fn damage_is_named(nodes: &Nodes) {
+    let first = nodes.data(1).join("log-0000000000000001");
+    let file = std::fs::File::options().read(true).write(true).open(first).expect("a segment");
+    let (mut byte, at) = ([0], 1000);
+    file.read_exact_at(&mut byte, at).expect("it is long");
+    file.write_all_at(&[byte[0] ^ 1], at).expect("it is ours");
+    let (done, _, why) = nodes.offline("verify", 1, &[]);
+    assert!(!done && why.contains("is damaged: log-0000000000000001"), "{why}");
+    file.write_all_at(&byte, at).expect("it is ours");
+    let (done, _, why) = nodes.offline("verify", 1, &[]);
+    assert!(done, "{why}");
+}
+
+#[test]
+fn a_stopped_node_is_looked_at_and_comes_back_from_a_backup_when_all_are_lost() {
+    let mut nodes = Nodes::start(PARTITIONING);
+    nodes.until(&["node", "list"], 1, |listed| {
+        let all = listed.as_array().cloned().unwrap_or_default();
+        all.iter().filter(|node| node["state"] == "Active").count() == 3
+    });
+    let created = nodes.operate(&["topic", "create", "orders", "--partitions", "2"], 1);
+    assert!(created.status.success(), "{}", text(&created.stderr));
+    nodes.until(&["topic", "describe", "orders"], 1, |topic| {
+        let partitions = topic["partitions"].as_array().cloned().unwrap_or_default();
+        partitions.len() == 2 && partitions.iter().all(|partition| partition["leader"].is_u64())
+    });
+    a_running_node_is_left_alone(&nodes);
+    nodes.kill(1);
+    a_stopped_one_is_described_and_sound(&nodes);
+    damage_is_named(&nodes);
+
+    let file = nodes.folder.path().join("node-1.backup").display().to_string();
+    let (done, told, why) = nodes.offline("backup", 1, &["--out", &file]);
+    assert!(done && told.contains("2 replicas"), "{told}{why}");
+    let (done, _, why) = nodes.offline("backup", 1, &["--out", &file]);
+    assert!(!done && why.contains("exists"), "{why}");
+    let (done, _, why) = nodes.offline("restore", 1, &["--from", &file, "--unsafe", "--yes"]);
+    assert!(!done && why.contains("is not empty"), "{why}");
+    nodes.kill(2);
+    nodes.kill(3);
+    std::fs::remove_dir_all(nodes.data(1)).expect("it is ours");
+    let (done, _, why) = nodes.offline("restore", 2, &["--from", &file, "--unsafe", "--yes"]);
+    assert!(!done && why.contains("the backup is of node 1"), "{why}");
+    let (done, told, why) = nodes.offline("restore", 1, &["--from", &file, "--unsafe", "--yes"]);
+    assert!(done && told.contains("LOST") && told.contains("goes on alone"), "{told}{why}");
+
+    nodes.run(1);
+    nodes.until(&["status"], 1, |status| {
+        let voters = status["raft"]["voters"].as_array().cloned().unwrap_or_default();
+        voters == [1] && status["raft"]["role"] == "Leader"
+    });
+    nodes.until(&["topic", "describe", "orders"], 1, |topic| {
+        let partitions = topic["partitions"].as_array().cloned().unwrap_or_default();
+        partitions.len() == 2 && partitions.iter().all(|partition| partition["leader"] == 1)
+    });
+}
