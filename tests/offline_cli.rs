@@ -6,8 +6,10 @@
     reason = "a test of the command line starts processes, and damages files"
 )]
 
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -43,6 +45,18 @@ impl Nodes {
     }
 }
 
+/// Runs a command with these lines to read.
+fn fed(arguments: &[&str], lines: &str) -> String {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_rivven-cluster"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    process.stdin.take().expect("it reads").write_all(lines.as_bytes()).expect("it reads");
+    text(&process.wait_with_output().expect("it ends").stdout)
+}
+
 fn a_running_node_is_left_alone(nodes: &Nodes) {
     let (done, _, why) = nodes.offline("verify", 2, &[]);
     assert!(!done && why.contains("in use by another process"), "{why}");
@@ -59,7 +73,7 @@ fn a_stopped_one_is_described_and_sound(nodes: &Nodes) {
     let folder = nodes.data(1).display().to_string();
     let without_file = ["--data-dir", &folder, "--cluster", "prod", "--node", "1"];
     let shown = rivven(&[&["inspect"], &without_file[..]].concat());
-    assert!(text(&shown.stdout).contains("cluster          \"prod\""), "{}", text(&shown.stdout));
+    assert!(text(&shown.stdout).contains("cluster                  \"prod\""), "{}", text(&shown.stdout));
     let stranger = rivven(&["verify", "--data-dir", &folder, "--cluster", "prod", "--node", "2"]);
     assert!(text(&stranger.stderr).contains("another node"), "{}", text(&stranger.stderr));
 }
@@ -68,7 +82,8 @@ fn a_stopped_one_is_described_and_sound(nodes: &Nodes) {
 fn damage_is_named(nodes: &Nodes) {
     let first = nodes.data(1).join("log-0000000000000001");
     let file = std::fs::File::options().read(true).write(true).open(first).expect("a segment");
-    let (mut byte, at) = ([0], 1000);
+    // The first record stands behind the header of 4096 bytes.
+    let (mut byte, at) = ([0], 4200);
     file.read_exact_at(&mut byte, at).expect("it is long");
     file.write_all_at(&[byte[0] ^ 1], at).expect("it is ours");
     let (done, _, why) = nodes.offline("verify", 1, &[]);
@@ -85,12 +100,15 @@ fn a_stopped_node_is_looked_at_and_comes_back_from_a_backup_when_all_are_lost() 
         let all = listed.as_array().cloned().unwrap_or_default();
         all.iter().filter(|node| node["state"] == "Active").count() == 3
     });
-    let created = nodes.operate(&["topic", "create", "orders", "--partitions", "2"], 1);
+    // One replica alone is to be enough, in the end.
+    let topic = ["topic", "create", "orders", "--partitions", "2", "--min-in-sync", "1"];
+    let created = nodes.operate(&topic, 1);
     assert!(created.status.success(), "{}", text(&created.stderr));
     nodes.until(&["topic", "describe", "orders"], 1, |topic| {
         let partitions = topic["partitions"].as_array().cloned().unwrap_or_default();
         partitions.len() == 2 && partitions.iter().all(|partition| partition["leader"].is_u64())
     });
+    assert!(fed(&["produce", "orders", "--config", &nodes.config(1)], "tea\ncoffee\n").contains("2 records"));
     a_running_node_is_left_alone(&nodes);
     nodes.kill(1);
     a_stopped_one_is_described_and_sound(&nodes);
@@ -120,4 +138,6 @@ fn a_stopped_node_is_looked_at_and_comes_back_from_a_backup_when_all_are_lost() 
         let partitions = topic["partitions"].as_array().cloned().unwrap_or_default();
         partitions.len() == 2 && partitions.iter().all(|partition| partition["leader"] == 1)
     });
+    let (done, told, why) = nodes.offline("consume", 1, &["orders"]);
+    assert!(done && told.contains("tea") && told.contains("coffee"), "{told}{why}");
 }

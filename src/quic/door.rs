@@ -154,12 +154,20 @@ impl Door {
             let _ = incoming.retry();
             return None;
         }
-        let shaken = timeout(HANDSHAKE_TIMEOUT, async {
-            let _turn = self.handshakes.acquire().await;
-            incoming.await
-        });
-        match shaken.await {
+        let Ok(_turn) = timeout(HANDSHAKE_TIMEOUT, self.handshakes.acquire()).await else {
+            // Others held it up: that is not its fault.
+            self.turn_away(from, Reason::Crowd, &"so many handshakes were under way that it had no turn");
+            incoming.ignore();
+            return None;
+        };
+        match timeout(HANDSHAKE_TIMEOUT, incoming).await {
             Ok(Ok(connection)) => return Some(connection),
+            Ok(Err(ConnectionError::TimedOut)) | Err(_) => {
+                if is_proven {
+                    self.blame(from.ip(), STALLED_COUNTS_AS);
+                }
+                self.turn_away(from, Reason::Handshake, &"it did not end its handshake");
+            }
             Ok(Err(error)) => {
                 let reason = Reason::of(&error);
                 // A certificate comes in the second flight, so whoever showed it, or none, got our answer to the first.
@@ -169,13 +177,6 @@ impl Door {
                     self.blame(from.ip(), 1);
                 }
                 self.turn_away(from, reason, &error);
-            }
-            Err(_) => {
-                if is_proven {
-                    self.blame(from.ip(), STALLED_COUNTS_AS);
-                }
-                let why = format!("its handshake took longer than {HANDSHAKE_TIMEOUT:?}");
-                self.turn_away(from, Reason::Handshake, &why);
             }
         }
         None

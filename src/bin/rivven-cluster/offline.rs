@@ -132,7 +132,7 @@ fn describe(owner: &Owner, durable: &Durable) -> serde_json::Value {
         "standing": format!("{standing:?}"),
         "hard_state": { "term": hard_state.term, "vote": hard_state.vote, "commit": hard_state.commit },
         "snapshot": snapshot,
-        "state": state,
+        "state_as_of_the_snapshot": state,
         "log": {
             "entries": entries.len(),
             "first": entries.first().map(|entry| entry.at.index),
@@ -158,7 +158,7 @@ fn print(value: &serde_json::Value, indent: &str) {
                 print(item, &format!("{indent}  "));
             }
         } else {
-            println!("{indent}{name:<16} {value}");
+            println!("{indent}{name:<24} {value}");
         }
     }
 }
