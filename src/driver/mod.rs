@@ -26,7 +26,7 @@ mod read_only;
 mod redb_store;
 mod segments;
 mod storage;
-mod watch;
+pub mod watch;
 
 use core::time::Duration;
 use std::collections::BTreeMap;

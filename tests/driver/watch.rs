@@ -1,9 +1,6 @@
 //! Who waits for leadership: the token that is shown to what is outside of the cluster.
-#![cfg(feature = "driver")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
-
+use crate::support::{formed, start_node};
 use rivven_cluster::driver::{Observer, Watched, Watcher, watched};
 use rivven_cluster::id::{Term, WriteId};
 use rivven_cluster::kv::KeyValue;
@@ -11,7 +8,6 @@ use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{Input, Node, Output};
 use rivven_cluster::raft::Role;
 use rivven_cluster::time::Instant;
-use support::{formed, start_node};
 
 /// A lone voter, and a disk that is slow as long as the test likes.
 struct Alone {

@@ -1,11 +1,8 @@
 //! Backups: what comes back is what was there, and what is not whole is refused.
-#![cfg(feature = "driver")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod support;
 
 use std::path::Path;
 
+use crate::support::{entry, formed, node};
 use bytes::Bytes;
 use rivven_cluster::driver::backup::{BACKUP_FORMAT, Backup, BackupError, Contents, back_up};
 use rivven_cluster::driver::{Owner, ReadOnly, SegmentStorage, Storage, SystemFolder};
@@ -16,7 +13,6 @@ use rivven_cluster::partition::records::{self, Record};
 use rivven_cluster::partition::replica::io::Batch;
 use rivven_cluster::raft::HardState;
 use rivven_cluster::time::WallSeconds;
-use support::{entry, formed, node};
 
 fn owner(id: u64) -> Owner {
     Owner { cluster: "test".parse().expect("a sound name"), node: node(id) }

@@ -1,7 +1,10 @@
 //! The driver alone: a disk in memory, no peers, and a state machine with a bug.
 #![cfg(feature = "driver")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../support/mod.rs"]
 mod support;
+mod watch;
 
 use std::collections::BTreeSet;
 

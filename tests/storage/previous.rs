@@ -1,17 +1,10 @@
 //! The data folder that an earlier build has left behind, before there were feature levels to raise: it opens, a node starts on
 //! it and goes on, and everything is there. `tests/previous` has its files; the zeros at the end of the log are left out.
-#![cfg(feature = "driver")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test that cannot go on fails; it copies the files of the fixture"
-)]
-
-mod support;
 
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::{config, node};
 use rivven_cluster::driver::{Owner, SegmentStorage, Storage, StorageError, SystemFolder};
 use rivven_cluster::id::{BootId, LogIndex, Offset, Term};
 use rivven_cluster::kv::KeyValue;
@@ -22,7 +15,6 @@ use rivven_cluster::partition::records;
 use rivven_cluster::raft::Role;
 use rivven_cluster::rng::Seed;
 use rivven_cluster::time::Instant;
-use support::{config, node};
 
 const LOG: &str = "log-0000000000000001";
 /// How long the log was before its zeros were left out.

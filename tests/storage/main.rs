@@ -6,6 +6,9 @@
 )]
 #![cfg(feature = "driver")]
 
+mod backup;
+mod previous;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::io;
