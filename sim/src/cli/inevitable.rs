@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use rivven_sim::app::KeyValueApp;
 use rivven_sim::checkers::Rule;
-use rivven_sim::inevitable::{Question, Share, shares, steepest};
+use rivven_sim::inevitable::{Answer, Question, Share, ask};
 use rivven_sim::lock::lock;
 use rivven_sim::report::Picture;
 use rivven_sim::scenario::{Scenario, WorldKind};
@@ -24,11 +24,11 @@ pub struct Arguments {
     /// How many times are tried at first.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
     times: u32,
-    /// How often the steepest interval is cut into four.
+    /// How often the interval of the highest step is cut into four.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=16))]
     cuts: u32,
     /// How often the luck is drawn anew from each time on.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     draws: u64,
     /// How many runs at a time; as many as there are processors if not given.
     #[arg(long)]
@@ -73,9 +73,9 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     // A panic leaves no time behind; the last event has one.
     let end = Duration::from_micros(lock(&picture).last_at());
     let app = || KeyValueApp::new(&scenario.shape);
-    let shares = shares(&scenario, &app, violation.rule, end, &question);
+    let Answer { shares, step } = ask(&scenario, &app, violation.rule, end, &question);
     plot(&shares, arguments.draws);
-    print_step(&shares, arguments.draws, &lock(&picture));
+    print_step(step, arguments.draws, &lock(&picture));
     Ok(true)
 }
 
@@ -93,12 +93,14 @@ fn plot(shares: &[Share], draws: u64) {
     }
 }
 
-fn print_step(shares: &[Share], draws: u64, picture: &Picture) {
-    let (before, after) = steepest(shares);
-    if after.failed <= before.failed {
-        println!("the share never rises: with this plan of faults it does not depend on luck");
+fn print_step(step: Option<(Share, Share)>, draws: u64, picture: &Picture) {
+    let Some((before, after)) = step else {
+        println!(
+            "it rises nowhere by more than chance: either luck plays no part under this plan of faults, or more"
+        );
+        println!("--draws are needed to see it");
         return;
-    }
+    };
     println!(
         "it rises most between {:.6} s and {:.6} s, from {} % to {} %; this happened there:",
         before.at.as_secs_f64(),

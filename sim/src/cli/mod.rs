@@ -21,8 +21,11 @@ use rivven_sim::scenario::Scenario;
 /// The commit that this program was built from, as far as it can be told where it runs.
 pub fn commit() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let output =
-        std::process::Command::new("git").arg("-C").arg(root).args(["rev-parse", "--short", "HEAD"]).output();
+    let output = std::process::Command::new("git")
+        .arg("-C")
+        .arg(root)
+        .args(["describe", "--always", "--exclude=*", "--dirty=, and changed since"])
+        .output();
     let output = output.ok().filter(|output| output.status.success());
     output.map_or_else(
         || "of an unknown commit".to_owned(),

@@ -1,7 +1,9 @@
 //! `shrink`: the smallest scenario that breaks the same rule, as a test and as a file.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use rivven_sim::checkers::Rule;
 use rivven_sim::scenario::{Scenario, WorldKind};
 use rivven_sim::shrink::{as_test, blame, shrink};
 use rivven_sim::world::{Options, run as run_scenario};
@@ -16,11 +18,14 @@ pub struct Arguments {
     #[arg(long, default_value_t = WorldKind::Pure)]
     world: WorldKind,
     /// A scenario file that fails, instead of a seed.
-    #[arg(long, conflicts_with = "seed")]
+    #[arg(long, alias = "plan", conflicts_with = "seed")]
     file: Option<PathBuf>,
     /// Write the small scenario to this file.
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
+    /// Do not judge this rule; may be repeated.
+    #[arg(long, value_name = "RULE")]
+    ignore: Vec<Rule>,
     /// The most runs.
     #[arg(long, default_value_t = 1000)]
     runs: u64,
@@ -36,7 +41,10 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         (None, Some(seed)) => Scenario::draw(seed, arguments.world),
         (None, None) => return Err("say which seed, or which file".to_owned()),
     };
-    let play = |scenario: &Scenario| run_scenario(scenario, Options::default());
+    let ignored: BTreeSet<Rule> = arguments.ignore.iter().copied().collect();
+    let play = |scenario: &Scenario| {
+        run_scenario(scenario, Options { ignored: ignored.clone(), ..Options::default() })
+    };
     let Some(shrunk) = shrink(&scenario, arguments.runs, &play) else {
         println!("no violation: there is nothing to shrink");
         return Ok(true);

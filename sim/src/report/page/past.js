@@ -18,6 +18,13 @@ function pastOf(run, event) {
       if (sending < i && sending > last[lane]) last[lane] = sending;
     }
   }
+  // A fault strikes without a message, so those that were before it stay.
+  run.lanes.forEach((lane, index) => {
+    if (lane.kind !== 'world') return;
+    let i = event;
+    while (i >= 0 && run.lane[i] !== index) i -= 1;
+    if (i >= 0) last[index] = Math.max(last[index], i);
+  });
   let shown = 0;
   for (const lastInLane of last) if (lastInLane !== NONE) shown += run.rank[lastInLane] + 1;
   return { event, last, shown };
