@@ -44,10 +44,11 @@ impl StateMachine for Bank {
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
-        for (place, bytes) in snapshot.chunks(8).enumerate().take(4) {
-            let bytes = bytes.try_into().map_err(|_| RestoreError("not a balance".to_owned()))?;
-            self.accounts[place] = u64::from_le_bytes(bytes);
-        }
+        let (balances, []) = snapshot.as_chunks::<8>() else {
+            return Err(RestoreError("not whole balances".to_owned()));
+        };
+        let accounts = balances.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect::<Vec<u64>>();
+        self.accounts = accounts.try_into().map_err(|_| RestoreError("not four accounts".to_owned()))?;
         Ok(())
     }
 }

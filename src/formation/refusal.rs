@@ -52,7 +52,7 @@ pub enum Refusal {
     },
     /// This node's disk was emptied. Under its old id it could break promises that it has forgotten.
     #[error(
-        "node {peer} belongs to a formed cluster of {theirs} which counts this node as a voter, but this node's data folder is empty: restore the folder, or give the node a new id"
+        "node {peer} belongs to a cluster that was formed by {theirs}, this node among them, but this node's data folder is empty: if it is a member still, restore the folder; if it was removed, or the folder is lost, give it a new id, with a certificate for that"
     )]
     DiskWiped {
         /// Who says so.
