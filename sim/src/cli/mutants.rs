@@ -18,8 +18,19 @@ use serde::Deserialize;
 use super::hunt::Catch;
 
 /// What of the tree is copied.
-const COPIED: [&str; 8] =
-    ["Cargo.toml", "Cargo.lock", "README.md", "clippy.toml", "src", "sim/Cargo.toml", "sim/src", "fuzz"];
+const COPIED: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "README.md",
+    "clippy.toml",
+    "src",
+    "examples",
+    "tests",
+    "sim/Cargo.toml",
+    "sim/src",
+    "sim/examples",
+    "fuzz",
+];
 
 /// How many seeds the unmutated code must survive before any mutant is hunted.
 const CONTROL_SEEDS: u64 = 100;
@@ -221,7 +232,7 @@ impl Workshop {
         for manifest in ["Cargo.toml", "sim/Cargo.toml"] {
             let manifest = self.tree.join(manifest);
             let text = std::fs::read_to_string(&manifest).map_err(|error| error.to_string())?;
-            // Tests, benches and examples are not copied.
+            // Benches are not copied.
             let text = text.split("[[bench]]").next().unwrap_or_default().to_owned();
             write_if_new(&manifest, text.as_bytes())?;
         }
