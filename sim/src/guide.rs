@@ -13,6 +13,8 @@
 //!   cargo run --release -p rivven-sim -- sweep --seeds 10000               # ten thousand clusters
 //!   cargo run --release -p rivven-sim -- sweep --world turmoil --seeds 300 # over QUIC, TLS and redb
 //!   cargo run --release -p rivven-sim -- shrink --seed 7                   # why, in as few faults as can be
+//!   cargo run --release -p rivven-sim -- report --seed 7                   # a picture of it
+//!   cargo run --release -p rivven-sim -- inevitable --seed 7               # from when on was it lost?
 //!   cargo run --release -p rivven-sim -- explore                           # small worlds: every order of events
 //!   cargo run --release -p rivven-sim -- mutants                           # is the simulator any good?
 //! ```

@@ -88,6 +88,16 @@ impl Cluster {
         self.counts("rivven_turned_away_total", reason).await;
     }
 
+    /// So many strangers begin handshakes, whose answers never arrive, until there is no place for more.
+    async fn is_crowded_by(&self, strangers: usize) {
+        let deaf = proxy(self.address(), 0).await;
+        for _ in 0..strangers {
+            let stranger = self.stranger(Caller::Client);
+            tokio::spawn(async move { stranger.knock(deaf).await });
+        }
+        self.turns_away("crowd").await;
+    }
+
     async fn goes_on(&self) {
         timeout(PATIENCE, self.client.put("k", "v")).await.expect("in time").expect("it goes on");
     }
@@ -314,13 +324,7 @@ async fn clients_beyond_the_limit_are_turned_away_and_nodes_are_not() {
 async fn who_never_ends_its_handshakes_keeps_nobody_out() {
     let limits = ConnectionLimits { handshakes_max: 2, ..Default::default() };
     let cluster = Cluster::start(limits).await;
-    // What the node answers never arrives.
-    let deaf = deaf_proxy(cluster.address()).await;
-    for _ in 0..10 {
-        let stranger = cluster.stranger(Caller::Client);
-        tokio::spawn(async move { stranger.knock(deaf).await });
-    }
-    cluster.turns_away("crowd").await;
+    cluster.is_crowded_by(10).await;
     let honest = cluster.stranger(Caller::Client);
     let connection = timeout(PATIENCE, honest.connect(cluster.address())).await.expect("in time");
     let connection = connection.expect("it showed that its address is its own");
@@ -354,12 +358,7 @@ async fn operators_have_places_of_their_own_when_clients_have_taken_all_of_their
 async fn who_proves_its_address_and_then_stalls_is_not_heard_for_a_while() {
     let limits = ConnectionLimits { handshakes_max: 3, ..Default::default() };
     let cluster = Cluster::start(limits).await;
-    let deaf = deaf_proxy(cluster.address()).await;
-    for _ in 0..6 {
-        let stranger = cluster.stranger(Caller::Client);
-        tokio::spawn(async move { stranger.knock(deaf).await });
-    }
-    cluster.turns_away("crowd").await;
+    cluster.is_crowded_by(6).await;
     for _ in 0..4 {
         // The one packet that gets through asks for the proof.
         let (stranger, half_deaf) = (cluster.stranger(Caller::Client), proxy(cluster.address(), 1).await);
@@ -379,11 +378,6 @@ async fn who_proves_its_address_and_then_stalls_is_not_heard_for_a_while() {
     assert!(is_refused, "what stalled is held against its address: {counts:?}");
     assert!(cluster.turned_away("handshake") >= 2);
     cluster.goes_on().await;
-}
-
-/// Passes on what is sent to it, and nothing back.
-async fn deaf_proxy(to: SocketAddr) -> SocketAddr {
-    proxy(to, 0).await
 }
 
 /// Passes on what is sent to it, and the first so many packets of what comes back to whoever spoke last.

@@ -11,10 +11,9 @@
 //!   worlds ─Moment──►         ─ states ─────────────────┴─► Page: one HTML file, nothing outside of it
 //! ```
 //!
-//! The picture is drawn from the trace alone, so that both worlds have it, and what a node in production
-//! has recorded, too. *Arrows* follow from what is said: an arrival belongs to the earliest sending of the
+//! The picture is drawn from the trace, so that both worlds have it. *Arrows* follow from what is said: an arrival belongs to the earliest sending of the
 //! same bytes between the same two that has not arrived yet; one more arrival of it is a copy. What is not
-//! in the trace, such as who of the clients asks, the worlds tell beside it.
+//! in the trace, the worlds tell beside it: how a node looks, and, in the pure one, which client asks.
 
 mod moment;
 mod page;

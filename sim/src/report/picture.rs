@@ -137,8 +137,6 @@ pub struct Picture {
     expected: Option<Key>,
     pub(super) bands: Vec<Band>,
     pub(super) moments: BTreeMap<Lane, Vec<(u64, Moment)>>,
-    /// Senders that have no trace of their own say something when it arrives.
-    has_strangers: bool,
 }
 
 impl Picture {
@@ -155,14 +153,7 @@ impl Picture {
             expected: None,
             bands: Vec::new(),
             moments: BTreeMap::new(),
-            has_strangers: false,
         }
-    }
-
-    /// A picture in which only one node has a trace: what reaches it is drawn as if it had been sent just then.
-    #[must_use]
-    pub fn of_one(most: usize) -> Picture {
-        Picture { has_strangers: true, ..Picture::new(most) }
     }
 
     /// How many events there were.
@@ -262,13 +253,6 @@ impl Picture {
         let lane = Lane::Node(node);
         let expected = self.expected.take();
         let key = arrival_key(lane, input).or(expected);
-        if let Some(key) = key
-            && self.has_strangers
-            && self.open.get(&key).is_none_or(VecDeque::is_empty)
-        {
-            let event = self.push(at, key.0, Kind::Sent, "sends this, now or earlier".to_owned());
-            self.send(event, key);
-        }
         let (kind, text) = words::input(input);
         let event = self.push(at, lane, kind, text);
         if let Some(key) = key {

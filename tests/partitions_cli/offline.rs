@@ -1,40 +1,13 @@
 //! The data folder of a stopped node by the command line: inspected, verified, damaged, backed up and restored.
-#![cfg(all(feature = "cli", unix))]
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "a test of the command line starts processes, and damages files"
-)]
-
-use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-#[path = "support/processes.rs"]
-mod processes;
-
-use self::processes::{Nodes, PATIENCE, rivven, text};
-
-const PARTITIONING: &str = "  partitioning: {fence_delay_ms: 2000, unfence_hold_ms: 1000}\n";
+use crate::processes::{Nodes, rivven, text};
+use crate::{PARTITIONING, active, fed};
 
 impl Nodes {
-    fn until(&self, arguments: &[&str], by: u64, wanted: impl Fn(&Value) -> bool) -> Value {
-        let began = Instant::now();
-        loop {
-            let shown = rivven(&[arguments, &["--json", "--config", &self.config(by)]].concat());
-            let json = serde_json::from_slice(&shown.stdout).unwrap_or_default();
-            if wanted(&json) {
-                return json;
-            }
-            assert!(began.elapsed() < PATIENCE, "{arguments:?}: {json}\n{}", text(&shown.stderr));
-            std::thread::sleep(Duration::from_millis(200));
-        }
-    }
-
     fn data(&self, node: u64) -> PathBuf {
         self.folder.path().join(format!("data-{node}"))
     }
@@ -43,18 +16,6 @@ impl Nodes {
         let output = rivven(&[&[command, "--config", &self.config(node)], more].concat());
         (output.status.success(), text(&output.stdout), text(&output.stderr))
     }
-}
-
-/// Runs a command with these lines to read.
-fn fed(arguments: &[&str], lines: &str) -> String {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_rivven-cluster"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program runs");
-    process.stdin.take().expect("it reads").write_all(lines.as_bytes()).expect("it reads");
-    text(&process.wait_with_output().expect("it ends").stdout)
 }
 
 fn a_running_node_is_left_alone(nodes: &Nodes) {
@@ -96,10 +57,7 @@ fn damage_is_named(nodes: &Nodes) {
 #[test]
 fn a_stopped_node_is_looked_at_and_comes_back_from_a_backup_when_all_are_lost() {
     let mut nodes = Nodes::start(PARTITIONING);
-    nodes.until(&["node", "list"], 1, |listed| {
-        let all = listed.as_array().cloned().unwrap_or_default();
-        all.iter().filter(|node| node["state"] == "Active").count() == 3
-    });
+    nodes.until(&["node", "list"], 1, |listed| active(listed) == [1, 2, 3]);
     // One replica alone is to be enough, in the end.
     let topic = ["topic", "create", "orders", "--partitions", "2", "--min-in-sync", "1"];
     let created = nodes.operate(&topic, 1);

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-#[path = "support/processes.rs"]
+mod offline;
+#[path = "../support/processes.rs"]
 mod processes;
 
 use self::processes::{Nodes, PATIENCE, rivven, text};
