@@ -8,6 +8,7 @@
 //! ```
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::directory::Directory;
 use crate::partition::metadata::{Command, Metadata, Refusal};
@@ -17,7 +18,7 @@ use crate::state_machine::RestoreError;
 use crate::wire::codec;
 
 /// The replicated state of the cluster itself.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Ledger {
     sessions: Sessions,
     directory: Directory,

@@ -43,6 +43,7 @@
 
 pub mod description;
 pub mod directory;
+pub mod flight;
 pub mod formation;
 pub mod guide;
 pub mod id;

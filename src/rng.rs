@@ -10,10 +10,11 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The root of all randomness of one node, or of one simulated run.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Seed(u64);
 
 impl Seed {
@@ -41,7 +42,7 @@ impl Seed {
 }
 
 /// A sequence of draws that depends on nothing but its seed, its name and its index.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Stream {
     seeded: ChaCha8Rng,
     /// What decides first, if anything does.
@@ -136,7 +137,7 @@ impl Stream {
 }
 
 /// Decisions, written down.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Tape {
     bytes: Box<[u8]>,
     read: usize,

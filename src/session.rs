@@ -35,7 +35,7 @@ use crate::directory::Listing;
 use crate::id::{LogIndex, NodeId};
 use crate::partition::metadata::{self, Delta, Outcome, Refusal};
 use crate::raft::Position;
-use crate::wire::codec;
+use crate::wire::{codec, payload};
 
 /// The most sessions at one time. One more, and the one whose end is nearest ends.
 pub const SESSIONS_MAX: usize = 16_384;
@@ -75,12 +75,13 @@ pub struct Ticket {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Proposal {
     /// A command, to be executed as often as it is sent.
-    Command(Bytes),
+    Command(#[serde(serialize_with = "payload::plain")] Bytes),
     /// A command, to be executed once.
     Once {
         /// In which session, and which.
         ticket: Ticket,
         /// The command.
+        #[serde(serialize_with = "payload::plain")]
         command: Bytes,
     },
     /// A new session, which ends when it is not used for so long.
@@ -155,6 +156,23 @@ pub fn command_in(entry: &[u8]) -> Option<(Option<Ticket>, &[u8])> {
     }
 }
 
+/// Puts another command into an entry that has one, and leaves its envelope as it is; one without a command stays as it
+/// is. `None` if it is no entry at all.
+#[must_use]
+pub fn reseal(entry: &[u8], rewrite: impl FnOnce(&[u8]) -> Bytes) -> Option<Bytes> {
+    let rewritten = match codec::decode_borrowed(entry).ok()? {
+        Record::Command(time, command) => codec::encode(&Record::Command(time, &rewrite(command))),
+        Record::Once(time, ticket, command) => codec::encode(&Record::Once(time, ticket, &rewrite(command))),
+        Record::Open(..) | Record::List(..) | Record::Metadata(..) => {
+            return Some(Bytes::copy_from_slice(entry));
+        }
+    };
+    Some(rewritten.into())
+}
+
+/// No entry that means anything begins with this byte.
+pub const NO_RECORD: u8 = 0xfa;
+
 /// What became of an entry when it was applied.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Applied {
@@ -195,12 +213,20 @@ pub struct Ordered {
 }
 
 /// The sessions of a cluster. It is part of the replicated state.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Sessions {
     time: ClusterTime,
     open: BTreeMap<LogIndex, Session>,
     /// The same sessions, by the time at which they end.
     by_end: BTreeSet<(ClusterTime, LogIndex)>,
+}
+
+/// A remembered answer, and where its command stands.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct Answer {
+    at: Position,
+    #[serde(serialize_with = "payload::plain")]
+    answer: Bytes,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -211,7 +237,7 @@ pub(crate) struct Session {
     ends: ClusterTime,
     /// Numbers below this are answered and forgotten.
     oldest: u64,
-    answers: BTreeMap<u64, (Position, Bytes)>,
+    answers: BTreeMap<u64, Answer>,
     /// The bytes of all answers.
     bytes: usize,
 }
@@ -275,7 +301,7 @@ impl Sessions {
         if ticket.number < session.oldest {
             return Applied::Expired;
         }
-        if let Some((at, answer)) = session.answers.get(&ticket.number) {
+        if let Some(Answer { at, answer }) = session.answers.get(&ticket.number) {
             return Applied::Answered { at: *at, answer: answer.clone(), is_new: false };
         }
         let answer = execute();
@@ -318,7 +344,7 @@ impl Sessions {
 impl Session {
     fn remember(&mut self, number: u64, at: Position, answer: Bytes) {
         self.bytes += answer.len();
-        self.answers.insert(number, (at, answer));
+        self.answers.insert(number, Answer { at, answer });
         while self.answers.len() > ANSWERS_MAX || (self.bytes > ANSWER_BYTES_MAX && self.answers.len() > 1) {
             let Some((oldest, _)) = self.answers.first_key_value() else { return };
             self.forget_below(oldest.saturating_add(1));
@@ -328,8 +354,7 @@ impl Session {
     fn forget_below(&mut self, oldest: u64) {
         self.oldest = self.oldest.max(oldest);
         while let Some(first) = self.answers.first_entry().filter(|first| *first.key() < self.oldest) {
-            let (_, answer) = first.remove();
-            self.bytes -= answer.len();
+            self.bytes -= first.remove().answer.len();
         }
     }
 }

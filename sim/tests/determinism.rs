@@ -5,10 +5,18 @@ use std::io::Write;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use rivven_cluster::rng::Seed;
+use rivven_sim::app::KeyValueApp;
 use rivven_sim::lock::lock;
 use rivven_sim::scenario::{Scenario, WorldKind};
 use rivven_sim::sweep::{Order, sweep};
+use rivven_sim::world::pure::World;
 use rivven_sim::world::{Options, run};
+
+/// So many runs have their nodes written down again and again,
+const IMAGES_OF_SEEDS: u64 = 12;
+/// after at most so many events each time.
+const EVENTS_APART: u64 = 2000;
 
 /// The hash of each seed's trace, by seed.
 fn hashes(world: WorldKind, seeds: u64) -> Vec<(u64, u64)> {
@@ -106,4 +114,27 @@ fn a_seed_of_the_pure_world_gives_the_same_trace_twice_and_in_another_process() 
 #[test]
 fn a_seed_of_the_turmoil_world_gives_the_same_trace_twice_and_in_another_process() {
     assert_that_seeds_repeat(WorldKind::Turmoil, 8);
+}
+
+/// Whoever goes on from an image goes on as if nothing had happened (the second law of flights). Tries it at random
+/// moments of a run, with all nodes: while they write, elect, copy snapshots, and after each crash and restart.
+#[test]
+fn nodes_that_are_written_down_and_read_again_go_on_as_if_nothing_had_happened() {
+    for seed in 1..=IMAGES_OF_SEEDS {
+        let scenario = Scenario::draw(seed, WorldKind::Pure);
+        let world = || World::new(scenario.clone(), KeyValueApp::new(&scenario.shape), Options::default());
+        let mut moments = Seed::new(seed).stream("moments to write nodes down", 0);
+        let (mut written, mut bytes) = (world(), 0);
+        let mut until_next = moments.below(EVENTS_APART);
+        while written.step() {
+            if until_next == 0 {
+                bytes += written.write_nodes_down();
+            }
+            until_next = until_next.checked_sub(1).unwrap_or_else(|| moments.below(EVENTS_APART));
+        }
+        assert!(bytes > 0, "seed {seed}: nothing was written down");
+        let (plain, written) = (world().run(), written.report());
+        assert_eq!((plain.violation, written.violation), (None, None), "seed {seed}");
+        assert_eq!((plain.events, plain.hash), (written.events, written.hash), "seed {seed}");
+    }
 }

@@ -102,6 +102,8 @@ pub trait Observer<S> {
     fn output(&mut self, _now: Instant, _output: &Output) {}
     /// The node has nothing more to say for now.
     fn settled(&mut self, _now: Instant, _node: &Node<S>) {}
+    /// A bug: the node panicked on what it was told last. It is told nothing any more.
+    fn panicked(&mut self, _now: Instant, _text: &str, _node: &Node<S>) {}
 }
 
 impl<S> Observer<S> for () {}
@@ -123,6 +125,29 @@ impl<S, A: Observer<S>, B: Observer<S>> Observer<S> for (A, B) {
     fn settled(&mut self, now: Instant, node: &Node<S>) {
         self.0.settled(now, node);
         self.1.settled(now, node);
+    }
+    fn panicked(&mut self, now: Instant, text: &str, node: &Node<S>) {
+        self.0.panicked(now, text, node);
+        self.1.panicked(now, text, node);
+    }
+}
+
+/// Watches if it is there.
+impl<S, A: Observer<S>> Observer<S> for Option<A> {
+    fn input(&mut self, now: Instant, input: &Input) {
+        self.iter_mut().for_each(|watching| watching.input(now, input));
+    }
+    fn timeout(&mut self, now: Instant) {
+        self.iter_mut().for_each(|watching| watching.timeout(now));
+    }
+    fn output(&mut self, now: Instant, output: &Output) {
+        self.iter_mut().for_each(|watching| watching.output(now, output));
+    }
+    fn settled(&mut self, now: Instant, node: &Node<S>) {
+        self.iter_mut().for_each(|watching| watching.settled(now, node));
+    }
+    fn panicked(&mut self, now: Instant, text: &str, node: &Node<S>) {
+        self.iter_mut().for_each(|watching| watching.panicked(now, text, node));
     }
 }
 
@@ -239,6 +264,9 @@ where
     /// [`DriverError`] if the node halts or a bug shows itself.
     pub async fn run(mut self) -> Result<(), DriverError> {
         let result = self.drive().await;
+        if let Err(DriverError::Panicked(text)) = &result {
+            self.observer.panicked(self.clock.now(), text, &self.node);
+        }
         self.transport.close().await;
         self.disk.close().await;
         result

@@ -79,7 +79,7 @@ pub enum Message {
 }
 
 /// Whom a message is for.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Addressee {
     /// Whoever answers at this address.
     Address(PeerName),
@@ -115,7 +115,7 @@ pub enum Input {
 }
 
 /// What the machine asks for.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Output {
     /// Make this standing durable, then say [`Input::Recorded`]. No second one comes before that.
     Record(Standing),
@@ -131,7 +131,7 @@ pub enum Output {
 }
 
 /// The machine that forms a cluster.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Formation {
     id: NodeId,
     address: PeerName,

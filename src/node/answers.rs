@@ -20,11 +20,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::Node;
 use super::io::{Output, Rejection, Reply};
 use crate::id::{LogIndex, RequestId};
 use crate::state_machine::StateMachine;
+use crate::wire::payload;
 
 /// The most bytes of answers to commands in one turn.
 const APPLIED_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -32,10 +34,10 @@ const APPLIED_BYTES_MAX: usize = 16 * 1024 * 1024;
 const STATUS_MAX: usize = 256;
 
 /// What a caller wants to know.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) enum Question {
     /// Of the state machine.
-    State(Bytes),
+    State(#[serde(serialize_with = "payload::plain")] Bytes),
     /// All of the metadata.
     Metadata,
     /// What has changed in the metadata after an index.
@@ -71,7 +73,7 @@ impl Question {
 }
 
 /// Who may be answered now.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Answers {
     /// Who asks how the node is.
     urgent: VecDeque<RequestId>,
@@ -162,7 +164,9 @@ impl<S: StateMachine> Node<S> {
         let Some((id, question)) = self.answers.take() else { return };
         let reply = match question {
             Question::State(query) => {
-                Reply::Answer { applied: self.applied, answer: self.state_machine.query(&query) }
+                let answer = self.state_machine.query(&query);
+                self.overheard.answer(&answer);
+                Reply::Answer { applied: self.applied, answer }
             }
             Question::Metadata => Reply::Metadata { applied: self.applied, state: self.written_metadata() },
             Question::News { after } => self.news(after),

@@ -4,6 +4,8 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::{ClusterName, NodeId, PeerName};
 use crate::partition::controller::{self, SettingsError};
 use crate::partition::metadata::FEATURE_LEVEL;
@@ -12,7 +14,7 @@ use crate::raft::{Flow, Timing};
 use crate::swim;
 
 /// The configuration of one node.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Config {
     /// Its id; the same as in its certificate.
     pub id: NodeId,
@@ -36,7 +38,7 @@ pub struct Config {
 }
 
 /// A node's part in partitioning.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Partitioning {
     /// Its share of the replicas, relative to the others', when it comes first; from 1.
     pub weight: u32,
@@ -69,7 +71,7 @@ impl Default for Partitioning {
 }
 
 /// How a node gossips: see [`swim`].
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Gossip {
     /// The name of the cluster; what another one's members say is dropped.
     pub cluster: ClusterName,
@@ -86,7 +88,7 @@ pub struct Gossip {
 }
 
 /// Bounds on what one node takes upon itself.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Limits {
     /// The most bytes of one command. Beyond it, a proposal is rejected as too large.
     pub command_bytes_max: usize,

@@ -5,6 +5,8 @@
 //!   metadata ──────────────────────────────────────────────────────┼─► controller ─► commands ─► raft
 //! ```
 
+use serde::{Deserialize, Serialize};
+
 use super::io::{Event, Output, Rejection, Reply};
 use super::join::UNCLAIMED;
 use super::{Node, NodeId};
@@ -23,7 +25,7 @@ const RACK_BYTES_MAX: usize = 255;
 const HEARD_AT_ONCE: usize = 10_000;
 
 /// The controller, and when it looks at everything again.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Control {
     controller: Option<Controller>,
     reviews_at: Option<Instant>,

@@ -8,6 +8,8 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::Node;
 use super::answers::Question;
 use super::io::{Output, Rejection, Reply};
@@ -27,7 +29,7 @@ const WAITING_MAX: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The last commands, and who waits for the next one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Followers {
     /// What was executed after `since`, each with the bytes of its entry.
     kept: VecDeque<(LogIndex, Command, usize)>,

@@ -12,6 +12,8 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::Node;
 use super::io::{Caller, Output, Rejection, Reply};
 use super::message::{CallId, Message};
@@ -32,7 +34,7 @@ const HEARD_MAX: usize = 16_384;
 const TOGETHER_BYTES_MAX: usize = 1024 * 1024;
 
 /// What this node has passed on, and what others have passed on to it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Forwards {
     last_call: u64,
     /// Who waits here for an answer from where, and until when.

@@ -24,6 +24,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::io::{Peer, WriteBatch};
 use super::message::Message;
 use crate::formation;
@@ -33,7 +35,7 @@ use crate::partition::replicas::Marks;
 use crate::raft::{Persist, ReadyNumber, Snapshot};
 
 /// A message on its way out.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Departure {
     pub(super) to: Peer,
     pub(super) message: Message,
@@ -55,7 +57,7 @@ pub(super) struct Released {
 }
 
 /// What one batch carries besides its content.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 struct Waiting {
     id: WriteId,
     ready: Option<ReadyNumber>,
@@ -65,7 +67,7 @@ struct Waiting {
 }
 
 /// Collects writes, and holds back what depends on them.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Gate {
     open: WriteBatch,
     /// What hangs on the open batch.

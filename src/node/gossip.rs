@@ -13,6 +13,8 @@
 //! under one id apart, and what the wall clock says, by which others judge its epoch. Before that nothing is
 //! gossiped, so a node that cannot write is not seen alive.
 
+use serde::{Deserialize, Serialize};
+
 use super::io::{Event, Output};
 use super::message::Message;
 use super::status::{GossipMember, GossipStatus};
@@ -30,7 +32,7 @@ const ASKED_AT_ONCE: usize = 3;
 const SHOWN_MAX: usize = 1024;
 
 /// A node's part in gossip.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Company {
     /// Once it has begun.
     swim: Option<Box<Swim>>,

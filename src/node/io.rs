@@ -21,6 +21,7 @@ use crate::raft::{self, ChangeError, Entry, HardState, Position, Recovered, Refu
 use crate::session::Proposal;
 use crate::swim;
 use crate::time::WallSeconds;
+use crate::wire::payload;
 
 /// What the node is told.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -72,7 +73,7 @@ pub enum Input {
         reason: String,
     },
     /// The state that [`Output::BuildSnapshot`] asked for, written down.
-    SnapshotBuilt(Bytes),
+    SnapshotBuilt(#[serde(serialize_with = "payload::snapshot")] Bytes),
     /// The snapshot of the last [`Output::SaveSnapshot`] is durable.
     SnapshotSaved,
     /// It may or may not be durable.
@@ -181,11 +182,13 @@ pub enum Request {
     /// Any node answers.
     Query {
         /// The query.
+        #[serde(serialize_with = "payload::plain")]
         query: Bytes,
     },
     /// Ask this node's state machine, however far behind it is.
     QueryStale {
         /// The query.
+        #[serde(serialize_with = "payload::plain")]
         query: Bytes,
     },
     /// How is this node?
@@ -248,6 +251,7 @@ pub enum Reply {
         /// Where it stands.
         at: Position,
         /// What the state machine answered.
+        #[serde(serialize_with = "payload::plain")]
         answer: Bytes,
     },
     /// The command was never appended and never will be; it may be tried again.
@@ -268,6 +272,7 @@ pub enum Reply {
         /// How far this node had applied the log.
         applied: LogIndex,
         /// The answer.
+        #[serde(serialize_with = "payload::plain")]
         answer: Bytes,
     },
     /// How this node is.

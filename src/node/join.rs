@@ -21,6 +21,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::Node;
 use super::gate::Departure;
 use super::io::Peer;
@@ -40,7 +42,7 @@ const INTERVAL_FACTOR: u32 = 2;
 pub(super) const UNCLAIMED: Token = Token::new(u64::MAX);
 
 /// What this node does about its own place in the cluster.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Presence {
     /// When it announces itself, if it has to.
     announces_at: Option<Instant>,

@@ -9,6 +9,8 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::io::{LinkState, Output};
 use super::status::PeerStatus;
 use super::{Node, NodeId, PeerName};
@@ -21,7 +23,7 @@ const GUEST_PATIENCE: Duration = Duration::from_secs(30);
 const GUESTS_MAX: usize = 32;
 
 /// The links of one node.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Links {
     /// The addresses in its file.
     listed: BTreeSet<PeerName>,

@@ -13,6 +13,8 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::Node;
 use super::io::{Caller, Output, Rejection, Reply};
 use super::join::UNCLAIMED;
@@ -29,7 +31,7 @@ use crate::time::Instant;
 const PATIENCE_FACTOR: u32 = 2;
 
 /// What a leader knows of its members, and what it does for them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Care {
     /// When each member was last heard, in this leadership.
     heard: BTreeMap<NodeId, Instant>,

@@ -35,11 +35,13 @@ mod follow;
 mod forward;
 mod gate;
 mod gossip;
+mod image;
 mod io;
 mod join;
 mod links;
 mod members;
 mod message;
+mod overheard;
 mod partitions;
 mod reads;
 mod records;
@@ -63,6 +65,7 @@ use self::gossip::Company;
 use self::join::Presence;
 use self::links::Links;
 use self::members::Care;
+use self::overheard::Overheard;
 use self::partitions::Partitions;
 use self::reads::Reads;
 use self::records::Records;
@@ -81,10 +84,12 @@ use crate::time::Instant;
 
 pub use self::config::{Config, Gossip, Limits, Partitioning};
 pub use self::features::Outdated;
+pub use self::image::Image;
 pub use self::io::{
     Caller, Durable, Event, Halt, Input, LinkState, Output, Peer, Rejection, Reply, Request, WriteBatch,
 };
 pub use self::message::{CallId, Lane, Life, Message, Notice};
+pub use self::overheard::Said;
 pub use self::stats::Stats;
 pub use self::status::{
     GossipMember, GossipStatus, MemberStatus, Members, Part, PeerStatus, RaftStatus, Status,
@@ -177,6 +182,7 @@ pub struct Node<S> {
     applied_bytes: u64,
     transfers: Transfers,
     stats: Stats,
+    overheard: Overheard,
     halted: Option<Halt>,
     outputs: VecDeque<Output>,
 }
@@ -250,6 +256,7 @@ impl<S: StateMachine> Node<S> {
             applied_bytes: 0,
             transfers: Transfers::default(),
             stats: Stats::default(),
+            overheard: Overheard::default(),
             halted: None,
             outputs: VecDeque::new(),
         };

@@ -7,6 +7,8 @@
 //! It is not answered: what comes of it stands in the log. A node whose disk does not answer is silent, so that others
 //! lead what it leads.
 
+use serde::{Deserialize, Serialize};
+
 use super::Node;
 use super::io::{Event, Output};
 use super::message::Message;
@@ -18,7 +20,7 @@ use crate::state_machine::StateMachine;
 use crate::time::Instant;
 
 /// A node's own part in the metadata.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Partitions {
     /// When the node speaks next.
     beats_at: Option<Instant>,

@@ -10,6 +10,8 @@
 //! state when it has applied that far (Raft thesis §6.4). A read changes nothing, so whatever goes wrong
 //! it is rejected and may be tried again.
 
+use serde::{Deserialize, Serialize};
+
 use super::Node;
 use super::answers::Question;
 use super::gate::Departure;
@@ -25,7 +27,7 @@ use crate::time::Instant;
 const APPLY_PATIENCE_FACTOR: u32 = 4;
 
 /// Who waits for an index.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 enum Reader {
     /// A caller of this node.
     Caller(RequestId, Question),
@@ -34,7 +36,7 @@ enum Reader {
 }
 
 /// A question to the majority.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Round {
     number: u64,
     readers: Vec<Reader>,
@@ -42,7 +44,7 @@ struct Round {
 }
 
 /// Reads that may be served when an index is applied.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Confirmed {
     index: LogIndex,
     reads: Vec<(RequestId, Question)>,
@@ -50,7 +52,7 @@ struct Confirmed {
 }
 
 /// The reads of one node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Reads {
     last_round: u64,
     queued: Vec<Reader>,

@@ -9,6 +9,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::answers::Question;
 use super::gate::Departure;
 use super::io::{Halt, Output, Peer, Rejection, Reply};
@@ -25,7 +27,7 @@ use crate::state_machine::StateMachine;
 use crate::time::{Instant, WallSeconds};
 
 /// A node's replicas, and what they have not been told yet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Records {
     /// None if the node takes no part in partitioning.
     pub(super) replicas: Option<Replicas>,

@@ -358,8 +358,12 @@ impl<S: StateMachine> Node<S> {
     }
 
     fn apply(&mut self, at: Position, entry: &[u8]) -> Applied {
-        let state_machine = &mut self.state_machine;
-        let applied = self.ledger.apply(at, entry, |command| state_machine.apply(at.index, command));
+        let (state_machine, overheard) = (&mut self.state_machine, &self.overheard);
+        let applied = self.ledger.apply(at, entry, |command| {
+            let answer = state_machine.apply(at.index, command);
+            overheard.answer(&answer);
+            answer
+        });
         match &applied {
             Applied::Answered { is_new: true, .. } => self.stats.applied += 1,
             Applied::Answered { is_new: false, .. } => self.stats.repeated += 1,

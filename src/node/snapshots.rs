@@ -10,6 +10,8 @@
 //! the log's store is the commit point: until it is durable the snapshot before it is the one that
 //! counts, and after it the entries that it stands for are gone.
 
+use serde::{Deserialize, Serialize};
+
 use super::Node;
 use super::gate;
 use super::io::{Event, Halt, Output};
@@ -21,7 +23,7 @@ use crate::raft::{self, HardState, Membership, Position, Recovered, Refusal, Sna
 use crate::state_machine::{Frozen, StateMachine};
 
 /// The snapshot under way.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) enum Work {
     /// The state at this place is being written down.
     Building(Position, Membership),
@@ -160,7 +162,9 @@ impl<S: StateMachine> Node<S> {
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<(), crate::state_machine::RestoreError> {
         let (ledger, state) = Ledger::restore(&snapshot.state)?;
-        self.state_machine.restore(state)?;
+        let restored = self.state_machine.restore(state);
+        self.overheard.restored(&restored);
+        restored?;
         self.ledger = ledger;
         self.applied = snapshot.at.index;
         self.begin_partitions();
@@ -186,7 +190,9 @@ impl<S: StateMachine> Node<S> {
 
     /// The newborn cluster's state.
     pub(super) fn birth_of(&self, voters: &formation::VoterSet) -> Snapshot {
-        let state = self.ledger.snapshot(&self.state_machine.snapshot());
+        let state = self.state_machine.snapshot();
+        self.overheard.state(&state);
+        let state = self.ledger.snapshot(&state);
         let membership = Membership::of_voters(voters.voters().iter().copied());
         Snapshot { at: raft::BIRTH, membership, state }
     }

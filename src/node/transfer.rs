@@ -30,6 +30,7 @@ use crate::id::{LogIndex, NodeId, Term};
 use crate::raft::{self, Membership, Position, Refusal, Snapshot};
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
+use crate::wire::payload;
 
 /// The parts that are under way to one follower.
 const PARTS_UNDER_WAY: u64 = 4;
@@ -50,6 +51,7 @@ pub struct Parcel {
     /// The length of the state in bytes.
     pub length: u64,
     /// The XXH3-64 of the state.
+    #[serde(serialize_with = "payload::checksum")]
     pub checksum: u64,
 }
 
@@ -63,6 +65,7 @@ pub enum Transfer {
         /// Where it begins, in bytes.
         offset: u64,
         /// The part.
+        #[serde(serialize_with = "payload::part")]
         bytes: Bytes,
     },
     /// The follower has the beginning of a snapshot.
@@ -79,9 +82,10 @@ pub enum Transfer {
 }
 
 /// A snapshot that is being sent.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Outgoing {
     parcel: Parcel,
+    #[serde(serialize_with = "payload::snapshot")]
     state: Bytes,
     /// What the follower has.
     acknowledged: u64,
@@ -93,15 +97,16 @@ struct Outgoing {
 }
 
 /// A snapshot that is being received.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Incoming {
     from: NodeId,
     parcel: Parcel,
+    #[serde(serialize_with = "payload::part")]
     state: BytesMut,
 }
 
 /// The snapshots on their way from and to this node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Transfers {
     outgoing: BTreeMap<NodeId, Outgoing>,
     incoming: Option<Incoming>,

@@ -52,7 +52,7 @@ pub enum What {
 }
 
 /// A log that is on the disk when a process starts.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Stored {
     /// Whose log it is.
     pub partition: PartitionId,
@@ -111,11 +111,11 @@ pub struct Read {
 }
 
 /// All logs of a disk, with what `T` says of the records of each batch.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Logs<T>(BTreeMap<PartitionId, Log<T>>);
 
 /// One log.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Log<T> {
     start: Offset,
     end: Offset,
@@ -124,7 +124,7 @@ pub struct Log<T> {
 }
 
 /// One batch of a log.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Entry<T> {
     /// The place of its first record.
     pub first: Offset,

@@ -54,17 +54,48 @@ pub fn encode(records: &[Record]) -> Bytes {
         bytes.put_u32_le(size(&record.value));
         bytes.put_slice(&record.value);
     }
-    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[8..]);
+    seal(bytes)
+}
+
+/// Writes the checksum in front, where there is room for it.
+fn seal(mut bytes: BytesMut) -> Bytes {
+    let checksum = checksum(&bytes[8..]);
     bytes[..8].copy_from_slice(&checksum.to_le_bytes());
     bytes.freeze()
+}
+
+/// What stands in front of packed records.
+#[must_use]
+pub fn checksum(rest: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(rest)
+}
+
+/// Replaces each key and each value by another one of the same length. `None` if the bytes are not what was packed.
+///
+/// # Panics
+///
+/// If a length is another one.
+#[must_use]
+pub fn rewrite(bytes: &[u8], part: impl Fn(&[u8]) -> Bytes) -> Option<Bytes> {
+    if !is_sound(bytes) {
+        return None;
+    }
+    let mut rewritten = BytesMut::from(bytes);
+    let (mut at, mut is_key) = (8, true);
+    while at < bytes.len() {
+        let length = usize::try_from(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?)).ok()?;
+        let length = if is_key { length.saturating_sub(1) } else { length };
+        let old = bytes.get(at + 4..)?.get(..length)?;
+        rewritten[at + 4..][..length].copy_from_slice(&part(old));
+        (at, is_key) = (at + 4 + length, !is_key);
+    }
+    Some(seal(rewritten))
 }
 
 /// Tells whether the bytes are what was packed.
 #[must_use]
 pub fn is_sound(bytes: &[u8]) -> bool {
-    bytes
-        .split_first_chunk()
-        .is_some_and(|(checksum, rest)| u64::from_le_bytes(*checksum) == xxhash_rust::xxh3::xxh3_64(rest))
+    bytes.split_first_chunk().is_some_and(|(sum, rest)| u64::from_le_bytes(*sum) == checksum(rest))
 }
 
 /// Unpacks the first `count` records. There may be more: a log may have been cut off within a batch.

@@ -37,13 +37,13 @@ pub struct Retention {
 }
 
 /// A log in parts, the first one first.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Chunks {
     all: VecDeque<Chunk>,
     bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Chunk {
     first: Offset,
     /// The place after its last record.
@@ -140,7 +140,7 @@ impl Chunks {
 }
 
 /// What a log is dropped by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Keep {
     /// What its topic wants.
     pub retention: Retention,

@@ -23,6 +23,7 @@ use core::ops::Range;
 use core::time::Duration;
 
 use raft::{RawNode, StateRole};
+use serde::{Deserialize, Serialize};
 
 use super::log::Log;
 use crate::rng::{Seed, Stream};
@@ -30,6 +31,25 @@ use crate::time::Instant;
 
 /// The length of a tick.
 pub const TICK: Duration = Duration::from_millis(10);
+
+/// An [`ElectionClock`] without its raft-rs.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct ClockImage {
+    stream: Stream,
+    range: Range<u64>,
+    timeout: usize,
+    paid_until: Instant,
+}
+
+impl ClockImage {
+    /// The same clock, for a raft-rs that stands as the other one did.
+    pub(super) fn restore(self, raw: &mut RawNode<Log>) -> ElectionClock {
+        let ClockImage { stream, range, timeout, paid_until } = self;
+        let mut clock = ElectionClock { stream, range, timeout, drawn_for: standing(raw), paid_until };
+        clock.settle(raw);
+        clock
+    }
+}
 
 /// Keeps raft-rs's clock and its election timeout.
 #[derive(Debug)]
@@ -58,6 +78,11 @@ impl ElectionClock {
         let mut clock = ElectionClock { stream, range, timeout: 0, drawn_for, paid_until: now };
         clock.draw(raw);
         clock
+    }
+
+    pub(super) fn image(&self) -> ClockImage {
+        let (stream, range) = (self.stream.clone(), self.range.clone());
+        ClockImage { stream, range, timeout: self.timeout, paid_until: self.paid_until }
     }
 
     /// Overwrites whatever timeout raft-rs may have drawn. Call it after every call into raft-rs.

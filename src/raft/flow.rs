@@ -1,7 +1,9 @@
 //! How much a leader sends at a time.
 
+use serde::{Deserialize, Serialize};
+
 /// Bounds on what is under way from a leader to its followers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Flow {
     /// The most bytes of entries in one append. A single larger entry still goes, alone.
     pub append_bytes_max: u64,

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use bytes::Bytes;
+use raft::StateRole;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Refusal;
@@ -11,7 +12,7 @@ use super::message::{Entry, HardState, Message, Position, Snapshot};
 use crate::id::{LogIndex, NodeId, RequestId, Term};
 
 /// Numbers the `Ready` of raft-rs that an output belongs to; they become durable in this order.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct ReadyNumber(pub(super) u64);
 
 #[cfg(test)]
@@ -33,6 +34,26 @@ pub enum Role {
     Candidate,
     /// Leads its term.
     Leader,
+}
+
+impl Role {
+    pub(super) fn of(state: StateRole) -> Role {
+        match state {
+            StateRole::Follower => Role::Follower,
+            StateRole::PreCandidate => Role::PreCandidate,
+            StateRole::Candidate => Role::Candidate,
+            StateRole::Leader => Role::Leader,
+        }
+    }
+
+    pub(super) fn to_raft(self) -> StateRole {
+        match self {
+            Role::Follower => StateRole::Follower,
+            Role::PreCandidate => StateRole::PreCandidate,
+            Role::Candidate => StateRole::Candidate,
+            Role::Leader => StateRole::Leader,
+        }
+    }
 }
 
 impl fmt::Display for Role {

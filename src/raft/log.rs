@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use raft::eraftpb;
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+use serde::{Deserialize, Serialize};
 
 use super::RecoveryError;
 use super::membership::Membership;
@@ -19,7 +20,7 @@ use crate::id::{LogIndex, NodeId, Term};
 ///
 /// Invariant: the first entry's index is `start.index + 1`, indexes have no gaps, and `start` is not
 /// beyond the snapshot.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Log {
     start: Position,
     snapshot_at: Position,
@@ -28,8 +29,11 @@ pub(super) struct Log {
     /// As of the snapshot: whoever is sent that one begins with it.
     snapshot_membership: Membership,
     hard_state: HardState,
+    #[serde(with = "as_entries")]
     entries: VecDeque<eraftpb::Entry>,
 }
+
+impl Eq for Log {}
 
 impl Log {
     /// Takes what was durable, and refuses what no correct node can have written.
@@ -101,14 +105,16 @@ impl Log {
         self.membership = membership;
     }
 
-    /// Puts entries at the end, in place of whatever stood there from the first one's index on.
+    /// Puts entries at the end, in place of whatever stood there from the first one's index on. Of a change that was
+    /// proposed here, raft-rs's own form is dropped: it would count among the bytes of an append, and after a restart
+    /// it would not.
     pub(super) fn append(&mut self, entries: &[eraftpb::Entry]) {
         let Some(first) = entries.first() else { return };
         let keep = first.index.checked_sub(self.first()).expect("raft-rs never rewrites a snapshot");
         let keep = usize::try_from(keep).expect("a log in memory has a length that fits it");
         assert!(keep <= self.entries.len(), "raft-rs appends without gaps");
         self.entries.truncate(keep);
-        self.entries.extend(entries.iter().cloned());
+        self.entries.extend(entries.iter().cloned().map(|entry| Entry::from_raft(entry).into_raft()));
     }
 
     /// Copies the entries in `from..=to` that are in memory, `limit` at the most.
@@ -123,7 +129,24 @@ impl Log {
         self.start.index.value() + 1
     }
 
-    fn last(&self) -> u64 {
+    /// The first entry of that term, or the first one in memory if those before may be of it, too.
+    pub(super) fn first_of(&self, term: Term) -> Option<u64> {
+        if self.start.term == term {
+            return Some(self.first());
+        }
+        self.entries.iter().find(|entry| entry.term == term.value()).map(|entry| entry.index)
+    }
+
+    /// A copy that ends there, and begins with that term, vote and commit index.
+    pub(super) fn until(&self, last: u64, term: Term, vote: Option<NodeId>, commit: LogIndex) -> Log {
+        let mut log = self.clone();
+        log.entries.retain(|entry| entry.index <= last);
+        log.hard_state = HardState { term, vote, commit };
+        log
+    }
+
+    /// The last entry's index.
+    pub(super) fn last(&self) -> u64 {
         self.entries.back().map_or(self.start.index.value(), |entry| entry.index)
     }
 
@@ -194,6 +217,29 @@ impl Storage for Log {
 /// A cluster starts at index 1 and term 1, not 0, because raft-rs reads both zeroes as "nothing"
 /// and could not tell a member of a new cluster from a node that is yet to join.
 pub const BIRTH: Position = Position { index: LogIndex::new(1), term: Term::new(1) };
+
+/// Writes raft-rs's entries as ours.
+mod as_entries {
+    use std::collections::VecDeque;
+
+    use raft::eraftpb;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::raft::Entry;
+
+    pub(super) fn serialize<S: Serializer>(
+        entries: &VecDeque<eraftpb::Entry>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(entries.iter().cloned().map(Entry::from_raft))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<VecDeque<eraftpb::Entry>, D::Error> {
+        Ok(Vec::<Entry>::deserialize(deserializer)?.into_iter().map(Entry::into_raft).collect())
+    }
+}
 
 #[cfg(test)]
 mod tests {

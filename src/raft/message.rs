@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::membership::{Change, Membership};
 use crate::id::{LogIndex, NodeId, Term};
+use crate::wire::payload;
 
 /// One message of the consensus protocol.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -49,7 +50,7 @@ pub struct Entry {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Content {
     /// A command; empty for the entry with which a leader opens its term (Raft §8).
-    Command(Bytes),
+    Command(#[serde(serialize_with = "payload::entry")] Bytes),
     /// A change of the membership (Raft §6).
     Change(Change),
 }
@@ -62,6 +63,7 @@ pub struct Snapshot {
     /// The members at that point.
     pub membership: Membership,
     /// What [`StateMachine::snapshot`](crate::state_machine::StateMachine::snapshot) gave.
+    #[serde(serialize_with = "payload::snapshot")]
     pub state: Bytes,
 }
 

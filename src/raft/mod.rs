@@ -43,11 +43,13 @@ mod change;
 mod election;
 mod flow;
 mod guard;
+mod image;
 mod io;
 mod log;
 mod logger;
 mod membership;
 mod message;
+mod outstanding;
 mod read;
 mod ready;
 mod recovery;
@@ -64,6 +66,7 @@ use raft::{RawNode, StateRole};
 
 use self::election::ElectionClock;
 use self::log::Log;
+use self::outstanding::Outstanding;
 use self::read::ReadRounds;
 use crate::id::{BootId, LogIndex, NodeId, RequestId, Term};
 use crate::machine::Machine;
@@ -74,6 +77,7 @@ pub use self::change::Progress;
 pub use self::election::TICK;
 pub use self::flow::Flow;
 pub use self::guard::Refusal;
+pub use self::image::Image;
 pub use self::io::{Decline, Indexes, Input, Output, Persist, Proposal, ReadyNumber, Role, Standing};
 pub use self::log::BIRTH;
 pub use self::membership::{Change, ChangeError, MEMBERS_MAX, Membership, Step};
@@ -95,6 +99,7 @@ pub struct Raft {
     unsettled: Option<ReadyNumber>,
     /// The last `Ready` that appended entries and is not known to be durable.
     appending: Option<ReadyNumber>,
+    outstanding: Outstanding,
     reads: ReadRounds,
     /// A snapshot that raft-rs has taken and not yet handed on.
     installing: Option<Snapshot>,
@@ -143,6 +148,7 @@ impl Raft {
             ballot: (hard_state.term, hard_state.vote),
             unsettled: None,
             appending: None,
+            outstanding: Outstanding::default(),
             reads: ReadRounds::start(id, boot),
             installing: None,
             unrecorded: None,
@@ -274,7 +280,8 @@ impl Raft {
     }
 
     fn handle_persisted(&mut self, number: ReadyNumber) {
-        self.raw.on_persist_ready(number.0);
+        let known_as = self.outstanding.settle(number);
+        self.raw.on_persist_ready(known_as);
         self.unsettled = self.unsettled.filter(|unsettled| *unsettled > number);
         self.appending = self.appending.filter(|appending| *appending > number);
         self.unrecorded = self.unrecorded.filter(|(unrecorded, _)| *unrecorded > number);
@@ -287,12 +294,7 @@ impl Raft {
 
     fn note_standing(&mut self) {
         let raft = &self.raw.raft;
-        let role = match raft.state {
-            StateRole::Follower => Role::Follower,
-            StateRole::PreCandidate => Role::PreCandidate,
-            StateRole::Candidate => Role::Candidate,
-            StateRole::Leader => Role::Leader,
-        };
+        let role = Role::of(raft.state);
         let standing = Standing { role, term: Term::new(raft.term), leader: NodeId::new(raft.leader_id) };
         if standing != self.standing {
             let leads_on = standing.role == Role::Leader && standing.term == self.standing.term;

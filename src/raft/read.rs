@@ -13,6 +13,7 @@
 //!   when this node did lead. So it holds the node, the number of its start and a counter.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{Output, Raft};
 use crate::id::{BootId, LogIndex, NodeId};
@@ -21,7 +22,7 @@ use crate::id::{BootId, LogIndex, NodeId};
 pub(super) const CONTEXT_BYTES: usize = 24;
 
 /// The round under way, if any.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct ReadRounds {
     node: NodeId,
     boot: BootId,

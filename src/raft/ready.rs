@@ -19,7 +19,7 @@
 
 use raft::eraftpb::{self, MessageType};
 
-use super::message::{Content, Entry, HardState, Message};
+use super::message::{Content, Entry, HardState, Message, Position};
 use super::{Output, Persist, Raft, ReadyNumber};
 use crate::id::{LogIndex, NodeId, Term};
 
@@ -30,8 +30,9 @@ impl Raft {
         self.leave_joint();
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
-            let number = ReadyNumber(ready.number());
             let entries = ready.take_entries();
+            let end = entries.last().map(|last| position(last.index, last.term));
+            let number = self.outstanding.hand_out(ready.number(), end);
             let snapshot = self.installing.take();
             if let Some(snapshot) = &snapshot {
                 let before = self.raw.raft.raft_log.persisted.min(self.raw.store().start().index.value());
@@ -75,7 +76,8 @@ impl Raft {
             if let Some(index) = installed {
                 // Its state is durable and restored; only the record that names it is not. What raft-rs
                 // does with this knowledge is its own business: what leaves waits for the record.
-                self.raw.on_persist_ready(number.0);
+                let known_as = self.outstanding.settle(number);
+                self.raw.on_persist_ready(known_as);
                 self.raw.advance_apply_to(index.value());
             }
             self.ask_read();
@@ -113,6 +115,10 @@ impl Raft {
             self.outputs.push_back(Output::Send { message, after });
         }
     }
+}
+
+fn position(index: u64, term: u64) -> Position {
+    Position { index: LogIndex::new(index), term: Term::new(term) }
 }
 
 fn from_hard_state(hard_state: &eraftpb::HardState) -> HardState {

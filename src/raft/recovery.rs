@@ -1,11 +1,13 @@
 //! What a node finds on its disk, and what it must not start on.
 
+use serde::{Deserialize, Serialize};
+
 use super::log::Log;
 use super::message::{Entry, HardState, Position, Snapshot};
 use crate::id::{LogIndex, NodeId, Term};
 
 /// What was durable when the node last stopped.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Recovered {
     /// The last snapshot; at first the cluster's birth.
     pub snapshot: Snapshot,

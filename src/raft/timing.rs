@@ -3,10 +3,12 @@
 use core::ops::Range;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::election::{TICK, in_ticks};
 
 /// The timing of one Raft group. All voters should use the same.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Timing {
     /// From which to which time without a leader a follower campaigns (Raft §5.2), exclusive above.
     pub election_timeout: Range<Duration>,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Answer, CallId, Epoch, Output, Question, Swim, Target};
 use crate::id::NodeId;
 use crate::time::Instant;
@@ -12,13 +14,13 @@ const CALLS_MAX: usize = 64;
 const PATIENCE_PERIODS: u32 = 10;
 
 /// Questions of ours that wait for an answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Calls {
     next: u64,
     open: BTreeMap<CallId, Call>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Call {
     to: Target,
     purpose: Purpose,
@@ -26,7 +28,7 @@ struct Call {
 }
 
 /// What an answer is for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum Purpose {
     Join,
     Ping {

@@ -3,6 +3,8 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::logarithm::{self, ONE};
 use super::message::METADATA_MAX;
 use super::suspicion::CONFIRMATIONS_MAX;
@@ -14,7 +16,7 @@ const PERIOD_MIN: Duration = Duration::from_millis(10);
 const COUNT_MAX: u32 = 64;
 
 /// The configuration of one member.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Config {
     /// Its id; the same as in its certificate.
     pub id: NodeId,
@@ -114,7 +116,7 @@ pub enum ConfigError {
 }
 
 /// How patient a member is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Timing {
     /// How often one member is probed (SWIM §3: the protocol period T).
     pub period: Duration,
@@ -256,7 +258,7 @@ impl Timing {
 
 /// What a member does about its own slowness and about others' mistakes. All of it, unless an experiment
 /// wants to know what each part is worth.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Caution {
     /// Probe slower the less healthy one is oneself (Lifeguard §4.1).
     pub awareness: bool,
@@ -294,7 +296,7 @@ impl Caution {
 }
 
 /// What to do when another process has the same id.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum IdConflictPolicy {
     /// The one that was started later stays.
     KeepNewest,

@@ -14,6 +14,8 @@
 //! piece of news has reached everybody with high probability, and leaves the queue. Whom it has not reached
 //! learns it by [comparing tables](super::sync).
 
+use serde::{Deserialize, Serialize};
+
 use super::member::State;
 use super::table::{Place, QUEUED_NOT, Table};
 
@@ -23,15 +25,15 @@ const LISTS: usize = 64;
 const LOOK_AHEAD: usize = 4;
 
 /// The queue of news, in the entries of a table.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(super) struct News {
-    lists: Box<[[List; LISTS]; 2]>,
+    lists: [Box<[List]>; 2],
     /// Which lists are not empty.
     occupied: [u64; 2],
     length: usize,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Deserialize, Serialize)]
 struct List {
     head: Option<Place>,
     tail: Option<Place>,
@@ -39,7 +41,8 @@ struct List {
 
 impl News {
     pub(super) fn new() -> News {
-        News { lists: Box::new([[List::default(); LISTS]; 2]), occupied: [0; 2], length: 0 }
+        let lists = [(); 2].map(|()| [List::default(); LISTS].into());
+        News { lists, occupied: [0; 2], length: 0 }
     }
 
     pub(super) fn len(&self) -> usize {

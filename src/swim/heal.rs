@@ -11,6 +11,8 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::member::State;
 use super::message::{Body, Kind};
 use super::send::Lead;
@@ -29,7 +31,7 @@ const RECENTLY: u32 = 4;
 const RESOLVE_AGAIN: Duration = Duration::from_secs(30);
 
 /// When the dead are tried next.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Healing {
     next: Option<Instant>,
 }

@@ -12,6 +12,8 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::call::Purpose;
 use super::message::METADATA_INLINE_MAX;
 use super::table::{Place, Table};
@@ -28,7 +30,7 @@ const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_DOUBLINGS: u32 = 5;
 
 /// The seeds, and when they are asked again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Joining {
     seeds: Vec<Seed>,
     retry: Option<Instant>,
@@ -36,7 +38,7 @@ pub(super) struct Joining {
 }
 
 /// An address to begin and to heal with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Seed {
     pub(super) name: PeerName,
     pub(super) addresses: Vec<SocketAddr>,

@@ -4,6 +4,8 @@
 //! So whoever leaves tells a few members itself, and waits until they have acknowledged it; they hold it as
 //! left at once, the others a suspicion later. Then it keeps silent, for ever.
 
+use serde::{Deserialize, Serialize};
+
 use super::message::{Body, Kind};
 use super::send::Lead;
 use super::{Event, Lifecycle, Swim};
@@ -17,7 +19,7 @@ const ROUNDS_MAX: u32 = 15;
 const ROUNDS_MORE: u32 = 3;
 
 /// A goodbye under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Farewell {
     next: Instant,
     rounds: u32,

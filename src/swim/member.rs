@@ -72,7 +72,7 @@ pub struct Record {
 }
 
 /// What somebody says of a member.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub(super) enum Claim {
     /// A word of life, which only its owner can have coined.
     Alive,
@@ -85,7 +85,7 @@ pub(super) enum Claim {
 }
 
 /// What to do with a claim.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum Verdict {
     /// It is old, or says nothing new.
     Ignore,
@@ -123,7 +123,7 @@ pub(super) fn judge(claim: Claim, claimed: Epoch, held: Option<(State, Epoch)>) 
 }
 
 /// An address in 18 bytes, where a `SocketAddr` takes 32.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Compact {
     pub(super) ip: [u8; 16],
     pub(super) port: u16,

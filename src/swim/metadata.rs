@@ -6,6 +6,8 @@
 use core::ops::Bound;
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::call::Purpose;
 use super::member::Record;
 use super::message::{METADATA_INLINE_MAX, METADATA_MAX, hash_of};
@@ -13,7 +15,7 @@ use super::{Answer, Event, Question, Swim};
 use crate::id::NodeId;
 
 /// What is known of others' metadata.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Descriptions {
     all: BTreeMap<NodeId, Vec<u8>>,
     /// Whose is to be fetched: members of the table, each once.

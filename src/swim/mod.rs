@@ -67,6 +67,8 @@ use core::fmt;
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use self::call::Calls;
 use self::gossip::News;
 use self::heal::Healing;
@@ -99,7 +101,7 @@ pub use self::stats::Stats;
 pub use crate::time::WallSeconds;
 
 /// One member of a cluster, and all that it knows of the others.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 pub struct Swim {
     config: Config,
     /// What tells our cluster's datagrams from another's.
@@ -131,7 +133,7 @@ pub struct Swim {
 }
 
 /// A stream of random draws for each purpose.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 struct Draws {
     probe: Stream,
     gossip: Stream,

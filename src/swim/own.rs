@@ -14,6 +14,8 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::call::Purpose;
 use super::config::{Config, IdConflictPolicy};
 use super::epoch::Epoch;
@@ -30,7 +32,7 @@ use crate::time::WallSeconds;
 const FIGHT_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// What we say of ourselves, and what we have heard of ourselves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Own {
     record: Record,
     /// The epoch that we started with.
@@ -41,7 +43,7 @@ pub(super) struct Own {
 }
 
 /// Another process that has spoken for us, or our own past.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Twin {
     boot: u32,
     first_heard: Epoch,

@@ -20,6 +20,8 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::call::Purpose;
 use super::member::State;
 use super::message::{Body, Kind};
@@ -39,7 +41,7 @@ const HEARD_MAX: usize = 16;
 const SPARED_MAX: usize = 4;
 
 /// The failure detector's state.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(super) struct Probing {
     /// When the next probe begins.
     next: Instant,
@@ -51,7 +53,7 @@ pub(super) struct Probing {
     heard_next: usize,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 struct Probe {
     to: Target,
     id: NodeId,
@@ -67,7 +69,7 @@ struct Probe {
 }
 
 /// Jacobson's estimate, as in TCP (RFC 6298), in nanoseconds.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
 struct RoundTrip {
     smoothed: u64,
     variation: u64,

@@ -6,6 +6,8 @@
 
 use core::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::member::State;
 use super::message::{Body, Datagram, Header, Kind, Malformed, Update, VERSION};
 use super::send::Lead;
@@ -21,7 +23,7 @@ const PER_PERIOD_MAX: u16 = 4_000;
 const CLASSES: usize = 32;
 
 /// What peers have sent in this period.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(super) struct Pace {
     spent: [u16; CLASSES],
     mismatch_told: Option<Instant>,

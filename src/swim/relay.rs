@@ -7,6 +7,8 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::message::{Body, Kind};
 use super::send::Lead;
 use super::{Swim, Target};
@@ -23,12 +25,12 @@ const OF_ONE_MAX: usize = 8;
 const NACK_AFTER_PERIODS_MAX: u32 = 8;
 
 /// The probes for others.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Relays {
     all: VecDeque<Relay>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Relay {
     sequence: u32,
     asker: Target,

@@ -9,6 +9,8 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::gossip::News;
 use super::member::State;
 use super::message::{Body, Header, Kind, METADATA_INLINE_MAX, Update, Writer};
@@ -27,7 +29,7 @@ const BACKLOG_DATAGRAMS: usize = 4;
 const FANOUT_MAX: usize = 8;
 
 /// What comes before the news.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum Lead {
     /// Only what is held against the receiver, if anything is.
     Nothing,
@@ -38,7 +40,7 @@ pub(super) enum Lead {
 }
 
 /// When news goes out, and the buffers that it goes out in.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(super) struct Pump {
     next: Option<Instant>,
     last: Instant,

@@ -11,6 +11,8 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Event, Swim};
 use crate::time::Instant;
 
@@ -18,7 +20,7 @@ use crate::time::Instant;
 const CALM: usize = 3;
 
 /// Whether there are too many suspects.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Storm {
     /// There are: nobody is declared dead before then.
     until: Option<Instant>,

@@ -22,6 +22,8 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::Swim;
 use super::config::scale;
 use super::logarithm::{ONE, ln};
@@ -36,7 +38,7 @@ const ACCUSERS_MAX: usize = 1 + CONFIRMATIONS_MAX;
 pub(super) const CONFIRMATIONS_MAX: usize = 4;
 
 /// How long suspicions last.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct Terms {
     shortest_ms: u32,
     longest_ms: u32,
@@ -64,7 +66,7 @@ impl Terms {
 }
 
 /// Why a member is suspected.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum Cause {
     /// It did not answer. The longest time to object, shortened by whoever confirms it.
     Silence,
@@ -79,7 +81,7 @@ const MANY: usize = 3;
 
 /// One suspicion. A partition makes as many as half the cluster has members, so it is kept small: what ends when is told
 /// in milliseconds from its begin, rounded up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Suspicion {
     began: Instant,
     terms: Terms,
@@ -133,7 +135,7 @@ impl Suspicion {
 }
 
 /// What is to be done about a suspect.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum Due {
     /// It is told that its time is almost up.
     Tell(Place),
@@ -152,7 +154,7 @@ fn hash_of(accuser: NodeId) -> u16 {
 }
 
 /// All suspicions of one member.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Suspicions {
     all: BTreeMap<Place, Suspicion>,
     order: BTreeSet<(Instant, Place)>,
@@ -163,7 +165,7 @@ pub(super) struct Suspicions {
 }
 
 /// How a suspicion begins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct Accusation {
     pub(super) by: NodeId,
     pub(super) cause: Cause,

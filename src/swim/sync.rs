@@ -30,6 +30,8 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::call::Purpose;
 use super::member::State;
 use super::message::{Body, Header, Kind};
@@ -57,7 +59,7 @@ const FAILED_MAX: usize = 64;
 const AGREED: u32 = 3;
 
 /// Whether tables have to be compared, and what came out of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Syncing {
     /// When it is due although nothing seems to be wrong.
     next: Instant,
@@ -381,7 +383,7 @@ impl Swim {
 }
 
 /// What a comparison says about one member.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 enum Weight {
     /// Nothing to be done.
     Same,

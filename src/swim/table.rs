@@ -24,6 +24,8 @@ use core::cell::Cell;
 use core::num::NonZeroU32;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::epoch::Epoch;
 use super::member::{Compact, Record, State};
 use crate::id::NodeId;
@@ -34,7 +36,7 @@ pub(super) const BUCKETS: usize = 256;
 const BUCKETS_LOG2: u32 = 8;
 
 /// Where a member's entry is.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub(super) struct Place(NonZeroU32);
 
 impl Place {
@@ -52,7 +54,7 @@ impl Place {
 }
 
 /// One member, in one cache line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[repr(align(64))]
 pub(super) struct Entry {
     /// `None` in an entry that is free.
@@ -148,7 +150,7 @@ impl Entry {
 }
 
 /// All that one member knows of the members.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(super) struct Table {
     entries: Vec<Entry>,
     /// Since when each is in its state, in seconds of the driver's time.
@@ -161,7 +163,7 @@ pub(super) struct Table {
     dead: Vec<Place>,
     /// How many live members each failure domain has.
     zones: BTreeMap<u16, usize>,
-    buckets: Box<[u64; BUCKETS]>,
+    buckets: Box<[u64]>,
     hash: u64,
     /// How many cells and entries were looked at, to show that this does not grow with the table.
     work: Cell<u64>,
@@ -179,7 +181,7 @@ impl Table {
             unprobed: 0,
             dead: Vec::new(),
             zones: BTreeMap::new(),
-            buckets: Box::new([0; BUCKETS]),
+            buckets: [0; BUCKETS].into(),
             hash: 0,
             work: Cell::new(0),
         };
@@ -218,7 +220,7 @@ impl Table {
         self.hash
     }
 
-    pub(super) fn buckets(&self) -> &[u64; BUCKETS] {
+    pub(super) fn buckets(&self) -> &[u64] {
         &self.buckets
     }
 

@@ -7,6 +7,8 @@ use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::epoch::Epoch;
 use super::member::{Claim, Record, State, Verdict, judge};
 use super::suspicion::{Accusation, Cause, Due, Terms};
@@ -23,7 +25,7 @@ const NOTICES_MAX: usize = 64;
 const RECENT_MAX: usize = 64;
 
 /// Who died, and when: to forget them in time, and to tell them news for a while.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Graves {
     all: VecDeque<(Instant, NodeId, Epoch)>,
     recent: VecDeque<(Instant, NodeId)>,

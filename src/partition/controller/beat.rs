@@ -17,7 +17,7 @@ pub struct Beat {
 }
 
 /// What is known of a node beside its own words.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Sight {
     /// Whether it is a member of the Raft group.
     pub is_member: bool,

@@ -62,6 +62,8 @@ pub use self::explain::Explanation;
 pub use self::moves::schedule;
 pub use self::verdict::Verdict;
 
+use serde::{Deserialize, Serialize};
+
 use self::moves::Moves;
 use self::watch::Watch;
 use super::metadata::{Command, Delta, Election, FenceReason, Metadata, NodeState, Outcome, Refusal};
@@ -70,7 +72,7 @@ use crate::id::{NodeId, PartitionId};
 use crate::time::Instant;
 
 /// How patient the controller is. All nodes of a cluster should have the same.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Settings {
     /// How often a node speaks.
     pub beat_interval: Duration,
@@ -177,7 +179,7 @@ const ELECTIONS_AT_ONCE: usize = 64;
 const SETTLES_AFTER: u32 = 5;
 
 /// What a command is about: of each, one is under way at a time.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 enum Subject {
     Node(NodeId),
     Partition(PartitionId),
@@ -185,7 +187,7 @@ enum Subject {
 }
 
 /// What a review led to.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Review {
     /// To be proposed, in this order.
     pub commands: Vec<Command>,
@@ -194,7 +196,7 @@ pub struct Review {
 }
 
 /// The controller of one leadership.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Controller {
     settings: Settings,
     /// Since when this node leads, or went on after it had stood still: nobody was heard before.

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Controller, Sight, Subject};
 use crate::id::{NodeId, PartitionEpoch, PartitionId};
 use crate::partition::metadata::{
@@ -21,7 +23,7 @@ const AT_ONCE: usize = 64;
 const PLANS_EVERY: u32 = 10;
 
 /// What a controller keeps of plans.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Moves {
     /// A plan of its own that is not submitted whole yet, and whether a part of it is.
     draft: Option<(bool, Vec<Change>)>,

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Beat;
 use crate::id::{BootId, Token};
 use crate::partition::metadata::{NodeRecord, NodeState};
@@ -13,7 +15,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 const FLAPS_MAX: u32 = 16;
 
 /// One process that speaks as a node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Voice {
     /// What it said last.
     pub beat: Beat,
@@ -30,7 +32,7 @@ impl Voice {
 }
 
 /// What is remembered of a node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Watch {
     /// The process that the metadata knows.
     pub voice: Option<Voice>,

@@ -24,11 +24,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::Change;
 use crate::id::{NodeId, PartitionId};
 
 /// How much of a plan may be under way at a time.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Limits {
     /// Replicas that are copied to one node, and such that are copied from one; from 1.
     pub per_node: u32,

@@ -4,10 +4,12 @@
 //! place have the same records up to there. A follower therefore names the epoch of its last record, and the leader says
 //! where the records of that epoch, or of the last one before it that it has itself, end in its own log.
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::{LeaderEpoch, Offset};
 
 /// The leader epochs of a log, with the offset of the first record of each; both ascend.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Epochs {
     starts: Vec<(LeaderEpoch, Offset)>,
 }

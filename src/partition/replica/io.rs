@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, ProducerId, RequestId};
 use crate::partition::metadata::Alteration;
 use crate::time::WallSeconds;
+use crate::wire::payload;
 
 /// Records of one leader epoch, next to each other in the log.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -21,6 +22,7 @@ pub struct Batch {
     /// When that leader wrote them, by its clock.
     pub time: WallSeconds,
     /// The records themselves, which nothing here looks at.
+    #[serde(serialize_with = "payload::records")]
     pub records: Bytes,
 }
 
@@ -181,7 +183,7 @@ pub enum OffsetError {
 }
 
 /// What a replica wants done, in this order.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub enum Effect {
     /// These records come at the end of the log.
     Append(Batch),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::io::{Acks, Answer, Batch, Effect, Fetch, FetchRefusal, Fetched, ProduceError, Stamp};
 use super::producers::Written;
@@ -10,9 +11,10 @@ use super::{Replica, Role};
 use crate::id::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, RequestId};
 use crate::partition::metadata::{Alteration, Refusal};
 use crate::time::{Instant, WallSeconds};
+use crate::wire::payload;
 
 /// What only a leader knows.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug, Deserialize, Hash, Serialize)]
 pub(super) struct Leader {
     pub(super) epoch: LeaderEpoch,
     /// Where its epoch begins in the log.
@@ -29,7 +31,7 @@ pub(super) struct Leader {
 }
 
 /// How far a follower is.
-#[derive(Clone, Copy, Debug, Hash)]
+#[derive(Clone, Copy, Debug, Deserialize, Hash, Serialize)]
 struct Progress {
     session: NodeEpoch,
     /// It has everything before that on its disk.
@@ -42,7 +44,7 @@ struct Progress {
 }
 
 /// A producer that waits.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug, Deserialize, Hash, Serialize)]
 struct Waiting {
     request: RequestId,
     first: Offset,
@@ -53,7 +55,7 @@ struct Waiting {
 }
 
 /// Records that a producer wants written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Produce {
     /// Whose request it is.
     pub request: RequestId,
@@ -68,6 +70,7 @@ pub struct Produce {
     /// What the leader's clock says.
     pub time: WallSeconds,
     /// The records.
+    #[serde(serialize_with = "payload::records")]
     pub records: Bytes,
 }
 

@@ -60,6 +60,8 @@ use core::hash::{Hash, Hasher};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use self::epochs::Epochs;
 use self::io::{Effect, OffsetError, ProduceError};
 use self::leader::Leader;
@@ -70,7 +72,7 @@ use crate::id::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionId};
 use crate::time::Instant;
 
 /// How patient a leader is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Settings {
     /// A follower that has not had everything for so long is put out of sync. More than zero.
     pub lag_max: Duration,
@@ -86,7 +88,7 @@ impl Default for Settings {
 
 /// What a replica goes by: its partition's record, and the sessions of who has a replica and of its own node, as that has
 /// applied them. It is another one when the record is, and also when one of those nodes is.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct View {
     /// The record.
     pub partition: Partition,
@@ -122,7 +124,7 @@ impl View {
 }
 
 /// Where a log begins and ends.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Extent {
     /// The place of the first record.
     pub start: Offset,
@@ -155,14 +157,14 @@ impl Extent {
 }
 
 /// How far a log went when it was handed to the disk. It belongs to one [`Replica`], and is forgotten with it.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Mark {
     end: Offset,
     cuts: u64,
 }
 
 /// What happened how often.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Stats {
     /// This replica became the leader.
     pub led: u64,
@@ -183,7 +185,7 @@ pub struct Stats {
 }
 
 /// One node's replica of one partition, in one session of the node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Replica {
     own: NodeId,
     session: NodeEpoch,
@@ -208,7 +210,7 @@ impl Hash for Replica {
     }
 }
 
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug, Deserialize, Hash, Serialize)]
 enum Role {
     Leader(Leader),
     Follower {
@@ -220,7 +222,7 @@ enum Role {
 }
 
 /// What a replica starts with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Stored {
     /// Where its log begins and ends.
     pub log: Extent,

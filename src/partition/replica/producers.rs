@@ -19,6 +19,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::io::{Batch, Stamp};
 use crate::id::{Offset, ProducerId};
 
@@ -26,7 +28,7 @@ use crate::id::{Offset, ProducerId};
 const PRODUCERS_MAX: usize = 4096;
 
 /// What a log has of each producer.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Producers {
     of: BTreeMap<ProducerId, VecDeque<Written>>,
     /// Where the last batch of each begins.
@@ -34,7 +36,7 @@ pub struct Producers {
 }
 
 /// A batch in the log.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Written {
     /// How many records its producer had produced before.
     pub sequence: u64,
@@ -57,7 +59,7 @@ impl Written {
 }
 
 /// What a batch is that a producer sends.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Sequel {
     /// It comes next.
     Next,

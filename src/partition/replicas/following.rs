@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::Replicas;
 use super::hosted::Asked;
 use super::io::Delivery;
@@ -11,7 +13,7 @@ use crate::partition::replica::io::{Answer, Fetch};
 use crate::time::Instant;
 
 /// The leaders that this node follows, and when it looks whether they have answered.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Upstreams(BTreeMap<NodeId, Instant>);
 
 impl Upstreams {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::serving::{Consumer, Parked};
 use super::tail::Tail;
 use crate::id::{NodeId, Offset};
@@ -12,7 +14,7 @@ use crate::partition::retention::Chunks;
 use crate::time::Instant;
 
 /// A replica and what is about it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Hosted {
     pub(super) replica: Replica,
     /// Tells it from the one before, and after, of the same partition.
@@ -32,7 +34,7 @@ pub(super) struct Hosted {
 }
 
 /// What a leader was asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct Asked {
     pub(super) leader: NodeId,
     pub(super) fetch: Fetch,

@@ -9,6 +9,7 @@ use crate::partition::log::{Change, Read};
 use crate::partition::metadata::Alteration;
 use crate::partition::records::RecordsError;
 use crate::partition::replica::io::{Acks, Batch, Fetch, Fetched, OffsetError, ProduceError, Stamp};
+use crate::wire::payload;
 
 /// What replicas say to each other.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -53,6 +54,7 @@ pub struct Produce {
     /// Whose they are. Only with [`Acks::All`]: what may be lost cannot be counted.
     pub stamp: Option<Stamp>,
     /// The [records](crate::partition::records).
+    #[serde(serialize_with = "payload::records")]
     pub records: bytes::Bytes,
 }
 
@@ -219,7 +221,7 @@ fn hint(leader: &Option<NodeId>, address: &Option<PeerName>) -> String {
 }
 
 /// What the replicas want done.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Output {
     /// Make this durable, with all others before the batch is closed.
     Change(Change),

@@ -53,6 +53,8 @@ mod tail;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use self::following::Upstreams;
 use self::hosted::Hosted;
 use self::io::{AskError, Message, Output};
@@ -66,7 +68,7 @@ use crate::id::{NodeEpoch, NodeId, PartitionId, ReadId, RequestId};
 use crate::time::{Instant, WallSeconds};
 
 /// What a node's replicas take upon themselves.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Settings {
     /// How patient a leader is.
     pub replica: replica::Settings,
@@ -105,7 +107,7 @@ impl Default for Settings {
 }
 
 /// What is in a batch that was handed to the disk.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Marks {
     marks: Vec<(PartitionId, u64, Mark)>,
     bytes: usize,
@@ -120,7 +122,7 @@ impl Marks {
 }
 
 /// All replicas of one node. See the [module](self).
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Replicas {
     own: NodeId,
     settings: Settings,

@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::Replicas;
 use super::hosted::Hosted;
 use super::io::{Answer as Told, AskError, Consume, Delivery, Message, Output, offset_error};
@@ -17,7 +19,7 @@ const WAIT_MIN: Duration = Duration::from_millis(1);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A follower that waits for news.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct Parked {
     fetch: Fetch,
     /// Whether it said that again since it was told something.
@@ -27,7 +29,7 @@ pub(super) struct Parked {
 }
 
 /// A consumer that waits for news.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct Consumer {
     request: RequestId,
     consume: Consume,
@@ -45,7 +47,7 @@ impl Consumer {
 }
 
 /// For whom the disk reads, and of which log.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(super) struct Reading {
     partition: PartitionId,
     life: u64,
@@ -53,14 +55,14 @@ pub(super) struct Reading {
     reader: Reader,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 enum Reader {
     Follower(NodeId),
     Consumer(RequestId),
 }
 
 /// What a follower is sent at a time.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Answers {
     pub(super) deliveries: Vec<Delivery>,
     bytes: usize,

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::Offset;
 use crate::partition::replica::io::Batch;
 
 /// The last batches of a log.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Tail {
     batches: VecDeque<Batch>,
     bytes: usize,

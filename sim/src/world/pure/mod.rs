@@ -109,7 +109,6 @@ pub struct World<A: Application> {
     restarts: u64,
     /// Whether checkers, trace and marks are told anything.
     is_watched: bool,
-    keeps_journals: bool,
     is_over: bool,
     undecided: bool,
 }
@@ -165,7 +164,6 @@ impl<A: Application> World<A> {
             elections: 0,
             restarts: 0,
             is_watched: true,
-            keeps_journals: false,
             is_over: false,
             undecided: false,
             scenario,
@@ -182,18 +180,8 @@ impl<A: Application> World<A> {
         self
     }
 
-    /// Keeps what every machine is told, so that the world can be [forked](World::fork).
-    #[must_use]
-    pub fn forkable(mut self) -> World<A> {
-        self.keeps_journals = true;
-        self
-    }
-
-    /// Makes an equal world that goes its own way from here. `None` unless it is
-    /// [forkable](World::forkable) and its disks keep batches: an open redb cannot be copied.
-    ///
-    /// It costs as much as running each machine again from its start, without network, disks and
-    /// checkers.
+    /// Makes an equal world that goes its own way from here. `None` unless its disks keep batches, since an
+    /// open redb cannot be copied, or if a node has just halted.
     #[must_use]
     pub fn fork(&self) -> Option<World<A>> {
         let hosts: Option<Vec<_>> =
@@ -222,10 +210,16 @@ impl<A: Application> World<A> {
             elections: self.elections,
             restarts: self.restarts,
             is_watched: self.is_watched,
-            keeps_journals: self.keeps_journals,
             is_over: self.is_over,
             undecided: self.undecided,
         })
+    }
+
+    /// Replaces every node that runs by what is read from its image, written down. Nothing may become of it: not a
+    /// record of the trace may differ. Returns how many bytes the images have.
+    pub fn write_nodes_down(&mut self) -> usize {
+        let processes = self.hosts.iter_mut().filter_map(|host| host.process.as_mut());
+        processes.map(|process| process.write_down(&self.app, self.is_watched)).sum()
     }
 
     /// Plays to the end, or to the first violation.

@@ -119,7 +119,7 @@ impl<A: Application> World<A> {
     pub(super) fn start(&mut self, node: u64) {
         let now = self.now;
         let (seed, shape) = (self.seed, self.scenario.shape.clone());
-        let (keeps_journal, is_watched, app) = (self.keeps_journals, self.is_watched, self.app.clone());
+        let (is_watched, app) = (self.is_watched, self.app.clone());
         let drift = self.drift(node);
         let host = self.host(node);
         if host.process.is_some() || host.is_off || host.is_out {
@@ -167,7 +167,7 @@ impl<A: Application> World<A> {
                 reachable!(self.marks, RolledBack);
             }
         }
-        match Process::start(number, start, &app, is_watched, keeps_journal) {
+        match Process::start(number, start, &app, is_watched) {
             Ok(process) => self.host(node).process = Some(process),
             Err(StartError::Removed) => return self.host(node).is_out = true,
             Err(StartError::Outdated(_)) => return self.outdated(node),
@@ -331,7 +331,7 @@ impl<A: Application> World<A> {
         let at = self.now;
         let place = usize::try_from(node - 1).unwrap_or_default();
         let host = &mut self.hosts[place];
-        let output = host.process.as_mut()?.poll(host.clock.local(at))?;
+        let output = host.process.as_mut()?.poll()?;
         if self.is_watched {
             self.checkers.output(node, &output);
             self.marks.observe(node, &output);

@@ -1,18 +1,16 @@
-//! One process of one node: the machine, what it was told since it started, and whom it owes answers.
-//!
-//! The machine itself cannot be copied, since raft-rs's cannot. But by the first law of machines it is a
-//! function of what it started on and what it was told, so a copy is made by telling that again.
+//! One process of one node: the machine, and whom it owes answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use rivven_cluster::id::{NodeId, PeerName, RequestId};
 use rivven_cluster::machine::Machine;
-use rivven_cluster::node::{Config, Durable, Input, Node, Output, StartError};
+use rivven_cluster::node::{Config, Durable, Image, Input, Node, Output, StartError};
 use rivven_cluster::rng::Seed;
 use rivven_cluster::state_machine::{Frozen, StateMachine};
 use rivven_cluster::swim::CallId;
 use rivven_cluster::time::Instant;
+use rivven_cluster::wire::codec;
 
 use super::gossip::address;
 use super::queue::Attempt;
@@ -24,7 +22,6 @@ pub(super) struct Process<M> {
     /// Which process of its node, from 1.
     pub(super) number: u64,
     node: Node<Recorded<M>>,
-    journal: Option<Journal>,
     /// Who waits for which answer.
     pub(super) requests: BTreeMap<RequestId, Attempt>,
     last_request: RequestId,
@@ -39,15 +36,7 @@ pub(super) struct Process<M> {
     pub(super) timer_at: Option<u64>,
 }
 
-/// Everything that a machine was told.
-#[derive(Clone)]
-struct Journal {
-    start: Start,
-    steps: Vec<(Instant, Step)>,
-}
-
 /// What a process starts on.
-#[derive(Clone)]
 pub(super) struct Start {
     pub(super) config: Config,
     pub(super) seed: Seed,
@@ -55,62 +44,62 @@ pub(super) struct Start {
     pub(super) now: Instant,
 }
 
-#[derive(Clone)]
-enum Step {
-    Input(Input),
-    Timeout,
-    Drain,
-}
-
 impl<M: StateMachine> Process<M> {
-    /// Starts a process; a journal makes it possible to fork it later.
+    /// Starts a process.
     pub(super) fn start<A: Application<Machine = M>>(
         number: u64,
         start: Start,
         app: &A,
         is_watched: bool,
-        keeps_journal: bool,
     ) -> Result<Process<M>, StartError> {
-        let journal = keeps_journal.then(|| Journal { start: start.clone(), steps: Vec::new() });
         let machine = Recorded::new(app.machine(), is_watched);
         let node = Node::start(start.config, start.seed, start.durable, machine, start.now)?;
-        let (requests, links, dials) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        let last_request = RequestId::default();
-        let (asked, last_call, timer_at) = (BTreeMap::new(), 0, None);
         Ok(Process {
             number,
             node,
-            journal,
-            requests,
-            last_request,
-            asked,
-            last_call,
-            dials,
-            links,
-            timer_at,
+            requests: BTreeMap::new(),
+            last_request: RequestId::default(),
+            asked: BTreeMap::new(),
+            last_call: 0,
+            dials: BTreeSet::new(),
+            links: BTreeSet::new(),
+            timer_at: None,
         })
     }
 
-    /// Makes an equal process; `None` without a journal.
+    /// Makes an equal process; `None` if its node has halted.
     pub(super) fn fork<A: Application<Machine = M>>(&self, app: &A, is_watched: bool) -> Option<Process<M>> {
-        let journal = self.journal.as_ref()?;
-        let started = Process::start(self.number, journal.start.clone(), app, is_watched, true);
-        let mut copy = started.expect("it has started on this before");
-        for (now, step) in &journal.steps {
-            match step {
-                Step::Input(input) => copy.handle(*now, input.clone()),
-                Step::Timeout => copy.handle_timeout(*now),
-                Step::Drain => while copy.poll(*now).is_some() {},
-            }
-        }
-        let _ = copy.node.state_machine().take_executed();
-        copy.requests.clone_from(&self.requests);
-        copy.asked.clone_from(&self.asked);
-        copy.last_call = self.last_call;
-        copy.dials.clone_from(&self.dials);
-        copy.links.clone_from(&self.links);
-        (copy.last_request, copy.timer_at) = (self.last_request, self.timer_at);
-        Some(copy)
+        let node = self.node.image()?.restore(self.same_machine(app, is_watched));
+        Some(Process {
+            number: self.number,
+            node,
+            requests: self.requests.clone(),
+            last_request: self.last_request,
+            asked: self.asked.clone(),
+            last_call: self.last_call,
+            dials: self.dials.clone(),
+            links: self.links.clone(),
+            timer_at: self.timer_at,
+        })
+    }
+
+    /// Replaces the node by what is read from its image, written down, unless it has halted. Returns the length of
+    /// that in bytes.
+    pub(super) fn write_down<A: Application<Machine = M>>(&mut self, app: &A, is_watched: bool) -> usize {
+        let Some(image) = self.node.image() else { return 0 };
+        let written = codec::encode(&image);
+        let image: Image = codec::decode_state(&written).expect("what was written can be read");
+        self.node = image.restore(self.same_machine(app, is_watched));
+        let again = self.node.image().expect("a restored node has nothing to say");
+        assert_eq!(codec::encode(&again), written, "a restored node has the same image");
+        written.len()
+    }
+
+    fn same_machine<A: Application<Machine = M>>(&self, app: &A, is_watched: bool) -> Recorded<M> {
+        let mut machine = Recorded::new(app.machine(), is_watched);
+        let state = self.node.state_machine().snapshot();
+        machine.restore(&state).expect("a state machine reads what it has written");
+        machine
     }
 
     pub(super) fn node(&self) -> &Node<Recorded<M>> {
@@ -118,21 +107,15 @@ impl<M: StateMachine> Process<M> {
     }
 
     pub(super) fn handle(&mut self, now: Instant, input: Input) {
-        self.note(now, || Step::Input(input.clone()));
         self.node.handle(now, input);
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        self.note(now, || Step::Timeout);
         self.node.handle_timeout(now);
     }
 
-    pub(super) fn poll(&mut self, now: Instant) -> Option<Output> {
-        let output = self.node.poll();
-        if output.is_none() {
-            self.note(now, || Step::Drain);
-        }
-        output
+    pub(super) fn poll(&mut self) -> Option<Output> {
+        self.node.poll()
     }
 
     /// Does the work that a node asks for: its state, written down.
@@ -152,12 +135,6 @@ impl<M: StateMachine> Process<M> {
         self.last_call += 1;
         self.asked.insert(CallId(self.last_call), asker);
         CallId(self.last_call)
-    }
-
-    fn note(&mut self, now: Instant, step: impl FnOnce() -> Step) {
-        if let Some(journal) = &mut self.journal {
-            journal.steps.push((now, step()));
-        }
     }
 }
 

@@ -1,0 +1,152 @@
+//! The flight recorder: what a node in production was told, kept so that it can be told the same again.
+//!
+//! # The problem
+//!
+//! A node halts, or says what it should not, in a cluster that cannot be stopped and whose logs say little. A simulated
+//! run has a seed; this one has none.
+//!
+//! # The idea
+//!
+//! A [`Node`](crate::node::Node) is a function of its state and its inputs (the first law of machines), and what it
+//! draws is drawn from streams that are part of its state. So it is enough to keep an [`Image`] of it and everything
+//! that it was told since, in a bounded ring of two halves:
+//!
+//! ```text
+//!   driver ── input, timeout, output ──► Recorder     older half              newer half
+//!                                                  ┌ image │ steps … ┐   ┌ image │ steps … ┐
+//!                                                  └─────────────────┘   └─────────────────┘
+//!     panic, halt, alarm, SIGUSR1, `record` ──────────► both halves, written as one file: a Flight
+//!
+//!   Flight ── restore ──► a bare node around a StandIn ── the same steps ──► the same outputs, or a bug
+//! ```
+//!
+//! When the newer half is full, the older one is dropped and a new image is taken. So a flight goes back at least one
+//! half of the ring, and at most both.
+//!
+//! # The state machine
+//!
+//! It is the embedder's, and may be large. It is not in the image: what it said is among the steps, and in a replay a
+//! [`StandIn`] says it again. So any flight is replayed without the program that it was recorded in.
+//!
+//! # Payloads
+//!
+//! A flight may leave the house. Unless whole payloads were asked for, it holds keyed hashes of the same lengths in
+//! place of commands, queries, answers, records and the state in snapshots (see `disguise`). The node behaves the same
+//! with them: it looks at envelopes, lengths and checksums, and those are made anew. The key is thrown away. What stays
+//! readable is the cluster's own: ids, addresses, terms, indexes, names of topics, lengths, and which payloads are equal.
+//!
+//! # The laws
+//!
+//! 1. A flight replays to the same outputs, whatever was in the node when it began.
+//! 2. A node that goes on from an image goes on as if nothing had happened (`sim/tests/determinism.rs` tries it at
+//!    random moments of simulated runs, with every node).
+//! 3. Nothing of a payload is in a flight with hashed payloads (`tests/flight` looks for it).
+
+mod disguise;
+mod file;
+#[cfg(feature = "driver")]
+mod recorder;
+mod replay;
+mod stand_in;
+#[cfg(feature = "driver")]
+mod weight;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::NodeId;
+use crate::node::{Image, Input, Output, Said};
+use crate::time::Instant;
+
+pub use self::file::{FLIGHT_FORMAT, FlightError};
+#[cfg(feature = "driver")]
+pub use self::recorder::{Recorder, RecorderError, Settings, Trigger, Written};
+pub use self::replay::{Difference, Player};
+pub use self::stand_in::StandIn;
+
+/// One thing that happened to a node.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub enum Step {
+    /// It was told this.
+    Input(Instant, Input),
+    /// It was told the time.
+    Timeout(Instant),
+    /// It asked for this.
+    Output(Output),
+    /// It had nothing more to ask for.
+    Settled,
+    /// Its state machine said this, since the last `Settled`.
+    Said(Said),
+}
+
+/// Why a flight was written.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Reason {
+    /// Somebody asked for it.
+    Asked,
+    /// A peer said what no correct peer can say.
+    Alarm(String),
+    /// The node stopped itself.
+    Halted(String),
+    /// A bug. The last step is the one that it panicked on.
+    Panicked(String),
+}
+
+impl core::fmt::Display for Reason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Reason::Asked => f.write_str("somebody asked for it"),
+            Reason::Alarm(what) => write!(f, "an alarm: {what}"),
+            Reason::Halted(why) => write!(f, "the node halted: {why}"),
+            Reason::Panicked(text) => write!(f, "the node panicked: {text}"),
+        }
+    }
+}
+
+/// What of payloads is in a flight.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Payloads {
+    /// A keyed hash of each, of the same length.
+    #[default]
+    Hashed,
+    /// All of it.
+    Whole,
+}
+
+/// A recorded part of a node's life.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Flight {
+    /// Why it was written.
+    pub reason: Reason,
+    /// What of payloads is in it.
+    pub payloads: Payloads,
+    /// The node before the first step.
+    pub image: Box<Image>,
+    /// What happened, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Flight {
+    /// Whose it is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.image.node()
+    }
+
+    /// When it began and ended, by the node's clock.
+    #[must_use]
+    pub fn times(&self) -> (Instant, Instant) {
+        let begins = self.image.taken_at();
+        let at = |step: &Step| match step {
+            Step::Input(now, _) | Step::Timeout(now) => Some(*now),
+            Step::Output(_) | Step::Settled | Step::Said(_) => None,
+        };
+        (begins, self.steps.iter().rev().find_map(at).unwrap_or(begins))
+    }
+
+    /// The node as it was before the first step, around a state machine that says what the recorded one said.
+    #[must_use]
+    pub fn player(&self) -> Player<StandIn> {
+        Player::new(self.image.as_ref().clone().restore(StandIn::of(&self.steps)))
+    }
+}

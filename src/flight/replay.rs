@@ -1,0 +1,99 @@
+//! Telling a node the same again.
+
+use core::fmt;
+
+use super::Step;
+use crate::machine::Machine;
+use crate::node::{Node, Output};
+use crate::state_machine::StateMachine;
+
+/// A node that is told what another one was told, step by step.
+pub struct Player<S> {
+    node: Node<S>,
+    /// Whether the last step was an output: then the node has nothing more to say before the next one.
+    is_draining: bool,
+}
+
+/// Where a node, told the same again, said something else.
+#[derive(Debug)]
+pub struct Difference {
+    /// What was recorded there.
+    pub recorded: Box<Step>,
+    /// What it asks for now; nothing if it asks for nothing.
+    pub found: Option<Box<Output>>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.found {
+            None => write!(f, "recorded: {:?}\nnow: nothing", self.recorded),
+            Some(found) => write!(f, "recorded: {:?}\nnow: {found:?}", self.recorded),
+        }
+    }
+}
+
+impl<S: StateMachine> Player<S> {
+    /// Goes on with this node, which has nothing to say.
+    #[must_use]
+    pub fn new(node: Node<S>) -> Player<S> {
+        Player { node, is_draining: false }
+    }
+
+    /// The node as it is.
+    #[must_use]
+    pub fn node(&self) -> &Node<S> {
+        &self.node
+    }
+
+    /// The node, to go on with in another way.
+    #[must_use]
+    pub fn into_node(self) -> Node<S> {
+        self.node
+    }
+
+    /// Does the next step. What the node says has to be `same` as what was recorded; it is returned.
+    ///
+    /// # Errors
+    ///
+    /// What it says instead. There is no going on after that.
+    ///
+    /// # Panics
+    ///
+    /// If the node does, as it may have done when it was recorded.
+    pub fn step(
+        &mut self,
+        step: &Step,
+        same: impl FnOnce(&Output, &Output) -> bool,
+    ) -> Result<Option<Output>, Difference> {
+        let differs = |found: Option<Output>| Difference {
+            recorded: Box::new(step.clone()),
+            found: found.map(Box::new),
+        };
+        if let Step::Output(recorded) = step {
+            self.is_draining = true;
+            return match self.node.poll() {
+                Some(found) if same(recorded, &found) => {
+                    // What it would give comes as an input.
+                    let _ = self.node.take_job();
+                    Ok(Some(found))
+                }
+                found => Err(differs(found)),
+            };
+        }
+        if let Step::Said(_) = step {
+            return Ok(None);
+        }
+        if (self.is_draining || *step == Step::Settled)
+            && let Some(found) = self.node.poll()
+        {
+            return Err(differs(Some(found)));
+        }
+        self.is_draining = false;
+        match step {
+            Step::Input(now, input) => self.node.handle(*now, input.clone()),
+            Step::Timeout(now) => self.node.handle_timeout(*now),
+            Step::Output(_) | Step::Settled | Step::Said(_) => {}
+        }
+        Ok(None)
+    }
+}
