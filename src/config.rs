@@ -52,6 +52,10 @@
 //!     proposals_max: 8192           # default; commands under way
 //!     reads_max: 8192               # default; reads that wait
 //!     reads_bytes_max: 67108864     # default; of what they ask
+//!   recorder:                       # what the node was told last, written to data_dir/flights when it fails
+//!     enabled: true                 # default
+//!     memory_bytes: 33554432        # default; about what it holds in memory; from 1048576
+//!     payloads: "hashed"            # default; or "whole", which writes what users wrote
 //! ```
 //!
 //! Relative paths are relative to the folder of the file. Whatever is wrong is said with the path of
@@ -59,6 +63,7 @@
 
 mod limits;
 mod partitioning;
+mod recorder;
 
 use core::fmt;
 use core::time::Duration;
@@ -76,6 +81,7 @@ use crate::raft::Timing;
 use crate::swim;
 
 pub use self::partitioning::PartitioningSettings;
+pub use self::recorder::RecorderSettings;
 
 /// A file that was read and found to make sense as far as it goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,6 +116,8 @@ pub struct Settings {
     pub gossip: Option<GossipSettings>,
     /// What it takes upon itself of partitions, if it does.
     pub partitioning: Option<PartitioningSettings>,
+    /// How it is recorded, if it is.
+    pub recorder: Option<RecorderSettings>,
 }
 
 /// What a file says of gossip.
@@ -191,6 +199,8 @@ struct Cluster {
     limits: limits::Given,
     gossip: Option<Gossip>,
     partitioning: Option<partitioning::Given>,
+    #[serde(default)]
+    recorder: recorder::Given,
 }
 
 #[derive(Default, Deserialize)]
@@ -235,6 +245,7 @@ impl Settings {
         let partitioning = cluster.partitioning.as_ref();
         let partitioning =
             partitioning.map(|given| partitioning::read(given, cluster.rack.as_deref())).transpose()?;
+        let recorder = recorder::read(&cluster.recorder)?;
         let node_id = NodeId::new(cluster.node_id.value)
             .ok_or_else(|| wrong("cluster.node_id", &cluster.node_id, "0 is no node id: ids count from 1"))?;
         let name = cluster.name.as_ref().map(|name| parsed("cluster.name", name)).transpose()?;
@@ -265,6 +276,7 @@ impl Settings {
             votes: !cluster.raft.learner,
             gossip,
             partitioning,
+            recorder,
         })
     }
 

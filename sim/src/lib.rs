@@ -32,6 +32,7 @@ pub mod choice;
 pub mod device;
 pub mod explore;
 pub mod faults;
+pub mod flight;
 pub mod folder;
 pub mod guide;
 pub mod history;

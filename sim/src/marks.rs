@@ -248,6 +248,7 @@ impl Marks {
             | Reply::Followed { .. }
             | Reply::Explained(_)
             | Reply::Told(_)
+            | Reply::Recorded { .. }
             | Reply::Entries(_) => {}
         }
     }

@@ -51,6 +51,11 @@ impl<S: StateMachine> Player<S> {
         self.node
     }
 
+    /// Takes the next thing that the node says after the last step. What panicked may have been this.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.node.poll()
+    }
+
     /// Does the next step. What the node says has to be `same` as what was recorded; it is returned.
     ///
     /// # Errors

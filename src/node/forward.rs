@@ -189,7 +189,8 @@ impl<S: StateMachine> Node<S> {
             | Reply::Status(_)
             | Reply::Entries(_)
             | Reply::Members(_)
-            | Reply::HandedOver { .. } => self.unknown(),
+            | Reply::HandedOver { .. }
+            | Reply::Recorded { .. } => self.unknown(),
         };
         self.outputs.push_back(Output::Reply { id, reply });
     }

@@ -241,6 +241,9 @@ pub enum Request {
         /// Which one.
         node: NodeId,
     },
+    /// Write down what this node was told last (see [`crate::flight`]). Not for clients. Whoever drives the node
+    /// answers, if it records it.
+    Record,
 }
 
 /// The answer to a [`Request`].
@@ -311,6 +314,15 @@ pub enum Reply {
     Explained(Box<Explanation>),
     /// What a producer or a consumer wanted, or why it does not get it.
     Told(Result<Answer, AskError>),
+    /// What the node was told last is written down.
+    Recorded {
+        /// Where, at the node.
+        path: String,
+        /// How many steps.
+        steps: u64,
+        /// The length of the file in bytes.
+        bytes: u64,
+    },
 }
 
 /// Why a request was not carried out. Nothing was changed.
@@ -378,6 +390,9 @@ pub enum Rejection {
     /// Wait until that node has registered, or remove it: nobody can say whether it understands the new level.
     #[error("node {0} is a member and has not said which features it understands")]
     Unregistered(NodeId),
+    /// Let the node be recorded, or make room where it is written.
+    #[error("nothing was written down: {0}")]
+    NotRecorded(String),
 }
 
 fn leader_hint(leader: &Option<NodeId>, address: &Option<PeerName>) -> String {
@@ -412,7 +427,8 @@ impl Reply {
             | Reply::Followed { .. }
             | Reply::Explained(_)
             | Reply::Members(_)
-            | Reply::HandedOver { .. } => 0,
+            | Reply::HandedOver { .. }
+            | Reply::Recorded { .. } => 0,
         }
     }
 }

@@ -33,7 +33,10 @@ impl<S: StateMachine> Node<S> {
             Request::ChangeMembers(steps) => return self.change_members(id, from, steps),
             Request::HandOver { to } => return self.request_hand_over(id, to),
             Request::Status => return self.ask(id, Question::Status),
-            Request::Entries { .. } if from == Caller::Client => self.reject(Rejection::Forbidden),
+            Request::Entries { .. } | Request::Record if from == Caller::Client => {
+                self.reject(Rejection::Forbidden)
+            }
+            Request::Record => self.reject(Rejection::NotRecorded("the node has no recorder".to_owned())),
             Request::Entries { from, limit } => return self.ask(id, Question::Entries { from, limit }),
         };
         self.outputs.push_back(Output::Reply { id, reply });

@@ -46,6 +46,17 @@ pub struct ClientConfig {
     pub timeout: Duration,
 }
 
+/// What a node has written down of itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Recorded {
+    /// Where, at the node.
+    pub path: String,
+    /// How many steps.
+    pub steps: u64,
+    /// The length of the file in bytes.
+    pub bytes: u64,
+}
+
 /// Talks to a cluster. Clones share their connections.
 #[derive(Clone)]
 pub struct Client {
@@ -300,6 +311,19 @@ impl Client {
         }
     }
 
+    /// Has one node write down what it was told last, where it runs. Needs an operator's certificate, or that node's.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Rejected`] if the node is not recorded, or it cannot be written; else as [`Client::status`].
+    pub async fn record(&self, address: &PeerName) -> Result<Recorded, ClientError> {
+        match self.request(address, Request::Record).await? {
+            Reply::Recorded { path, steps, bytes } => Ok(Recorded { path, steps, bytes }),
+            Reply::Rejected(rejection) => Err(rejection.into()),
+            other => Err(ClientError::Answer(format!("{other:?}"))),
+        }
+    }
+
     /// Reads committed entries of one node, from index `from` on. Not for clients' certificates.
     ///
     /// # Errors
@@ -410,6 +434,7 @@ impl Shared {
             | Rejection::Forgotten
             | Rejection::NoPartitions
             | Rejection::Unregistered(_)
+            | Rejection::NotRecorded(_)
             | Rejection::NoSuccessor
             | Rejection::StillLeads => {
                 return Err(rejection.clone().into());

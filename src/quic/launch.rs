@@ -15,6 +15,7 @@ use crate::driver::{
     Clock, Driver, DriverError, Handle, Observer, Owner, SegmentStorage, Storage, StorageError, SystemFolder,
     ThreadDisk, TokioClock, Watched, inbox, open_or_set_aside, set_aside, watched,
 };
+use crate::flight::{self, Recorder};
 use crate::id::{NodeId, PeerName};
 use crate::node::{Caller, Config, Durable, Node, StartError};
 use crate::state_machine::StateMachine;
@@ -32,6 +33,8 @@ pub struct Launch {
     pub credentials: Credentials,
     /// What it takes upon itself for those who connect to it.
     pub limits: ConnectionLimits,
+    /// How the node is recorded, if it is.
+    pub recorder: Option<flight::Settings>,
 }
 
 /// What lies below a node, when it is not to be the system's: see [`Launch::start_on`].
@@ -58,6 +61,8 @@ pub struct Running {
     pub task: JoinHandle<Result<(), DriverError>>,
     /// Gives it new credentials.
     pub renewal: Renewal,
+    /// Asks its recorder for a flight, if it has one.
+    pub recorder: Option<flight::Trigger>,
 }
 
 /// Why a node cannot be launched. Nothing runs, and what is on disk is as it was.
@@ -147,12 +152,16 @@ impl Launch {
         // Every task of the node is begun in here, so that each line of the log says whose it is.
         let span = self.span();
         let _inside = span.enter();
-        let Launch { config, credentials, limits, .. } = self;
+        let Launch { config, credentials, limits, recorder, .. } = self;
         let Parts { seams, gossip, storage, durable, clock } = parts;
         let (handle, receiver) = inbox();
         let (peers, gossips) = (config.peers.clone(), config.gossip.is_some());
         let node = Node::start(config, seams.entropy, durable, state_machine, clock.now())?;
-        let mut transport = QuicTransport::start(&seams, &credentials, peers, &handle, limits)?;
+        let (recorder, trigger) = recorder
+            .map(|settings| Recorder::new(settings, handle.clone(), seams.entropy.stream("flight keys", 0)))
+            .unzip();
+        let mut transport =
+            QuicTransport::start(&seams, &credentials, peers, &handle, limits, trigger.clone())?;
         if gossips {
             let seams = gossip.ok_or(LaunchError::NoGossipSocket)?;
             transport = transport.with_gossip(&seams, &credentials)?;
@@ -161,8 +170,9 @@ impl Launch {
             ThreadDisk::start(storage).map_err(|error| system("cannot start the storage thread", error))?;
         let renewal = transport.renewal();
         let (watcher, watched) = watched();
-        let driver = Driver::new(node, clock, transport, disk, (watcher, observer), receiver);
-        Ok(Running { handle, watched, task: tokio::spawn(driver.run().in_current_span()), renewal })
+        let driver = Driver::new(node, clock, transport, disk, (recorder, (watcher, observer)), receiver);
+        let task = tokio::spawn(driver.run().in_current_span());
+        Ok(Running { handle, watched, task, renewal, recorder: trigger })
     }
 
     fn check_identity(&self) -> Result<(), LaunchError> {

@@ -55,6 +55,7 @@ use self::link::{Dialer, Link};
 use self::node_gossip::NodeGossip;
 use self::server::Server;
 use crate::driver::{Dropped, Handle, Transport};
+use crate::flight::Trigger;
 use crate::id::{ClusterName, NodeId, PeerName};
 use crate::node::{Caller, Message, Peer};
 use crate::rng::Seed;
@@ -62,7 +63,7 @@ use crate::swim;
 use crate::wire::Frame;
 
 pub use self::authority::{Authority, Credentials, CredentialsError};
-pub use self::client::{Answered, Client, ClientConfig, ClientError, Committed};
+pub use self::client::{Answered, Client, ClientConfig, ClientError, Committed, Recorded};
 pub use self::connection::HangUp;
 pub use self::consumer::{ConsumeFailure, Consumed, Consumer, Offsets, StartAt};
 pub use self::endpoint::{BoxFuture, EndpointError, Resolver, Seams, SystemResolver, system_entropy};
@@ -130,6 +131,7 @@ impl QuicTransport {
         peers: impl IntoIterator<Item = PeerName>,
         node: &Handle,
         limits: ConnectionLimits,
+        recorder: Option<Trigger>,
     ) -> Result<QuicTransport, TransportError> {
         let identity = credentials.identity();
         let Caller::Node(own_id) = identity.caller else {
@@ -140,7 +142,7 @@ impl QuicTransport {
         let (socket, renewal) = (Arc::downgrade(&seams.socket), Renewal::default());
         renewal.add(renewable);
         let mut tasks = JoinSet::new();
-        let server = Server::new(cluster.clone(), own_id, node.clone(), limits);
+        let server = Server::new(cluster.clone(), own_id, node.clone(), limits, recorder);
         tasks.spawn(server.run(endpoint.clone()).in_current_span());
         let (resolver, entropy) = (seams.resolver.clone(), seams.entropy);
         let seams = Way { resolver, cluster, own_id, node: node.clone(), entropy, begun: 0 };

@@ -17,6 +17,7 @@ use super::{
     LaunchError, Renewal, Running, Seams,
 };
 use crate::driver::{DriverError, Handle, Watched};
+use crate::flight;
 use crate::id::{ClusterName, NameError, NodeId, PeerName};
 use crate::kv::KeyValue;
 use crate::node::{Caller, Config, Limits, Partitioning, Reply, Request, Status};
@@ -57,6 +58,8 @@ pub struct RaftConfig {
     pub votes: bool,
     /// What the node takes upon itself of partitions: for a [`PartitionManager`](super::PartitionManager), on all nodes.
     pub partitioning: Option<Partitioning>,
+    /// How the node is recorded, if it is: see [`crate::flight`].
+    pub recorder: Option<flight::Settings>,
 }
 
 impl Default for RaftConfig {
@@ -73,6 +76,7 @@ impl Default for RaftConfig {
             credentials: None,
             votes: true,
             partitioning: None,
+            recorder: None,
         }
     }
 }
@@ -184,8 +188,9 @@ impl RaftNode {
         let addresses = node.peers.iter().chain([&node.address]).cloned().collect();
         let client_config = ClientConfig { addresses, timeout: CLIENT_TIMEOUT };
         let client = Client::open(&seams, &credentials, client_config)?;
+        let limits = super::ConnectionLimits::default();
         let launch =
-            Launch { config: node, bind, data_dir, credentials, limits: super::ConnectionLimits::default() };
+            Launch { config: node, bind, data_dir, credentials, limits, recorder: config.recorder.clone() };
         let running = launch.start(state_machine, ())?;
         Ok(RaftNode { running, client, _temporary: temporary })
     }
@@ -222,6 +227,12 @@ impl RaftNode {
         self.running.watched.clone()
     }
 
+    /// What asks the node's recorder for a flight, if it has a recorder.
+    #[must_use]
+    pub fn recorder(&self) -> Option<&flight::Trigger> {
+        self.running.recorder.as_ref()
+    }
+
     /// Tells how this node is; `None` once it has stopped, or if hundreds ask that at once.
     pub async fn status(&self) -> Option<Status> {
         match self.running.handle.request(Caller::Operator, Request::Status).await? {
@@ -239,6 +250,7 @@ impl RaftNode {
             | Reply::Told(_)
             | Reply::Members(_)
             | Reply::HandedOver { .. }
+            | Reply::Recorded { .. }
             | Reply::Entries(_) => None,
         }
     }

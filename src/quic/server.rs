@@ -23,8 +23,9 @@ use super::endpoint::{CALLER_WINDOW_BYTES, CONNECTION_WINDOW_BYTES};
 use super::limits::ConnectionLimits;
 use super::room::{Holder, Place, Room, holder};
 use crate::driver::{Handle, ReplyTo};
+use crate::flight::{Trigger, Written};
 use crate::id::{ClusterName, NodeId};
-use crate::node::{Caller, Input, Rejection, Reply};
+use crate::node::{Caller, Input, Rejection, Reply, Request};
 use crate::wire::{FRAME_BYTES_MAX, Frame};
 
 /// So much of an answer is written at once.
@@ -39,6 +40,7 @@ pub(super) struct Server {
     own_id: NodeId,
     node: Handle,
     limits: ConnectionLimits,
+    recorder: Option<Trigger>,
     door: Arc<Door>,
     /// The connections of clients.
     client_places: Arc<Room>,
@@ -54,13 +56,14 @@ impl Server {
         own_id: NodeId,
         node: Handle,
         limits: ConnectionLimits,
+        recorder: Option<Trigger>,
     ) -> Server {
         let client_places =
             Room::new(limits.client_connections_max, metrics::gauge!("rivven_client_connections"));
         let room = Room::new(limits.callers_bytes_max, metrics::gauge!("rivven_callers_bytes"));
         let requests = Room::new(limits.requests_max, metrics::gauge!("rivven_requests"));
         let door = Arc::new(Door::new(limits.handshakes_max));
-        Server { cluster, own_id, node, limits, door, client_places, room, requests }
+        Server { cluster, own_id, node, limits, recorder, door, client_places, room, requests }
     }
 
     /// Accepts until the endpoint is closed.
@@ -116,7 +119,14 @@ impl Server {
     async fn serve(&self, connection: &Connection, holder: Holder) -> Result<(), HangUp> {
         let mut streams: JoinSet<Result<(), HangUp>> = JoinSet::new();
         let (room, requests) = (Arc::clone(&self.room), Arc::clone(&self.requests));
-        let callers = Callers { node: self.node.clone(), holder, limits: self.limits, room, requests };
+        let may_record = match holder.0 {
+            Caller::Operator => true,
+            Caller::Node(node) => node == self.own_id,
+            Caller::Client => false,
+        };
+        let recorder = self.recorder.clone().filter(|_| may_record);
+        let (node, limits) = (self.node.clone(), self.limits);
+        let callers = Callers { node, holder, limits, recorder, room, requests };
         loop {
             tokio::select! {
                 biased;
@@ -163,6 +173,8 @@ struct Callers {
     node: Handle,
     holder: Holder,
     limits: ConnectionLimits,
+    /// If they may ask for what it has recorded.
+    recorder: Option<Trigger>,
     room: Arc<Room>,
     requests: Arc<Room>,
 }
@@ -223,13 +235,26 @@ impl Callers {
                 let frame = answer(id, reply, &mut place);
                 let _ = outbox.send((frame, turn, [place, request_place]));
             });
-            if has_room {
+            if let (true, Request::Record, Some(recorder)) = (has_room, &request, &self.recorder) {
+                tokio::spawn(record(recorder.clone(), reply_to));
+            } else if has_room {
                 self.node.submit(self.holder.0, request, reply_to).await;
             } else {
                 reply_to(Reply::Rejected(Rejection::Busy));
             }
         }
     }
+}
+
+/// Has what was recorded written down, and says where.
+async fn record(recorder: Trigger, reply_to: ReplyTo) {
+    let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+    reply_to(match recorder.write().await {
+        Ok(Written { path, steps, bytes }) => {
+            Reply::Recorded { path: path.display().to_string(), steps: number(steps), bytes }
+        }
+        Err(error) => Reply::Rejected(Rejection::NotRecorded(error.to_string())),
+    });
 }
 
 /// Writes copies of an answer: what was sent and not acknowledged would keep all of the original in memory, which is not

@@ -76,8 +76,15 @@ impl Cluster {
         let bind = self.names[&node].as_str().parse().expect("an IP address");
         let data_dir = self.folder.path().join(node.to_string());
         let credentials = credentials(&self.authority, Caller::Node(id(node)));
-        let running = Launch { config, bind, data_dir, credentials, limits: ConnectionLimits::default() }
-            .start(KeyValue::default(), ())?;
+        let running = Launch {
+            config,
+            bind,
+            data_dir,
+            credentials,
+            limits: ConnectionLimits::default(),
+            recorder: None,
+        }
+        .start(KeyValue::default(), ())?;
         self.nodes.insert(node, running);
         Ok(())
     }

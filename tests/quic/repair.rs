@@ -73,7 +73,14 @@ impl Cluster {
         let bind = self.names[&node].as_str().parse().expect("an IP address");
         let data_dir = self.data(node);
         let credentials = self.credentials(Caller::Node(id));
-        let launch = Launch { config, bind, data_dir, credentials, limits: ConnectionLimits::default() };
+        let launch = Launch {
+            config,
+            bind,
+            data_dir,
+            credentials,
+            limits: ConnectionLimits::default(),
+            recorder: None,
+        };
         self.nodes.insert(node, launch.start(KeyValue::default(), ()).expect("it starts"));
     }
 

@@ -59,7 +59,14 @@ impl Cluster {
         let bind = self.names[&id].as_str().parse().expect("an IP address");
         let data_dir = self.folder.path().join(id.to_string());
         let credentials = self.credentials(Caller::Node(node));
-        let launch = Launch { config, bind, data_dir, credentials, limits: ConnectionLimits::default() };
+        let launch = Launch {
+            config,
+            bind,
+            data_dir,
+            credentials,
+            limits: ConnectionLimits::default(),
+            recorder: None,
+        };
         launch.start(KeyValue::default(), ()).expect("it starts")
     }
 

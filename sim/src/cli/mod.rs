@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub mod explore;
+pub mod flight;
 pub mod hunt;
 pub mod inevitable;
 pub mod merge;

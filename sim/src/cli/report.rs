@@ -7,13 +7,14 @@ use rivven_sim::checkers::Rule;
 use rivven_sim::lock::lock;
 use rivven_sim::report::{Caption, Picture, Verdict, html};
 use rivven_sim::scenario::{Scenario, WorldKind};
+use rivven_sim::trace::Trace;
 use rivven_sim::world::{self, Options, Report};
 
 /// The arguments of `report`.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The seed; of a plan, that which stands in it unless another is given.
-    #[arg(long, required_unless_present = "plan")]
+    #[arg(long, required_unless_present_any = ["plan", "flight"])]
     seed: Option<u64>,
     /// Where it is played; pure if neither this nor the plan says.
     #[arg(long)]
@@ -21,6 +22,8 @@ pub struct Arguments {
     /// Draw this scenario file.
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
+    #[command(flatten)]
+    flight: super::flight::FlightArguments,
     /// Where the picture is written.
     #[arg(long, value_name = "FILE", default_value = "report.html")]
     out: PathBuf,
@@ -34,17 +37,26 @@ pub struct Arguments {
 
 /// Plays a run and draws it. A violation is what is looked for here, and no failure.
 pub fn run(arguments: &Arguments) -> Result<bool, String> {
+    if let Some(path) = &arguments.flight.flight {
+        let picture = Arc::new(Mutex::new(Picture::new(arguments.events)));
+        let trace = Trace::new(None, Some(Arc::clone(&picture)));
+        let (_, caption) = super::flight::play(path, &arguments.flight, trace)?;
+        return draw(arguments, &lock(&picture), &caption);
+    }
     let scenario = scenario(arguments)?;
     let picture = Arc::new(Mutex::new(Picture::new(arguments.events)));
     let ignored = arguments.ignore.iter().copied().collect();
     let options = Options { ignored, picture: Some(Arc::clone(&picture)), ..Options::default() };
     let report = world::run(&scenario, options);
     let picture = lock(&picture);
-    let page = html(&picture, &caption(arguments, &scenario, &report, picture.events()));
-    super::save(&arguments.out, &page)?;
     if let Some(violation) = &report.violation {
         println!("VIOLATION {violation}");
     }
+    draw(arguments, &picture, &caption(arguments, &scenario, &report, picture.events()))
+}
+
+fn draw(arguments: &Arguments, picture: &Picture, caption: &Caption) -> Result<bool, String> {
+    super::save(&arguments.out, &html(picture, caption))?;
     let events = picture.events().min(arguments.events);
     println!("{events} of {} events are drawn in {}", picture.events(), arguments.out.display());
     Ok(true)

@@ -9,7 +9,7 @@ use rivven_sim::app::KeyValueApp;
 use rivven_sim::checkers::Rule;
 use rivven_sim::faults::FaultKind;
 use rivven_sim::scenario::{Scenario, WorldKind};
-use rivven_sim::trace::TRACE_FORMAT;
+use rivven_sim::trace::{TRACE_FORMAT, Trace};
 use rivven_sim::world::{self, Options, Report};
 
 /// The arguments of `run`.
@@ -38,7 +38,10 @@ pub struct Arguments {
 #[derive(clap::Args)]
 pub struct ReplayArguments {
     /// The scenario file.
-    file: PathBuf,
+    #[arg(required_unless_present = "flight", conflicts_with = "flight")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    flight: super::flight::FlightArguments,
     #[command(flatten)]
     outputs: Outputs,
 }
@@ -81,18 +84,25 @@ pub fn run(arguments: Arguments) -> Result<bool, String> {
     play(&scenario, arguments.outputs, &format!("{replay}{flags}"))
 }
 
-/// Runs a scenario file.
+/// Runs a scenario file, or plays a flight again.
 pub fn replay(arguments: ReplayArguments) -> Result<bool, String> {
+    if let Some(path) = &arguments.flight.flight {
+        let trace = Trace::new(trace_file(&arguments.outputs)?, None);
+        return Ok(super::flight::play(path, &arguments.flight, trace)?.0);
+    }
+    let Some(file) = &arguments.file else { return Err("say which file".to_owned()) };
     let flags = super::flags(&[], &arguments.outputs.ignore);
-    let replay = format!("cargo run --release -p rivven-sim -- replay {}{flags}", arguments.file.display());
-    play(&super::load(&arguments.file)?, arguments.outputs, &replay)
+    let replay = format!("cargo run --release -p rivven-sim -- replay {}{flags}", file.display());
+    play(&super::load(file)?, arguments.outputs, &replay)
+}
+
+fn trace_file(outputs: &Outputs) -> Result<Option<Box<dyn Write + Send>>, String> {
+    let Some(path) = &outputs.trace else { return Ok(None) };
+    Ok(Some(Box::new(create(path)?)))
 }
 
 fn play(scenario: &Scenario, outputs: Outputs, replay: &str) -> Result<bool, String> {
-    let mut trace: Option<Box<dyn Write + Send>> = None;
-    if let Some(path) = &outputs.trace {
-        trace = Some(Box::new(create(path)?));
-    }
+    let trace = trace_file(&outputs)?;
     let ignored = outputs.ignore.into_iter().collect();
     let report = world::run(scenario, Options { ignored, trace, ..Options::default() });
     if let Some(path) = &outputs.history {

@@ -14,6 +14,7 @@ mod members;
 mod nodes;
 mod offline;
 mod plan;
+mod record;
 mod records;
 mod recover;
 mod run;
@@ -69,6 +70,8 @@ enum Command {
     Leave(members::LeaveOptions),
     /// Let a cluster go on with one node, when a majority is lost for good.
     Recover(recover::Options),
+    /// Have a running node write down what it was told last.
+    Record(record::Options),
     /// Say what the data folder of a stopped node holds.
     Inspect(offline::InspectOptions),
     /// Check that everything in the data folder of a stopped node is what was written.
@@ -148,6 +151,7 @@ async fn carry_out(command: Command) -> Result<(), Failure> {
         Command::Transfer(options) => members::transfer(&options).await,
         Command::Leave(options) => members::leave(&options).await,
         Command::Recover(options) => recover::recover(&options),
+        Command::Record(options) => record::record(&options).await,
         Command::Inspect(options) => offline::inspect(&options),
         Command::Verify(options) => offline::verify(&options),
         Command::Backup(options) => offline::backup(&options),

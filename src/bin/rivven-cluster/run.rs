@@ -9,6 +9,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rivven_cluster::config::{GossipSettings, Runnable, Settings, TlsPaths};
 use rivven_cluster::driver::{DriverError, Meter, Observer, meter};
+use rivven_cluster::flight::{self, Trigger};
 use rivven_cluster::id::{NodeId, PeerName};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::node::{Config, Event, Gossip, Halt, Output};
@@ -16,12 +17,14 @@ use rivven_cluster::quic::{CredentialFiles, Credentials, DATAGRAM_MAX, Launch, r
 use rivven_cluster::raft::Flow;
 use rivven_cluster::swim;
 use rivven_cluster::time::Instant;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::Failure;
 
 /// How often it is looked whether the certificates have changed.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(2);
+/// Where recordings are written, in the data folder.
+const FLIGHTS: &str = "flights";
 
 /// Prints what happens, a line each, and logs to standard error (RUST_LOG sets how much).
 #[derive(clap::Args)]
@@ -50,10 +53,16 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     };
     let (id, bind) = (config.id, settings.bind_address);
     let (files, before) = (files(&runnable.tls), credentials.clone());
-    let launch =
-        Launch { config, bind, data_dir: runnable.data_dir, credentials, limits: settings.connections };
+    let recorder = settings.recorder.map(|given| flight::Settings {
+        bytes: given.bytes,
+        payloads: given.payloads,
+        ..flight::Settings::in_folder(runnable.data_dir.join(FLIGHTS))
+    });
+    let (data_dir, limits) = (runnable.data_dir, settings.connections);
+    let launch = Launch { config, bind, data_dir, credentials, limits, recorder };
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let asks = signal(SignalKind::user_defined1())?;
     if let Some(address) = settings.metrics_address {
         serve_metrics(address)?;
     }
@@ -63,6 +72,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         say(&format!("node {id} listens on {bind}"));
     }
     tokio::spawn(running.renewal.follow(files, before, RENEWAL_INTERVAL));
+    tokio::spawn(write_flights(asks, running.recorder));
     let handle = running.handle;
     let mut task = running.task;
     tokio::select! {
@@ -80,6 +90,18 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         say(&format!("node {id} has stopped"));
     }
     Ok(())
+}
+
+/// Writes what was recorded whenever SIGUSR1 comes. Whether it was written is in the log.
+async fn write_flights(mut asks: Signal, recorder: Option<Trigger>) {
+    while asks.recv().await.is_some() {
+        match &recorder {
+            Some(recorder) => drop(recorder.write().await),
+            None => {
+                tracing::warn!("SIGUSR1 asks for a recording, but the file says `recorder: enabled: false`")
+            }
+        }
+    }
 }
 
 /// Prints a line. A node goes on when nobody reads it, or when the disk that it goes to is full.

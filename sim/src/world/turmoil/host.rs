@@ -194,7 +194,7 @@ where
     let machine = machine.map_err(|error| format!("{REFUSED}{error}"))?;
     let credentials = credentials(identity)?;
     let mut transport =
-        QuicTransport::start(&seams, &credentials, peers, &handle, ConnectionLimits::default())?;
+        QuicTransport::start(&seams, &credentials, peers, &handle, ConnectionLimits::default(), None)?;
     if gossips {
         let (seed, turnstile) = (seed.child("gossip endpoint", 0), hardware.turnstile.clone());
         let seams = self::seams(shared.wires.clone(), Host(node), GOSSIP_PORT, seed, turnstile)?;

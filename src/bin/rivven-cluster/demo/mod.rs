@@ -8,6 +8,7 @@ mod audit;
 mod records;
 mod workload;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -52,6 +53,9 @@ pub struct Options {
     /// made to stand still.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     record_rounds: u64,
+    /// Keep a recording of each node in this folder, as `record` has it written, however the demo ends.
+    #[arg(long, value_name = "FOLDER")]
+    flights: Option<PathBuf>,
 }
 
 pub async fn demo(options: &Options) -> Result<(), Failure> {
@@ -61,10 +65,26 @@ pub async fn demo(options: &Options) -> Result<(), Failure> {
     let more = KEEP_ALL.to_owned() + PARTITIONING;
     let mut cluster = Cluster::start(&std::env::temp_dir(), &more).await?;
     // Whatever happens, no process is left behind.
-    let result = play(&mut cluster, options).await;
+    let mut result = play(&mut cluster, options).await;
+    if let Some(folder) = &options.flights {
+        result = result.and(keep_flights(&cluster, folder).await);
+    }
     cluster.stop().await;
     result?;
     println!("demo: ok, no acknowledged write lost, and no record lost or written twice");
+    Ok(())
+}
+
+/// Has each node write down what it was told last, and copies that.
+async fn keep_flights(cluster: &Cluster, folder: &Path) -> Result<(), Failure> {
+    let operator = cluster.client(Caller::Operator, CLIENT_TIMEOUT)?;
+    std::fs::create_dir_all(folder)?;
+    for (node, address) in cluster.peer_names() {
+        let written = operator.record(&address).await?;
+        let kept = folder.join(format!("node-{node}.flight"));
+        std::fs::copy(&written.path, &kept)?;
+        println!("  {} steps of node {node} are recorded in {}", written.steps, kept.display());
+    }
     Ok(())
 }
 
