@@ -19,7 +19,8 @@
 //! 1. The same seed and the same inputs give the same outputs, in any process and on any platform.
 //! 2. `now` never decreases. A machine asserts it.
 //! 3. Draining ends: the number of outputs after one input has a stated bound.
-//! 4. After `handle_timeout(now)` and a drain, `deadline()` is `None` or later than `now`.
+//! 4. After `handle_timeout(now)` and a drain, `deadline()` is `None` or later than `now`; only a node whose answers wait
+//!    for their turn is due at once, until there are none.
 //! 5. A timeout that comes early emits nothing.
 //! 6. No input from a peer, a client or a disk panics.
 //! 7. Several inputs may come before one drain. That is what makes batches, and changes no guarantee.

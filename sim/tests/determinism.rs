@@ -5,11 +5,14 @@ use std::io::Write;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use rivven_cluster::flight::{Flight, Payloads};
 use rivven_cluster::rng::Seed;
 use rivven_sim::app::KeyValueApp;
+use rivven_sim::flight::replay;
 use rivven_sim::lock::lock;
 use rivven_sim::scenario::{Scenario, WorldKind};
 use rivven_sim::sweep::{Order, sweep};
+use rivven_sim::trace::Trace;
 use rivven_sim::world::pure::World;
 use rivven_sim::world::{Options, run};
 
@@ -17,6 +20,10 @@ use rivven_sim::world::{Options, run};
 const IMAGES_OF_SEEDS: u64 = 12;
 /// after at most so many events each time.
 const EVENTS_APART: u64 = 2000;
+
+/// So many runs have their nodes recorded, in rings of so many bytes.
+const FLIGHTS_OF_SEEDS: u64 = 12;
+const RING_BYTES: usize = 256 * 1024;
 
 /// The hash of each seed's trace, by seed.
 fn hashes(world: WorldKind, seeds: u64) -> Vec<(u64, u64)> {
@@ -137,4 +144,37 @@ fn nodes_that_are_written_down_and_read_again_go_on_as_if_nothing_had_happened()
         assert_eq!((plain.violation, written.violation), (None, None), "seed {seed}");
         assert_eq!((plain.events, plain.hash), (written.events, written.hash), "seed {seed}");
     }
+}
+
+/// A recorded node, told the same again, says the same (the first law of flights): whatever happens to it, whatever is in
+/// the file of its payloads, and wherever the recording begins.
+#[test]
+fn flights_of_nodes_replay_to_the_same_outputs() {
+    let (mut flights, mut outputs) = (0, 0);
+    for seed in 1..=FLIGHTS_OF_SEEDS {
+        let scenario = Scenario::draw(seed, WorldKind::Pure);
+        let mut world = World::new(scenario.clone(), KeyValueApp::new(&scenario.shape), Options::default());
+        let mut moments = Seed::new(seed).stream("moments to take flights", 0);
+        let payloads = if seed % 4 == 0 { Payloads::Whole } else { Payloads::Hashed };
+        let mut until_next = moments.below(EVENTS_APART);
+        while world.step() {
+            if until_next == 0 {
+                for flight in world.take_flights(RING_BYTES, payloads) {
+                    outputs += replays(seed, &flight, moments.draw());
+                    flights += 1;
+                }
+            }
+            until_next = until_next.checked_sub(1).unwrap_or_else(|| moments.below(EVENTS_APART));
+        }
+        assert_eq!(world.report().violation, None, "seed {seed}");
+    }
+    assert!(flights > 100 && outputs > 10_000, "{flights} flights with {outputs} outputs prove little");
+}
+
+/// Writes a flight, reads it and plays it. Returns how many outputs it has.
+fn replays(seed: u64, flight: &Flight, key: u64) -> usize {
+    let read = Flight::decode(&flight.encode(key)).expect("what was written can be read");
+    let played = replay(&read, &mut Trace::off());
+    assert!(played.is_same(), "seed {seed}: {played:?}");
+    played.outputs
 }

@@ -47,8 +47,8 @@ mod file;
 #[cfg(feature = "driver")]
 mod recorder;
 mod replay;
+mod ring;
 mod stand_in;
-#[cfg(feature = "driver")]
 mod weight;
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,7 @@ pub use self::file::{FLIGHT_FORMAT, FlightError};
 #[cfg(feature = "driver")]
 pub use self::recorder::{Recorder, RecorderError, Settings, Trigger, Written};
 pub use self::replay::{Difference, Player};
+pub use self::ring::Ring;
 pub use self::stand_in::StandIn;
 
 /// One thing that happened to a node.

@@ -1,11 +1,7 @@
-//! The recorder: an observer inside a node's driver, with a ring in two halves.
+//! The recorder: a [`Ring`] inside a node's driver, and what has it written down.
 //!
-//! Everything that is kept shares its bytes with the node, so that recording costs a few small copies for each step.
 //! Encoding and writing happen on a thread of their own, unless the node has stopped. A flight takes all that is in the
 //! ring with it, so the next one begins where it ended.
-//!
-//! With hashed payloads a flight begins after the last snapshot that arrived from a leader, since parts of a snapshot
-//! cannot be hashed so that they still fit together.
 
 use core::time::Duration;
 use std::io::{self, Write as _};
@@ -16,11 +12,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
-use super::weight::of_step;
-use super::{Flight, Payloads, Reason, Step};
+use super::ring::Ring;
+use super::{Flight, Payloads, Reason};
 use crate::driver::{Handle, Observer};
 use crate::id::NodeId;
-use crate::node::{Caller, Event, Image, Input, Message, Node, Output, Request, Transfer};
+use crate::node::{Caller, Event, Input, Node, Output, Request};
 use crate::rng::Stream;
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
@@ -75,8 +71,8 @@ pub enum RecorderError {
         error: String,
     },
     /// It has no more to say.
-    #[error("the node has stopped")]
-    Stopped,
+    #[error("the node has stopped, or has just begun")]
+    Nothing,
 }
 
 /// Who waits for a flight.
@@ -108,41 +104,17 @@ impl Trigger {
         self.wanted.is_wanted.store(true, Ordering::Release);
         // A node that sleeps would notice only when something happens to it.
         let _ = self.node.request(Caller::Operator, Request::Status).await;
-        receiver.await.unwrap_or(Err(RecorderError::Stopped))
+        receiver.await.unwrap_or(Err(RecorderError::Nothing))
     }
 }
 
-/// An image, and what happened since.
-struct Half {
-    image: Image,
-    steps: Vec<Step>,
-    bytes: usize,
-}
-
-impl Half {
-    fn new(image: Image) -> Half {
-        Half { image, steps: Vec::new(), bytes: 0 }
-    }
-
-    fn push(&mut self, step: Step) {
-        self.bytes += of_step(&step);
-        self.steps.push(step);
-    }
-}
-
-/// Keeps what a node is told and what it says, in a ring.
+/// Keeps what a node is told and what it says, and writes it down when somebody asks, or something is wrong.
 pub struct Recorder {
+    ring: Ring,
     settings: Settings,
     wanted: Arc<Wanted>,
     /// What payloads are hashed with, a draw for each flight.
     keys: Stream,
-    older: Option<Half>,
-    /// `None` until the node has nothing to say for the first time.
-    newer: Option<Half>,
-    /// A part of a snapshot was the last input.
-    takes_snapshot: bool,
-    /// A snapshot has arrived: nothing before its arrival can be replayed with hashed payloads.
-    begins_anew: bool,
     alarm: Option<String>,
     alarmed_at: Option<Instant>,
 }
@@ -153,35 +125,14 @@ impl Recorder {
     pub fn new(settings: Settings, node: Handle, keys: Stream) -> (Recorder, Trigger) {
         let wanted = Arc::<Wanted>::default();
         let trigger = Trigger { wanted: Arc::clone(&wanted), node };
-        let recorder = Recorder {
-            settings,
-            wanted,
-            keys,
-            older: None,
-            newer: None,
-            takes_snapshot: false,
-            begins_anew: false,
-            alarm: None,
-            alarmed_at: None,
-        };
-        (recorder, trigger)
-    }
-
-    fn push(&mut self, step: impl FnOnce() -> Step) {
-        if let Some(newer) = &mut self.newer {
-            newer.push(step());
-        }
+        let ring = Ring::new(settings.bytes, settings.payloads);
+        (Recorder { ring, settings, wanted, keys, alarm: None, alarmed_at: None }, trigger)
     }
 
     fn note_alarm(&mut self, now: Instant, what: String) {
-        let is_due = self.alarmed_at.is_none_or(|last| now.saturating_since(last) >= ALARM_INTERVAL);
-        if is_due {
+        if self.alarmed_at.is_none_or(|last| now.saturating_since(last) >= ALARM_INTERVAL) {
             (self.alarm, self.alarmed_at) = (Some(what), Some(now));
         }
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.alarm.is_some() || self.wanted.is_wanted.load(Ordering::Acquire)
     }
 
     /// Who wants a flight now, and why; nobody mostly.
@@ -197,11 +148,11 @@ impl Recorder {
     }
 
     /// Writes all that there is on a thread of its own.
-    fn write_beside(&mut self, reason: Reason, by: Vec<Waiting>) {
+    fn write_beside<S>(&mut self, reason: Reason, by: Vec<Waiting>, node: &Node<S>) {
         let (settings, key) = (self.settings.clone(), self.keys.draw());
-        let halves = (self.older.take(), self.newer.take());
+        let flight = self.ring.take(reason, node);
         let write = move || {
-            let written = write(&settings, key, reason, halves);
+            let written = flight.map_or(Err(RecorderError::Nothing), |flight| write(&settings, key, &flight));
             for waiting in by {
                 let _ = waiting.send(written.clone());
             }
@@ -211,99 +162,51 @@ impl Recorder {
     }
 
     /// The node has stopped: writes what there is.
-    fn write_last(&mut self, reason: Reason) {
-        let halves = (self.older.take(), self.newer.take());
-        let _ = write(&self.settings, self.keys.draw(), reason, halves);
+    fn write_last<S>(&mut self, reason: Reason, node: &Node<S>) {
+        self.ring.said(node);
+        if let Some(flight) = self.ring.take(reason, node) {
+            let _ = write(&self.settings, self.keys.draw(), &flight);
+        }
     }
 }
 
 impl<S: StateMachine> Observer<S> for Recorder {
     fn input(&mut self, now: Instant, input: &Input) {
-        self.takes_snapshot =
-            matches!(input, Input::Message { message: Message::Transfer(Transfer::Part { .. }), .. });
-        self.push(|| Step::Input(now, input.clone()));
+        self.ring.input(now, input);
     }
 
     fn timeout(&mut self, now: Instant) {
-        self.push(|| Step::Timeout(now));
+        self.ring.timeout(now);
     }
 
     fn output(&mut self, now: Instant, output: &Output) {
-        match output {
-            Output::SaveSnapshot(_) if self.takes_snapshot => {
-                self.begins_anew = self.settings.payloads == Payloads::Hashed;
-            }
-            Output::Event(Event::Alarm { from, refusal }) => {
-                self.note_alarm(now, format!("node {from} broke a promise: {refusal:?}"));
-            }
-            Output::Write(_)
-            | Output::Read { .. }
-            | Output::BuildSnapshot
-            | Output::SaveSnapshot(_)
-            | Output::Send { .. }
-            | Output::Dial(_)
-            | Output::HangUp(_)
-            | Output::Reply { .. }
-            | Output::Gossip(_)
-            | Output::Event(_) => {}
+        if let Output::Event(Event::Alarm { from, refusal }) = output {
+            self.note_alarm(now, format!("node {from} broke a promise: {refusal:?}"));
         }
-        self.push(|| Step::Output(output.clone()));
+        self.ring.output(output);
     }
 
     fn settled(&mut self, _now: Instant, node: &Node<S>) {
-        let Some(newer) = &mut self.newer else {
-            node.overhear();
-            self.newer = node.image().map(Half::new);
-            return;
-        };
-        for said in node.take_said() {
-            newer.push(Step::Said(said));
-        }
-        if newer.steps.last().is_some_and(|last| *last != Step::Settled) {
-            newer.push(Step::Settled);
-        }
-        let is_full = newer.bytes.saturating_mul(2) >= self.settings.bytes;
+        self.ring.settled(node);
         if let Some(halt) = node.halted() {
-            return self.write_last(Reason::Halted(halt.to_string()));
-        }
-        let Some(image) = (self.begins_anew || is_full || self.is_wanted()).then(|| node.image()).flatten()
-        else {
-            return;
-        };
-        if self.begins_anew {
-            (self.older, self.begins_anew) = (None, false);
+            self.write_last(Reason::Halted(halt.to_string()), node);
         } else if let Some((reason, by)) = self.take_wanted() {
-            self.write_beside(reason, by);
-        } else {
-            self.older = self.newer.take();
+            self.write_beside(reason, by, node);
         }
-        self.newer = Some(Half::new(image));
     }
 
     fn panicked(&mut self, _now: Instant, text: &str, node: &Node<S>) {
-        for said in node.take_said() {
-            self.push(|| Step::Said(said));
-        }
-        self.write_last(Reason::Panicked(text.to_owned()));
+        // It may be in any state: what it was before is in the ring, and nothing of it is looked at now.
+        self.write_last(Reason::Panicked(text.to_owned()), node);
     }
 }
 
-/// Writes both halves as one flight.
-fn write(
-    settings: &Settings,
-    key: u64,
-    reason: Reason,
-    (older, newer): (Option<Half>, Option<Half>),
-) -> Result<Written, RecorderError> {
-    let mut halves = [older, newer].into_iter().flatten();
-    let Some(Half { image, mut steps, .. }) = halves.next() else { return Err(RecorderError::Stopped) };
-    steps.extend(halves.flat_map(|half| half.steps));
-    let (node, why) = (image.node(), reason.to_string());
-    let flight = Flight { reason, payloads: settings.payloads, image: Box::new(image), steps };
+/// Writes a flight.
+fn write(settings: &Settings, key: u64, flight: &Flight) -> Result<Written, RecorderError> {
     let bytes = flight.encode(key);
-    match save(&settings.folder, node, &bytes) {
+    let (steps, why) = (flight.steps.len(), &flight.reason);
+    match save(&settings.folder, flight.node(), &bytes) {
         Ok(path) => {
-            let steps = flight.steps.len();
             tracing::warn!("{steps} steps were recorded in {}: {why}", path.display());
             Ok(Written { path, steps, bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX) })
         }
@@ -334,15 +237,11 @@ fn save(folder: &Path, node: NodeId, bytes: &[u8]) -> io::Result<PathBuf> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&partial, &path)?;
-    let mut others: Vec<PathBuf> = fs::read_dir(folder)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| is_flight(path))
-        .collect();
-    others.sort();
-    let surplus = others.len().saturating_sub(FILES_MAX);
-    for old in others.into_iter().take(surplus) {
-        fs::remove_file(old)?;
-    }
+    let files = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut flights: Vec<PathBuf> = files.filter(|path| is_flight(path)).collect();
+    flights.sort();
+    let surplus = flights.len().saturating_sub(FILES_MAX);
+    flights.into_iter().take(surplus).try_for_each(fs::remove_file)?;
     Ok(path)
 }
 

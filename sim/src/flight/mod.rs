@@ -1,8 +1,7 @@
 //! Flights, played again: a node of production, on the ground.
 //!
 //! A [`Flight`] is what a node was told and what it said (see [`rivven_cluster::flight`]). Here a bare node is told the
-//! same again, and has to say the same; after each drain its invariants are asserted, and the laws of machines that can be
-//! seen from outside. A trace is kept and a picture drawn as of any run. In the picture the peers have lanes, too: what
+//! same again, and has to say the same; after each drain its invariants are asserted. A trace is kept and a picture drawn as of any run. In the picture the peers have lanes, too: what
 //! they sent is drawn where it arrived, and what was sent to them where it left.
 //!
 //! [`branch`](mod@branch) lets the node go on in another way: "what if this message had been lost?"
@@ -10,7 +9,6 @@
 pub mod branch;
 
 use rivven_cluster::flight::{Difference, Flight, Player, Reason, StandIn, Step};
-use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{Input, Node, Output, Peer};
 use rivven_cluster::time::Instant;
 
@@ -30,7 +28,7 @@ pub enum Ending {
     PanicsNoMore,
     /// At this step it said something else.
     Differs(usize, Difference),
-    /// At this step it panicked, or broke an invariant or a law.
+    /// At this step it panicked, or broke an invariant.
     Broken(usize, String),
 }
 
@@ -70,7 +68,6 @@ pub fn replay(flight: &Flight, trace: &mut Trace) -> Played {
     };
     stage.sets_out(player.node());
     let mut played = Played { ending: Ending::Same, steps: 0, outputs: 0, unsaid: 0 };
-    let mut timed_out = None;
     for step in &flight.steps {
         stage.before(step);
         match contain(|| player.step(step, Flight::is_same)) {
@@ -85,11 +82,8 @@ pub fn replay(flight: &Flight, trace: &mut Trace) -> Played {
             }
             Err(text) => return panicked(flight, played, text),
         }
-        if let Step::Timeout(now) = step {
-            timed_out = Some(*now);
-        }
         if *step == Step::Settled {
-            if let Err(text) = judge(player.node(), timed_out.take()) {
+            if let Err(text) = contain(|| player.node().assert_invariants()) {
                 played.ending = Ending::Broken(played.steps, text);
                 return played;
             }
@@ -129,17 +123,6 @@ fn at_the_panic(flight: &Flight, mut played: Played, mut player: Player<StandIn>
     played
 }
 
-/// What must hold of a node that has nothing more to say.
-fn judge(node: &Node<StandIn>, timed_out: Option<Instant>) -> Result<(), String> {
-    contain(|| node.assert_invariants())?;
-    match (timed_out, node.deadline()) {
-        (Some(now), Some(deadline)) if deadline <= now => {
-            Err(format!("it was told that it is {now}, and wants to be told so again at {deadline}"))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Where a flight is played: its trace, and its picture.
 struct Stage<'a> {
     trace: &'a mut Trace,
@@ -160,7 +143,6 @@ impl<'a> Stage<'a> {
     }
 
     fn sets_out(&mut self, node: &Node<StandIn>) {
-        self.trace.record(0, &Record::Start { node: self.node, process: 1, refused: None });
         self.settles(node);
     }
 

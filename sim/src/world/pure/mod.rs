@@ -41,6 +41,7 @@ mod versions;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use rivven_cluster::flight::{Flight, Payloads};
 use rivven_cluster::id::RequestId;
 use rivven_cluster::rng::Seed;
 
@@ -220,6 +221,13 @@ impl<A: Application> World<A> {
     pub fn write_nodes_down(&mut self) -> usize {
         let processes = self.hosts.iter_mut().filter_map(|host| host.process.as_mut());
         processes.map(|process| process.write_down(&self.app, self.is_watched)).sum()
+    }
+
+    /// Takes a flight of each node that runs, since it was last taken; from the first time on nodes are recorded, in
+    /// rings of about so many bytes.
+    pub fn take_flights(&mut self, bytes: usize, payloads: Payloads) -> Vec<Flight> {
+        let processes = self.hosts.iter_mut().filter_map(|host| host.process.as_mut());
+        processes.filter_map(|process| process.take_flight(bytes, payloads)).collect()
     }
 
     /// Plays to the end, or to the first violation.

@@ -321,6 +321,9 @@ impl<A: Application> World<A> {
             undelivered.retain(|other| *other != peer);
             self.feed(node, Input::Unreachable(node_id(peer)));
         }
+        if let Some(process) = &mut self.host(node).process {
+            process.settled();
+        }
         if self.is_watched {
             self.judge(node, outputs);
         }

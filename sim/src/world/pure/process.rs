@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use rivven_cluster::flight::{Flight, Payloads, Reason, Ring};
 use rivven_cluster::id::{NodeId, PeerName, RequestId};
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{Config, Durable, Image, Input, Node, Output, StartError};
@@ -22,6 +23,8 @@ pub(super) struct Process<M> {
     /// Which process of its node, from 1.
     pub(super) number: u64,
     node: Node<Recorded<M>>,
+    /// What it was told last, if somebody wants to know.
+    ring: Option<Ring>,
     /// Who waits for which answer.
     pub(super) requests: BTreeMap<RequestId, Attempt>,
     last_request: RequestId,
@@ -57,6 +60,7 @@ impl<M: StateMachine> Process<M> {
         Ok(Process {
             number,
             node,
+            ring: None,
             requests: BTreeMap::new(),
             last_request: RequestId::default(),
             asked: BTreeMap::new(),
@@ -73,6 +77,7 @@ impl<M: StateMachine> Process<M> {
         Some(Process {
             number: self.number,
             node,
+            ring: None,
             requests: self.requests.clone(),
             last_request: self.last_request,
             asked: self.asked.clone(),
@@ -107,15 +112,40 @@ impl<M: StateMachine> Process<M> {
     }
 
     pub(super) fn handle(&mut self, now: Instant, input: Input) {
+        if let Some(ring) = &mut self.ring {
+            ring.input(now, &input);
+        }
         self.node.handle(now, input);
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(ring) = &mut self.ring {
+            ring.timeout(now);
+        }
         self.node.handle_timeout(now);
     }
 
     pub(super) fn poll(&mut self) -> Option<Output> {
-        self.node.poll()
+        let output = self.node.poll();
+        if let (Some(ring), Some(output)) = (&mut self.ring, &output) {
+            ring.output(output);
+        }
+        output
+    }
+
+    /// The node has nothing more to say.
+    pub(super) fn settled(&mut self) {
+        if let Some(ring) = &mut self.ring {
+            ring.settled(&self.node);
+        }
+    }
+
+    /// What it was told last, and what it said. Begins to keep that, if it was not kept.
+    pub(super) fn take_flight(&mut self, bytes: usize, payloads: Payloads) -> Option<Flight> {
+        let ring = self.ring.get_or_insert_with(|| Ring::new(bytes, payloads));
+        let flight = ring.take(Reason::Asked, &self.node);
+        ring.settled(&self.node);
+        flight
     }
 
     /// Does the work that a node asks for: its state, written down.
