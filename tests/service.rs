@@ -216,6 +216,33 @@ fn the_log_says_as_much_as_it_is_asked_for_and_of_which_node_and_term() {
     }
 }
 
+/// What the node was told last is a file: when an operator asks, or a signal.
+#[test]
+fn what_it_was_told_last_is_written_down_when_somebody_asks() {
+    let mut service = Service::new("  recorder: {payloads: whole}\n");
+    service.start("");
+    service.until_it_leads();
+    let told = rivven(&["record", "--config", &service.config()]);
+    assert!(told.status.success(), "{}", text(&told.stderr));
+    let flights = service.folder.path().join("data/flights");
+    let written = || std::fs::read_dir(&flights).map_or(0, Iterator::count);
+    assert!(text(&told.stdout).contains(&flights.display().to_string()), "{}", text(&told.stdout));
+    assert_eq!(written(), 1);
+    let id = service.process.as_ref().expect("it was started").id().to_string();
+    assert!(Command::new("kill").args(["-USR1", &id]).status().expect("it exists").success());
+    until(|| if written() == 2 { Ok(()) } else { Err(format!("{} flights", written())) });
+    let (code, said) = service.terminate();
+    assert_eq!(code, Some(0), "{said}");
+    let mut service = Service::new("  recorder: {enabled: false}\n");
+    service.start("");
+    service.until_it_leads();
+    let told = rivven(&["record", "--config", &service.config()]);
+    assert_eq!(told.status.code(), Some(1));
+    assert!(text(&told.stderr).contains("the node has no recorder"), "{}", text(&told.stderr));
+    let (code, said) = service.terminate();
+    assert_eq!(code, Some(0), "{said}");
+}
+
 #[test]
 fn certificates_are_renewed_when_their_files_change() {
     let mut service = Service::new("");

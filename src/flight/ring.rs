@@ -46,7 +46,7 @@ pub struct Ring {
     older: Option<Half>,
     /// `None` until the node has nothing to say for the first time.
     newer: Option<Half>,
-    /// A part of a snapshot was the last input.
+    /// A part of a snapshot has come since the node had nothing to say.
     takes_snapshot: bool,
     /// A snapshot has arrived: nothing before its arrival can be replayed with hashed payloads.
     begins_anew: bool,
@@ -78,7 +78,7 @@ impl Ring {
             | Input::SnapshotFailed { .. }
             | Input::Request { .. } => None,
         };
-        self.takes_snapshot = matches!(message, Some(Message::Transfer(Transfer::Part { .. })));
+        self.takes_snapshot |= matches!(message, Some(Message::Transfer(Transfer::Part { .. })));
         self.push(|| Step::Input(now, input.clone()));
     }
 
@@ -98,6 +98,7 @@ impl Ring {
     /// The node has nothing more to say.
     pub fn settled<S>(&mut self, node: &Node<S>) {
         self.said(node);
+        self.takes_snapshot = false;
         let Some(newer) = &mut self.newer else {
             self.newer = begin(node);
             return;
@@ -122,10 +123,13 @@ impl Ring {
     }
 
     /// Takes all of it. The ring begins anew with the node as it is, or when that has nothing to say the next time.
-    /// `None` if there is nothing yet.
+    /// `None` if there is nothing yet, or nothing that can be replayed.
     pub fn take<S>(&mut self, reason: Reason, node: &Node<S>) -> Option<Flight> {
         let newer = core::mem::replace(&mut self.newer, begin(node));
         let mut halves = [self.older.take(), newer].into_iter().flatten();
+        if core::mem::take(&mut self.begins_anew) {
+            return None;
+        }
         let Half { image, mut steps, .. } = halves.next()?;
         steps.extend(halves.flat_map(|half| half.steps));
         Some(Flight { reason, payloads: self.payloads, image: Box::new(image), steps })
