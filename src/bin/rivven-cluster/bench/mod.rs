@@ -20,7 +20,7 @@ use rivven_cluster::quic::Client;
 
 use self::attack::{Attack, Attackers};
 use self::load::{Load, Work};
-use self::report::{Attacked, Disk, Report, Row};
+use self::report::{Against, Disk, Report, Row};
 use crate::Failure;
 use crate::cluster::Cluster;
 
@@ -47,6 +47,9 @@ const PARTITIONS: [u32; 3] = [1, 6, 100];
 /// Takes part in partitioning.
 const PARTITIONING: &str = "  partitioning: {}\n";
 
+/// Is not recorded.
+const NO_RECORDER: &str = "  recorder: {enabled: false}\n";
+
 /// Leaves nothing behind. Without --op and --clients all rows are measured.
 #[derive(clap::Args)]
 pub struct Options {
@@ -68,6 +71,9 @@ pub struct Options {
     /// Measure each row again while this is done to all nodes, and show what is left of the rate.
     #[arg(long, value_name = "KIND")]
     under_attack: Option<Attack>,
+    /// Measure each row between two of a cluster that is not recorded, and show what is left of that one's rate.
+    #[arg(long, conflicts_with = "under_attack")]
+    recorder_cost: bool,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -76,9 +82,16 @@ pub struct Options {
 pub async fn bench(options: &Options) -> Result<(), Failure> {
     let place = options.dir.clone().unwrap_or_else(std::env::temp_dir);
     let mut cluster = Cluster::start(&place, PARTITIONING).await?;
+    let mut unrecorded = None;
+    if options.recorder_cost {
+        unrecorded = Some(Cluster::start(&place, &format!("{PARTITIONING}{NO_RECORDER}")).await?);
+    }
     // Whatever happens, no process is left behind.
-    let result = measure(&cluster, options).await;
+    let result = measure(&cluster, unrecorded.as_ref(), options).await;
     cluster.stop().await;
+    if let Some(unrecorded) = &mut unrecorded {
+        unrecorded.stop().await;
+    }
     let report = result?;
     if options.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -88,20 +101,47 @@ pub async fn bench(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn measure(cluster: &Cluster, options: &Options) -> Result<Report, Failure> {
+/// A cluster with callers.
+struct Bench<'a> {
+    cluster: &'a Cluster,
+    operator: Client,
+    load: Load,
+}
+
+impl<'a> Bench<'a> {
+    async fn start(cluster: &'a Cluster, topics: Option<&[u32]>) -> Result<Bench<'a>, Failure> {
+        let connections = (0..CONNECTIONS_MAX)
+            .map(|_| cluster.client(Caller::Client, CLIENT_TIMEOUT))
+            .collect::<Result<Vec<Client>, Failure>>()?;
+        let operator = cluster.client(Caller::Operator, CLIENT_TIMEOUT)?;
+        let mut load = Load::new(connections)?;
+        load.fill().await?;
+        if let Some(topics) = topics {
+            load.open_topics(topics).await?;
+        }
+        Ok(Bench { cluster, operator, load })
+    }
+
+    async fn row(&mut self, work: Work, clients: u64, seconds: Duration) -> Result<Row, Failure> {
+        measure_row(self.cluster, &self.operator, &mut self.load, work, clients, seconds).await
+    }
+}
+
+async fn measure(
+    cluster: &Cluster,
+    unrecorded: Option<&Cluster>,
+    options: &Options,
+) -> Result<Report, Failure> {
     let all = vec![Operation::Write, Operation::Read, Operation::Produce];
     let operations = options.op.map_or(all, |op| vec![op]);
     let counts = options.clients.map_or(vec![1, 16, 64, 256, 1000], |clients| vec![clients]);
-    let connections = (0..CONNECTIONS_MAX)
-        .map(|_| cluster.client(Caller::Client, CLIENT_TIMEOUT))
-        .collect::<Result<Vec<Client>, Failure>>()?;
-    let operator = cluster.client(Caller::Operator, CLIENT_TIMEOUT)?;
     let topics = options.partitions.map_or(PARTITIONS.to_vec(), |partitions| vec![partitions]);
-    let mut load = Load::new(connections)?;
-    load.fill().await?;
-    if operations.contains(&Operation::Produce) {
-        load.open_topics(&topics).await?;
-    }
+    let wanted = operations.contains(&Operation::Produce).then_some(&topics[..]);
+    let mut bench = Bench::start(cluster, wanted).await?;
+    let mut other = match unrecorded {
+        Some(unrecorded) => Some(Bench::start(unrecorded, wanted).await?),
+        None => None,
+    };
     let folder = cluster.folder().to_owned();
     let disk: Disk =
         tokio::task::spawn_blocking(move || machine::measure_disk(&folder, DISK_SECONDS)).await??;
@@ -113,29 +153,34 @@ async fn measure(cluster: &Cluster, options: &Options) -> Result<Report, Failure
             topics.iter().map(|partitions| Work::Produce { partitions: *partitions }).collect()
         }
     });
+    let seconds = Duration::from_secs(options.seconds);
     for work in works {
         for clients in &counts {
-            let seconds = Duration::from_secs(options.seconds);
-            let undisturbed = measure_row(cluster, &operator, &mut load, work, *clients, seconds).await?;
-            if let Some(attack) = options.under_attack {
+            if let Some(other) = &mut other {
+                let before = other.row(work, *clients, seconds).await?;
+                let row = bench.row(work, *clients, seconds).await?;
+                let after = other.row(work, *clients, seconds).await?;
+                rows.extend(compared(before, row, after, |share| Against::Unrecorded { share }));
+            } else if let Some(attack) = options.under_attack {
+                let before = bench.row(work, *clients, seconds).await?;
                 let attackers = Attackers::start(cluster, attack)?;
-                let mut row = measure_row(cluster, &operator, &mut load, work, *clients, seconds).await?;
+                let row = bench.row(work, *clients, seconds).await?;
                 let acts = attackers.stop().await;
-                // Before and after, so that a machine that gets slower is not taken for an attack that bites.
-                let after = measure_row(cluster, &operator, &mut load, work, *clients, seconds).await?;
-                let rate = (undisturbed.ops_s + after.ops_s) / 2.0;
-                row.attacked = Some(Attacked {
-                    by: format!("{attack:?}").to_lowercase(),
-                    acts,
-                    share: row.ops_s / rate,
-                });
-                rows.extend([undisturbed, row, after]);
+                let after = bench.row(work, *clients, seconds).await?;
+                let by = format!("{attack:?}").to_lowercase();
+                rows.extend(compared(before, row, after, |share| Against::Attack { by, acts, share }));
             } else {
-                rows.push(undisturbed);
+                rows.push(bench.row(work, *clients, seconds).await?);
             }
         }
     }
     Ok(Report { rows, disk })
+}
+
+/// A row between two others. Before and after, so that a machine that gets slower is not taken for what is measured.
+fn compared(before: Row, mut row: Row, after: Row, against: impl FnOnce(f64) -> Against) -> [Row; 3] {
+    row.against = Some(against(row.ops_s / ((before.ops_s + after.ops_s) / 2.0)));
+    [before, row, after]
 }
 
 async fn measure_row(
@@ -167,7 +212,7 @@ async fn measure_row(
         cpu_s_per_op: (after.0 - before.0) / count,
         client_cpu_s_per_op: (after.1 - before.1) / count,
         fdatasync_per_op: report::in_float(after.2 - before.2) / count,
-        attacked: None,
+        against: None,
     })
 }
 

@@ -27,19 +27,28 @@ pub struct Row {
     pub client_cpu_s_per_op: f64,
     /// On the three nodes together.
     pub fdatasync_per_op: f64,
-    /// What was done to the nodes meanwhile.
+    /// What the rows before and after it are.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub attacked: Option<Attacked>,
+    pub against: Option<Against>,
 }
 
-/// An attack, and what it left.
+/// What a row is measured against, in the rows before and after it.
 #[derive(Debug, Serialize)]
-pub struct Attacked {
-    pub by: String,
-    /// How often the attackers did something.
-    pub acts: u64,
-    /// Of the rate before and after, from 0.
-    pub share: f64,
+#[serde(rename_all = "snake_case")]
+pub enum Against {
+    /// The same without the attack.
+    Attack {
+        by: String,
+        /// How often the attackers did something.
+        acts: u64,
+        /// Of the rate before and after, from 0.
+        share: f64,
+    },
+    /// The same without a recorder.
+    Unrecorded {
+        /// Of the rate before and after, from 0.
+        share: f64,
+    },
 }
 
 /// The disk alone: 4 KiB written over what was written before, then fdatasync, by three writers at once.
@@ -88,12 +97,16 @@ impl fmt::Display for Report {
                 in_micros(row.client_cpu_s_per_op),
                 row.fdatasync_per_op,
             )?;
-            if let Some(Attacked { by, acts, share }) = &row.attacked {
-                writeln!(
+            match &row.against {
+                None => {}
+                Some(Against::Attack { by, acts, share }) => writeln!(
                     f,
                     "  under attack ({by}, {acts} acts): {:.0} % of the undisturbed rate",
                     share * 100.0
-                )?;
+                )?,
+                Some(Against::Unrecorded { share }) => {
+                    writeln!(f, "  recorded: {:.1} % of the rate without a recorder", share * 100.0)?;
+                }
             }
         }
         Ok(())
