@@ -269,7 +269,7 @@ fn what_is_no_flight_or_not_the_same_any_more_is_refused_or_shows() {
     let played = replay(&flight, &mut Trace::off());
     assert!(matches!(played.ending, Ending::Differs(..)), "{played:?}");
     let changed = folder.path().join("changed.flight");
-    std::fs::write(&changed, flight.encode(1)).expect("a writable folder");
+    std::fs::write(&changed, flight.encode()).expect("a writable folder");
     let (code, told) = sim(&["replay", "--flight", &changed.display().to_string()]);
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("DIFFERS"), "{told}");

@@ -73,32 +73,96 @@ impl Disguise for Hashes {
     }
 }
 
-/// Whatever a disguise keeps, and nothing that it does not: what is compared between a recorded output and one of the
-/// replay, whose snapshots are in disguise already.
-pub(super) struct Compared;
+/// What a digest takes of a payload: its length, and its hash. Of one that is in disguise already the hash is what it
+/// begins with, so that both have the same digest.
+pub(super) struct Digests {
+    /// `None` if payloads are in disguise already.
+    pub(super) key: Option<u64>,
+}
 
-impl Disguise for Compared {
+impl Digests {
+    fn length(bytes: &[u8]) -> [u8; 8] {
+        u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes()
+    }
+}
+
+impl Disguise for Digests {
     fn plain(&self, bytes: &[u8]) -> Bytes {
-        Bytes::copy_from_slice(bytes)
+        let hash = self.key.map(|key| xxh3_64_with_seed(bytes, key).to_le_bytes());
+        let told = &hash.as_ref().map_or(bytes, |hash| &hash[..])[..bytes.len().min(8)];
+        Bytes::copy_from_slice(&[&Digests::length(bytes)[..], told].concat())
     }
 
     fn entry(&self, bytes: &[u8]) -> Bytes {
-        self.plain(bytes)
+        let sealed = session::reseal(bytes, |command| self.plain(command));
+        sealed.unwrap_or_else(|| Bytes::copy_from_slice(&Digests::length(bytes)))
     }
 
     fn records(&self, bytes: &[u8]) -> Bytes {
-        self.plain(bytes)
+        let mut told = BytesMut::from(&Digests::length(bytes)[..]);
+        for part in records::parts(bytes).unwrap_or_default() {
+            told.extend_from_slice(&self.plain(part));
+        }
+        told.freeze()
     }
 
     fn snapshot(&self, bytes: &[u8]) -> Bytes {
-        self.plain(bytes)
+        Bytes::copy_from_slice(&Digests::length(bytes))
     }
 
     fn part(&self, bytes: &[u8]) -> Bytes {
-        BytesMut::zeroed(bytes.len()).freeze()
+        self.snapshot(bytes)
     }
 
     fn checksum(&self, _checksum: u64) -> u64 {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partition::records::Record;
+    use crate::session::{ClusterTime, Proposal};
+
+    /// A payload and its disguise have the same length and the same digest; and another payload has another one.
+    fn is_kept(what: &str, bytes: &[u8], other: &[u8], write: fn(&dyn Disguise, &[u8]) -> Bytes) {
+        let (hashes, digests, masked) = (Hashes::new(7), Digests { key: Some(7) }, Digests { key: None });
+        let disguise = write(&hashes, bytes);
+        assert_eq!(disguise.len(), bytes.len(), "{what}");
+        assert_eq!(write(&digests, bytes), write(&masked, &disguise), "{what}");
+        assert_ne!(write(&digests, bytes), write(&digests, other), "{what}");
+    }
+
+    #[test]
+    fn a_disguise_keeps_the_length_and_the_digest_of_everything() {
+        let plain = |worn: &dyn Disguise, bytes: &[u8]| worn.plain(bytes);
+        for text in ["", "x", "seven77", "exactly8", "something longer than that"] {
+            is_kept(text, text.as_bytes(), b"something else", plain);
+        }
+        let entry = |worn: &dyn Disguise, bytes: &[u8]| worn.entry(bytes);
+        let sealed = |text: &'static str| Proposal::Command(text.into()).seal(ClusterTime::default());
+        is_kept("an entry", &sealed("a command"), &sealed("another one"), entry);
+        is_kept("no entry", &[0xee; 20], &[0xee; 21], entry);
+        let packed = |value: &'static str| {
+            records::encode(&[
+                Record { key: Some("key".into()), value: value.into() },
+                Record { key: None, value: "".into() },
+            ])
+        };
+        let write = |worn: &dyn Disguise, bytes: &[u8]| worn.records(bytes);
+        is_kept("records", &packed("a value"), &packed("a valve"), write);
+        is_kept("damaged records", &packed("a value")[1..], b"", write);
+        assert!(records::is_sound(&Hashes::new(7).records(&packed("a value"))));
+        assert!(!records::is_sound(&Hashes::new(7).records(&packed("a value")[1..])));
+    }
+
+    #[test]
+    fn a_snapshot_in_disguise_has_its_ledger_and_nothing_of_the_state() {
+        let snapshot = Ledger::default().snapshot(b"what users wrote");
+        let disguise = Hashes::new(7).snapshot(&snapshot);
+        let (ledger, state) = Ledger::restore(&disguise).expect("a snapshot");
+        assert_eq!((ledger, state.len()), (Ledger::default(), 16));
+        assert_ne!(state, b"what users wrote");
     }
 }

@@ -6,13 +6,12 @@
 //!
 //! A flight holds the innards of a node, so it is read by the version that wrote it, and by no other.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::disguise::{Compared, Hashes};
+use super::disguise::Hashes;
 use super::{Flight, Payloads};
-use crate::node::Output;
 use crate::wire::codec;
 use crate::wire::payload::disguised;
 
@@ -48,12 +47,16 @@ pub enum FlightError {
 }
 
 impl Flight {
-    /// Writes it down. Hashed payloads are hashed with `key`, which should be drawn for each file and forgotten.
+    /// Writes it down. What was read from a file is written as it was.
     #[must_use]
-    pub fn encode(&self, key: u64) -> Vec<u8> {
-        let body = match self.payloads {
-            Payloads::Whole => codec::encode(self),
-            Payloads::Hashed => disguised(Rc::new(Hashes::new(key)), || codec::encode(self)),
+    pub fn encode(&self) -> Vec<u8> {
+        let Flight { reason, payloads, key, image, steps } = self;
+        let body = match (payloads, key) {
+            (Payloads::Hashed, Some(key)) => {
+                let hashes = Arc::new(Hashes::new(*key));
+                disguised(hashes, || codec::encode(&(reason, payloads, None::<u64>, image, steps)))
+            }
+            (Payloads::Hashed, None) | (Payloads::Whole, _) => codec::encode(self),
         };
         let length = u8::try_from(VERSION.len()).expect("a version is short");
         let mut bytes = Vec::with_capacity(body.len() + 64);
@@ -85,14 +88,5 @@ impl Flight {
             return Err(FlightError::Damaged);
         }
         codec::decode_state(body).map_err(|error| FlightError::Malformed(error.to_string()))
-    }
-
-    /// Tells whether an output of a replay is what was recorded, as far as that can be told from what is in a flight.
-    #[must_use]
-    pub fn is_same(recorded: &Output, found: &Output) -> bool {
-        recorded == found || {
-            let bytes = |output: &Output| disguised(Rc::new(Compared), || codec::encode(output));
-            bytes(recorded) == bytes(found)
-        }
     }
 }

@@ -21,7 +21,7 @@
 //! ```
 //!
 //! When the newer half is full, the older one is dropped and a new image is taken. So a flight goes back at least one
-//! half of the ring, and at most both.
+//! half of the ring, and at most both. Of outputs only a digest is kept, since the replay says them again.
 //!
 //! # The state machine
 //!
@@ -49,19 +49,18 @@ mod recorder;
 mod replay;
 mod ring;
 mod stand_in;
-mod weight;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::NodeId;
-use crate::node::{Image, Input, Output, Said};
+use crate::node::{Image, Input, Said};
 use crate::time::Instant;
 
 pub use self::file::{FLIGHT_FORMAT, FlightError};
 #[cfg(feature = "driver")]
 pub use self::recorder::{Recorder, RecorderError, Settings, Trigger, Written};
 pub use self::replay::{Difference, Player};
-pub use self::ring::Ring;
+pub use self::ring::{Ring, Tape};
 pub use self::stand_in::StandIn;
 
 /// One thing that happened to a node.
@@ -71,13 +70,18 @@ pub enum Step {
     Input(Instant, Input),
     /// It was told the time.
     Timeout(Instant),
-    /// It asked for this.
-    Output(Output),
+    /// It asked for something that has this digest.
+    Output(Digest),
     /// It had nothing more to ask for.
     Settled,
     /// Its state machine said this, since the last `Settled`.
     Said(Said),
 }
+
+/// What is kept of an output: the XXH3-64 of it, with the hash of each payload in its place. What it was, the replay tells.
+/// Of snapshots, and of their parts, only the length counts.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Digest(u64);
 
 /// Why a flight was written.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -121,6 +125,8 @@ pub struct Flight {
     pub reason: Reason,
     /// What of payloads is in it.
     pub payloads: Payloads,
+    /// What payloads are hashed with in digests; not in a flight with hashed payloads that was read from a file.
+    key: Option<u64>,
     /// The node before the first step.
     pub image: Box<Image>,
     /// What happened, in order.
@@ -148,6 +154,6 @@ impl Flight {
     /// The node as it was before the first step, around a state machine that says what the recorded one said.
     #[must_use]
     pub fn player(&self) -> Player<StandIn> {
-        Player::new(self.image.as_ref().clone().restore(StandIn::of(&self.steps)))
+        Player::new(self.image.as_ref().clone().restore(StandIn::of(&self.steps)), self.key)
     }
 }

@@ -13,11 +13,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
 use super::ring::Ring;
-use super::{Flight, Payloads, Reason};
+use super::{Payloads, Reason, Tape};
 use crate::driver::{Handle, Observer};
 use crate::id::NodeId;
 use crate::node::{Caller, Event, Input, Node, Output, Request};
-use crate::rng::Stream;
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
 
@@ -33,7 +32,8 @@ const ENDING: &str = ".flight";
 pub struct Settings {
     /// Where flights are written; made when the first one is.
     pub folder: PathBuf,
-    /// About how many bytes the ring may hold in memory. What goes into a log or a snapshot at once may come on top.
+    /// How many bytes of steps the ring may hold. Its two images share their bytes with the node, while that has them
+    /// still.
     pub bytes: usize,
     /// What of payloads is written.
     pub payloads: Payloads,
@@ -113,20 +113,19 @@ pub struct Recorder {
     ring: Ring,
     settings: Settings,
     wanted: Arc<Wanted>,
-    /// What payloads are hashed with, a draw for each flight.
-    keys: Stream,
     alarm: Option<String>,
     alarmed_at: Option<Instant>,
 }
 
 impl Recorder {
-    /// Makes a recorder, and what asks it for flights. `keys` should be of a seed that nobody can guess.
+    /// Makes a recorder, and what asks it for flights. Payloads are hashed with `key`, which nobody should be able to
+    /// guess; it is in no flight with hashed payloads.
     #[must_use]
-    pub fn new(settings: Settings, node: Handle, keys: Stream) -> (Recorder, Trigger) {
+    pub fn new(settings: Settings, node: Handle, key: u64) -> (Recorder, Trigger) {
         let wanted = Arc::<Wanted>::default();
         let trigger = Trigger { wanted: Arc::clone(&wanted), node };
-        let ring = Ring::new(settings.bytes, settings.payloads);
-        (Recorder { ring, settings, wanted, keys, alarm: None, alarmed_at: None }, trigger)
+        let ring = Ring::new(settings.bytes, settings.payloads, key);
+        (Recorder { ring, settings, wanted, alarm: None, alarmed_at: None }, trigger)
     }
 
     fn note_alarm(&mut self, now: Instant, what: String) {
@@ -149,10 +148,10 @@ impl Recorder {
 
     /// Writes all that there is on a thread of its own.
     fn write_beside<S>(&mut self, reason: Reason, by: Vec<Waiting>, node: &Node<S>) {
-        let (settings, key) = (self.settings.clone(), self.keys.draw());
-        let flight = self.ring.take(reason, node);
+        let settings = self.settings.clone();
+        let tape = self.ring.take(reason, node);
         let write = move || {
-            let written = flight.map_or(Err(RecorderError::Nothing), |flight| write(&settings, key, &flight));
+            let written = tape.map_or(Err(RecorderError::Nothing), |tape| write(&settings, tape));
             for waiting in by {
                 let _ = waiting.send(written.clone());
             }
@@ -164,8 +163,8 @@ impl Recorder {
     /// The node has stopped: writes what there is.
     fn write_last<S>(&mut self, reason: Reason, node: &Node<S>) {
         self.ring.said(node);
-        if let Some(flight) = self.ring.take(reason, node) {
-            let _ = write(&self.settings, self.keys.draw(), &flight);
+        if let Some(tape) = self.ring.take(reason, node) {
+            let _ = write(&self.settings, tape);
         }
     }
 }
@@ -201,9 +200,10 @@ impl<S: StateMachine> Observer<S> for Recorder {
     }
 }
 
-/// Writes a flight.
-fn write(settings: &Settings, key: u64, flight: &Flight) -> Result<Written, RecorderError> {
-    let bytes = flight.encode(key);
+/// Writes what was in a ring as a flight.
+fn write(settings: &Settings, tape: Tape) -> Result<Written, RecorderError> {
+    let flight = tape.into_flight();
+    let bytes = flight.encode();
     let (steps, why) = (flight.steps.len(), &flight.reason);
     match save(&settings.folder, flight.node(), &bytes) {
         Ok(path) => {

@@ -1,17 +1,24 @@
 //! Telling a node the same again.
 
 use core::fmt;
+use std::sync::Arc;
 
-use super::Step;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::disguise::Digests;
+use super::{Digest, Step};
 use crate::machine::Machine;
 use crate::node::{Node, Output};
 use crate::state_machine::StateMachine;
+use crate::wire::codec;
+use crate::wire::payload::disguised;
 
 /// A node that is told what another one was told, step by step.
 pub struct Player<S> {
     node: Node<S>,
     /// Whether the last step was an output: then the node has nothing more to say before the next one.
     is_draining: bool,
+    digests: Digester,
 }
 
 /// Where a node, told the same again, said something else.
@@ -25,18 +32,21 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let recorded = match *self.recorded {
+            Step::Output(_) => "something else",
+            Step::Input(..) | Step::Timeout(_) | Step::Settled | Step::Said(_) => "nothing",
+        };
         match &self.found {
-            None => write!(f, "recorded: {:?}\nnow: nothing", self.recorded),
-            Some(found) => write!(f, "recorded: {:?}\nnow: {found:?}", self.recorded),
+            None => write!(f, "it had said {recorded}, and says nothing"),
+            Some(found) => write!(f, "it had said {recorded}, and says {found:?}"),
         }
     }
 }
 
 impl<S: StateMachine> Player<S> {
     /// Goes on with this node, which has nothing to say.
-    #[must_use]
-    pub fn new(node: Node<S>) -> Player<S> {
-        Player { node, is_draining: false }
+    pub(super) fn new(node: Node<S>, key: Option<u64>) -> Player<S> {
+        Player { node, is_draining: false, digests: Digester::new(key) }
     }
 
     /// The node as it is.
@@ -56,7 +66,7 @@ impl<S: StateMachine> Player<S> {
         self.node.poll()
     }
 
-    /// Does the next step. What the node says has to be `same` as what was recorded; it is returned.
+    /// Does the next step. What the node says has to be what was recorded; it is returned.
     ///
     /// # Errors
     ///
@@ -65,11 +75,7 @@ impl<S: StateMachine> Player<S> {
     /// # Panics
     ///
     /// If the node does, as it may have done when it was recorded.
-    pub fn step(
-        &mut self,
-        step: &Step,
-        same: impl FnOnce(&Output, &Output) -> bool,
-    ) -> Result<Option<Output>, Difference> {
+    pub fn step(&mut self, step: &Step) -> Result<Option<Output>, Difference> {
         let differs = |found: Option<Output>| Difference {
             recorded: Box::new(step.clone()),
             found: found.map(Box::new),
@@ -77,7 +83,7 @@ impl<S: StateMachine> Player<S> {
         if let Step::Output(recorded) = step {
             self.is_draining = true;
             return match self.node.poll() {
-                Some(found) if same(recorded, &found) => {
+                Some(found) if self.digests.of(&found) == *recorded => {
                     // What it would give comes as an input.
                     let _ = self.node.take_job();
                     Ok(Some(found))
@@ -100,5 +106,24 @@ impl<S: StateMachine> Player<S> {
             Step::Output(_) | Step::Settled | Step::Said(_) => {}
         }
         Ok(None)
+    }
+}
+
+/// Makes digests of outputs.
+pub(super) struct Digester {
+    worn: Arc<Digests>,
+    buffer: Vec<u8>,
+}
+
+impl Digester {
+    /// With `key`, payloads are as users wrote them; without, they are in disguise already.
+    pub(super) fn new(key: Option<u64>) -> Digester {
+        Digester { worn: Arc::new(Digests { key }), buffer: Vec::new() }
+    }
+
+    pub(super) fn of(&mut self, output: &Output) -> Digest {
+        self.buffer.clear();
+        disguised(self.worn.clone(), || codec::encode_into(output, &mut self.buffer));
+        Digest(xxh3_64(&self.buffer))
     }
 }

@@ -70,6 +70,24 @@ pub fn checksum(rest: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(rest)
 }
 
+/// The keys and values, in order, one after the other; a record without a key has an empty one. `None` if the bytes are
+/// not what was packed.
+#[must_use]
+pub fn parts(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    if !is_sound(bytes) {
+        return None;
+    }
+    let (mut rest, mut is_key, mut parts) = (&bytes[8..], true, Vec::new());
+    while !rest.is_empty() {
+        let length = usize::try_from(u32::from_le_bytes(*rest.first_chunk()?)).ok()?;
+        let length = if is_key { length.saturating_sub(1) } else { length };
+        let (part, after) = rest.get(4..)?.split_at_checked(length)?;
+        parts.push(part);
+        (rest, is_key) = (after, !is_key);
+    }
+    Some(parts)
+}
+
 /// Replaces each key and each value by another one of the same length. `None` if the bytes are not what was packed.
 ///
 /// # Panics
@@ -77,17 +95,10 @@ pub fn checksum(rest: &[u8]) -> u64 {
 /// If a length is another one.
 #[must_use]
 pub fn rewrite(bytes: &[u8], part: impl Fn(&[u8]) -> Bytes) -> Option<Bytes> {
-    if !is_sound(bytes) {
-        return None;
-    }
-    let mut rewritten = BytesMut::from(bytes);
-    let (mut at, mut is_key) = (8, true);
-    while at < bytes.len() {
-        let length = usize::try_from(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?)).ok()?;
-        let length = if is_key { length.saturating_sub(1) } else { length };
-        let old = bytes.get(at + 4..)?.get(..length)?;
-        rewritten[at + 4..][..length].copy_from_slice(&part(old));
-        (at, is_key) = (at + 4 + length, !is_key);
+    let (mut rewritten, mut at) = (BytesMut::from(bytes), 8);
+    for old in parts(bytes)? {
+        rewritten[at + 4..][..old.len()].copy_from_slice(&part(old));
+        at += 4 + old.len();
     }
     Some(seal(rewritten))
 }

@@ -158,7 +158,9 @@ impl Launch {
         let (peers, gossips) = (config.peers.clone(), config.gossip.is_some());
         let node = Node::start(config, seams.entropy, durable, state_machine, clock.now())?;
         let (recorder, trigger) = recorder
-            .map(|settings| Recorder::new(settings, handle.clone(), seams.entropy.stream("flight keys", 0)))
+            .map(|settings| {
+                Recorder::new(settings, handle.clone(), seams.entropy.stream("flight key", 0).draw())
+            })
             .unzip();
         let mut transport =
             QuicTransport::start(&seams, &credentials, peers, &handle, limits, trigger.clone())?;

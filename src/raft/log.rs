@@ -5,13 +5,12 @@
 //! nothing that depends on it leaves the node before that batch is durable. So this log may be ahead
 //! of the disk, never behind it.
 
-use std::collections::VecDeque;
-
 use raft::eraftpb;
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use serde::{Deserialize, Serialize};
 
 use super::RecoveryError;
+use super::entries::Entries;
 use super::membership::Membership;
 use super::message::{Entry, HardState, Position, Snapshot};
 use crate::id::{LogIndex, NodeId, Term};
@@ -29,8 +28,7 @@ pub(super) struct Log {
     /// As of the snapshot: whoever is sent that one begins with it.
     snapshot_membership: Membership,
     hard_state: HardState,
-    #[serde(with = "as_entries")]
-    entries: VecDeque<eraftpb::Entry>,
+    entries: Entries,
 }
 
 impl Eq for Log {}
@@ -83,8 +81,9 @@ impl Log {
     /// Forgets the entries up to `end`.
     pub(super) fn compact(&mut self, end: LogIndex) {
         assert!(end <= self.snapshot_at.index, "a snapshot stands for what is forgotten");
-        while let Some(first) = self.entries.pop_front_if(|first| first.index <= end.value()) {
+        while let Some(first) = self.entries.get(0).filter(|first| first.index <= end.value()) {
             self.start = Position { index: LogIndex::new(first.index), term: Term::new(first.term) };
+            self.entries.pop_front();
         }
     }
 
@@ -93,7 +92,7 @@ impl Log {
         (self.start, self.snapshot_at) = (snapshot.at, snapshot.at);
         self.membership.clone_from(&snapshot.membership);
         self.snapshot_membership.clone_from(&snapshot.membership);
-        self.entries.clear();
+        self.entries = Entries::default();
     }
 
     pub(super) fn membership(&self) -> &Membership {
@@ -114,14 +113,16 @@ impl Log {
         let keep = usize::try_from(keep).expect("a log in memory has a length that fits it");
         assert!(keep <= self.entries.len(), "raft-rs appends without gaps");
         self.entries.truncate(keep);
-        self.entries.extend(entries.iter().cloned().map(|entry| Entry::from_raft(entry).into_raft()));
+        for entry in entries {
+            self.entries.push(Entry::from_raft(entry.clone()).into_raft());
+        }
     }
 
     /// Copies the entries in `from..=to` that are in memory, `limit` at the most.
     pub(super) fn read(&self, from: LogIndex, to: LogIndex, limit: usize) -> Vec<Entry> {
         let skip = from.value().saturating_sub(self.first());
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        let wanted = self.entries.iter().skip(skip).take_while(|entry| entry.index <= to.value());
+        let wanted = self.entries.from(skip).take_while(|entry| entry.index <= to.value());
         wanted.take(limit).cloned().map(Entry::from_raft).collect()
     }
 
@@ -134,13 +135,13 @@ impl Log {
         if self.start.term == term {
             return Some(self.first());
         }
-        self.entries.iter().find(|entry| entry.term == term.value()).map(|entry| entry.index)
+        self.entries.from(0).find(|entry| entry.term == term.value()).map(|entry| entry.index)
     }
 
     /// A copy that ends there, and begins with that term, vote and commit index.
     pub(super) fn until(&self, last: u64, term: Term, vote: Option<NodeId>, commit: LogIndex) -> Log {
         let mut log = self.clone();
-        log.entries.retain(|entry| entry.index <= last);
+        log.entries.truncate(self.offset(last + 1).unwrap_or_default());
         log.hard_state = HardState { term, vote, commit };
         log
     }
@@ -176,7 +177,8 @@ impl Storage for Log {
         let start = self.offset(low).ok_or(StorageError::Compacted)?;
         let end =
             self.offset(high).filter(|end| *end <= self.entries.len()).ok_or(StorageError::Unavailable)?;
-        let mut entries: Vec<eraftpb::Entry> = self.entries.range(start..end).cloned().collect();
+        let wanted = end.saturating_sub(start);
+        let mut entries: Vec<eraftpb::Entry> = self.entries.from(start).take(wanted).cloned().collect();
         raft::util::limit_size(&mut entries, max_size.into());
         Ok(entries)
     }
@@ -217,29 +219,6 @@ impl Storage for Log {
 /// A cluster starts at index 1 and term 1, not 0, because raft-rs reads both zeroes as "nothing"
 /// and could not tell a member of a new cluster from a node that is yet to join.
 pub const BIRTH: Position = Position { index: LogIndex::new(1), term: Term::new(1) };
-
-/// Writes raft-rs's entries as ours.
-mod as_entries {
-    use std::collections::VecDeque;
-
-    use raft::eraftpb;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::raft::Entry;
-
-    pub(super) fn serialize<S: Serializer>(
-        entries: &VecDeque<eraftpb::Entry>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(entries.iter().cloned().map(Entry::from_raft))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<VecDeque<eraftpb::Entry>, D::Error> {
-        Ok(Vec::<Entry>::deserialize(deserializer)?.into_iter().map(Entry::into_raft).collect())
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -41,6 +41,7 @@
 
 mod change;
 mod election;
+mod entries;
 mod flow;
 mod guard;
 mod image;

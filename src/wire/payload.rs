@@ -14,13 +14,13 @@
 //! elsewhere, above the types that are declared here.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
-/// What is written down in place of what users say. All lengths stay.
-pub trait Disguise {
+/// What is written down in place of what users say.
+pub trait Disguise: Send + Sync {
     /// For a command, a query, or the answer to one.
     fn plain(&self, bytes: &[u8]) -> Bytes;
     /// For what stands in an entry of the log: a command in the envelope of its session.
@@ -36,12 +36,12 @@ pub trait Disguise {
 }
 
 thread_local! {
-    static WORN: RefCell<Option<Rc<dyn Disguise>>> = const { RefCell::new(None) };
+    static WORN: RefCell<Option<Arc<dyn Disguise>>> = const { RefCell::new(None) };
 }
 
 /// Does some work, in which everything that is encoded is written down in disguise.
-pub fn disguised<T>(disguise: Rc<dyn Disguise>, work: impl FnOnce() -> T) -> T {
-    struct Undress(Option<Rc<dyn Disguise>>);
+pub fn disguised<T>(disguise: Arc<dyn Disguise>, work: impl FnOnce() -> T) -> T {
+    struct Undress(Option<Arc<dyn Disguise>>);
     impl Drop for Undress {
         fn drop(&mut self) {
             WORN.set(self.0.take());
@@ -51,19 +51,15 @@ pub fn disguised<T>(disguise: Rc<dyn Disguise>, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-fn worn() -> Option<Rc<dyn Disguise>> {
-    WORN.with_borrow(Clone::clone)
-}
-
 fn write<S: Serializer>(
     bytes: &[u8],
     serializer: S,
     disguise: impl FnOnce(&dyn Disguise, &[u8]) -> Bytes,
 ) -> Result<S::Ok, S::Error> {
-    match worn() {
+    WORN.with_borrow(|worn| match worn {
         None => serializer.serialize_bytes(bytes),
-        Some(worn) => serializer.serialize_bytes(&disguise(&*worn, bytes)),
-    }
+        Some(worn) => serializer.serialize_bytes(&disguise(&**worn, bytes)),
+    })
 }
 
 /// Writes a command, a query, or the answer to one.
@@ -93,7 +89,8 @@ pub(crate) fn part<S: Serializer>(bytes: &impl AsRef<[u8]>, serializer: S) -> Re
 
 /// Writes the checksum of a snapshot.
 pub(crate) fn checksum<S: Serializer>(checksum: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    worn().map_or(*checksum, |worn| worn.checksum(*checksum)).serialize(serializer)
+    let written = WORN.with_borrow(|worn| worn.as_ref().map_or(*checksum, |worn| worn.checksum(*checksum)));
+    written.serialize(serializer)
 }
 
 #[cfg(test)]
@@ -137,9 +134,9 @@ mod tests {
         let said = Said { command: Bytes::from_static(b"secret") };
         let bare = codec::encode(&said.command);
         assert_eq!(codec::encode(&said), bare, "nothing else is written than without the declaration");
-        let stars = disguised(Rc::new(Stars), || codec::encode(&said));
+        let stars = disguised(Arc::new(Stars), || codec::encode(&said));
         assert_eq!(codec::decode::<Said>(&stars).unwrap().command, b"******"[..]);
-        let panicked = std::panic::catch_unwind(|| disguised(Rc::new(Stars), || panic!("a bug")));
+        let panicked = std::panic::catch_unwind(|| disguised(Arc::new(Stars), || panic!("a bug")));
         assert!(panicked.is_err());
         assert_eq!(codec::encode(&said), bare);
     }

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use rivven_cluster::flight::{Flight, StandIn, Step};
 use rivven_cluster::machine::Machine;
-use rivven_cluster::node::{Event, Input, Node, Output};
+use rivven_cluster::node::{Input, Node, Output};
 use rivven_cluster::raft::Standing;
 use rivven_cluster::state_machine::Frozen;
 use rivven_cluster::time::Instant;
@@ -87,7 +87,7 @@ pub fn branch(flight: &Flight, turn: Turn, trace: &mut Trace) -> Result<Branched
     let kept = flight.steps.iter().enumerate().filter(|(number, _)| *number != place);
     for (number, step) in kept {
         stage.before(step);
-        match contain(|| player.step(step, Flight::is_same)) {
+        match contain(|| player.step(step)) {
             Ok(Ok(said)) => follow(flight, number, &mut stage, &mut disk, said.as_ref()),
             Ok(Err(difference)) if number > place => {
                 parted = Some((number, difference));
@@ -106,14 +106,11 @@ pub fn branch(flight: &Flight, turn: Turn, trace: &mut Trace) -> Result<Branched
         parting: None,
         unread: 0,
         broken: None,
-        standings: [player.node().standing(), last_standing(flight)],
+        standings: [player.node().standing(), undisturbed(flight, flight.steps.len()).1],
     };
     let Some((number, difference)) = parted else { return Ok(branched) };
     let (now, said) = (stage.now, difference.found.map(|found| *found));
-    let then = match *difference.recorded {
-        Step::Output(then) => Some(then),
-        Step::Input(..) | Step::Timeout(_) | Step::Settled | Step::Said(_) => None,
-    };
+    let (then, _) = undisturbed(flight, number + 1);
     branched.parting = Some(Parting { at: now.saturating_since(begins), now: said.clone(), then });
     let rest = flight.steps[number..].iter().filter_map(by_others).collect();
     let mut world = World { node: player.into_node(), stage, disk, rest, now };
@@ -181,11 +178,14 @@ fn is_of_disk(input: &Input) -> bool {
     }
 }
 
-fn last_standing(flight: &Flight) -> Option<Standing> {
-    flight.steps.iter().rev().find_map(|step| match step {
-        Step::Output(Output::Event(Event::Standing(standing))) => Some(*standing),
-        Step::Output(_) | Step::Input(..) | Step::Timeout(_) | Step::Settled | Step::Said(_) => None,
-    })
+/// Plays so many steps as they were: what was said in the last of them, and how the node stood then.
+fn undisturbed(flight: &Flight, steps: usize) -> (Option<Output>, Option<Standing>) {
+    let mut player = flight.player();
+    let mut last = None;
+    for step in &flight.steps[..steps] {
+        last = player.step(step).ok().flatten();
+    }
+    (last, player.node().standing())
 }
 
 /// A disk on which everything goes well.

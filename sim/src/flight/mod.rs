@@ -70,7 +70,7 @@ pub fn replay(flight: &Flight, trace: &mut Trace) -> Played {
     let mut played = Played { ending: Ending::Same, steps: 0, outputs: 0, unsaid: 0 };
     for step in &flight.steps {
         stage.before(step);
-        match contain(|| player.step(step, Flight::is_same)) {
+        match contain(|| player.step(step)) {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(output))) => {
                 played.outputs += 1;

@@ -41,7 +41,7 @@ mod versions;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use rivven_cluster::flight::{Flight, Payloads};
+use rivven_cluster::flight::{Ring, Tape};
 use rivven_cluster::id::RequestId;
 use rivven_cluster::rng::Seed;
 
@@ -223,11 +223,11 @@ impl<A: Application> World<A> {
         processes.map(|process| process.write_down(&self.app, self.is_watched)).sum()
     }
 
-    /// Takes a flight of each node that runs, since it was last taken; from the first time on nodes are recorded, in
-    /// rings of about so many bytes.
-    pub fn take_flights(&mut self, bytes: usize, payloads: Payloads) -> Vec<Flight> {
+    /// Takes what was recorded of each node that runs, since it was last taken. A node that was not recorded is from now
+    /// on, in a `new` ring.
+    pub fn take_tapes(&mut self, new: impl Fn() -> Ring) -> Vec<Tape> {
         let processes = self.hosts.iter_mut().filter_map(|host| host.process.as_mut());
-        processes.filter_map(|process| process.take_flight(bytes, payloads)).collect()
+        processes.filter_map(|process| process.take_tape(&new)).collect()
     }
 
     /// Plays to the end, or to the first violation.

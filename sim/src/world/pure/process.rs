@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use rivven_cluster::flight::{Flight, Payloads, Reason, Ring};
+use rivven_cluster::flight::{Reason, Ring, Tape};
 use rivven_cluster::id::{NodeId, PeerName, RequestId};
 use rivven_cluster::machine::Machine;
 use rivven_cluster::node::{Config, Durable, Image, Input, Node, Output, StartError};
@@ -141,11 +141,9 @@ impl<M: StateMachine> Process<M> {
     }
 
     /// What it was told last, and what it said. Begins to keep that, if it was not kept.
-    pub(super) fn take_flight(&mut self, bytes: usize, payloads: Payloads) -> Option<Flight> {
-        let ring = self.ring.get_or_insert_with(|| Ring::new(bytes, payloads));
-        let flight = ring.take(Reason::Asked, &self.node);
-        ring.settled(&self.node);
-        flight
+    pub(super) fn take_tape(&mut self, new: impl FnOnce() -> Ring) -> Option<Tape> {
+        let ring = self.ring.get_or_insert_with(new);
+        ring.take(Reason::Asked, &self.node)
     }
 
     /// Does the work that a node asks for: its state, written down.
