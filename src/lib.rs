@@ -32,6 +32,7 @@
 //! | [`directory`], [`ledger`] | where members are reached; all that the log changes beside the state machine |
 //! | [`state_machine`], [`kv`] | what the log is for; the built-in key-value map |
 //! | [`wire`] | frames |
+//! | [`flight`] | the flight recorder: what a node was told last, and a bare node that is told the same again |
 //! | `driver` (feature) | the task that runs a node; storage |
 //! | `quic` (feature) | transport, certificates, client, `RaftNode` |
 //! | `config` (feature `cli`) | the YAML file |

@@ -17,12 +17,12 @@ use rivven_sim::world::pure::World;
 use rivven_sim::world::{Options, run};
 
 /// So many runs have their nodes written down again and again,
-const IMAGES_OF_SEEDS: u64 = 12;
+const IMAGES_OF_SEEDS: u64 = 8;
 /// after at most so many events each time.
 const EVENTS_APART: u64 = 2000;
 
 /// So many runs have their nodes recorded, in rings of so many bytes.
-const FLIGHTS_OF_SEEDS: u64 = 12;
+const FLIGHTS_OF_SEEDS: u64 = 8;
 const RING_BYTES: usize = 256 * 1024;
 /// What the clients of the worlds write: keys, and what values are filled up with.
 const SECRETS: [&[u8]; 3] = [b"own 1", b"shared 0", b"------------"];
@@ -117,12 +117,12 @@ fn two_traces_of_a_seed_have_no_first_difference() {
 
 #[test]
 fn a_seed_of_the_pure_world_gives_the_same_trace_twice_and_in_another_process() {
-    assert_that_seeds_repeat(WorldKind::Pure, 30);
+    assert_that_seeds_repeat(WorldKind::Pure, 16);
 }
 
 #[test]
 fn a_seed_of_the_turmoil_world_gives_the_same_trace_twice_and_in_another_process() {
-    assert_that_seeds_repeat(WorldKind::Turmoil, 8);
+    assert_that_seeds_repeat(WorldKind::Turmoil, 4);
 }
 
 /// Whoever goes on from an image goes on as if nothing had happened (the second law of flights). Tries it at random

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::ledger::Ledger;
 use crate::partition::records;
 use crate::session;
-use crate::wire::payload::Disguise;
+use crate::wire::payload::{Cover, Disguise};
 
 /// Hashes, with a key that is in no flight.
 pub(super) struct Hashes {
@@ -29,43 +29,55 @@ impl Hashes {
     }
 }
 
-impl Disguise for Hashes {
-    fn plain(&self, bytes: &[u8]) -> Bytes {
+impl Hashes {
+    fn fill(&self, bytes: &[u8]) -> Bytes {
         let hash = xxh3_64_with_seed(bytes, self.key).to_le_bytes();
         hash.iter().copied().cycle().take(bytes.len()).collect()
     }
 
-    fn entry(&self, bytes: &[u8]) -> Bytes {
-        session::reseal(bytes, |command| self.plain(command)).unwrap_or_else(|| {
-            let mut malformed = BytesMut::from(&self.plain(bytes)[..]);
-            if let Some(first) = malformed.first_mut() {
-                *first = session::NO_RECORD;
-            }
-            malformed.freeze()
-        })
-    }
-
-    fn records(&self, bytes: &[u8]) -> Bytes {
-        records::rewrite(bytes, |part| self.plain(part)).unwrap_or_else(|| {
-            // They are damaged, and stay so.
-            let rest = self.plain(bytes.get(8..).unwrap_or_default());
-            let mut damaged = BytesMut::with_capacity(bytes.len());
-            damaged.put_u64_le(!records::checksum(&rest));
-            damaged.put_slice(&rest);
-            damaged.truncate(bytes.len());
-            damaged.freeze()
-        })
-    }
-
-    fn snapshot(&self, bytes: &[u8]) -> Bytes {
-        match Ledger::restore(bytes) {
-            Ok((ledger, state)) => ledger.snapshot(&self.plain(state)),
-            Err(_) => self.plain(bytes),
+    fn malformed(&self, bytes: &[u8]) -> Bytes {
+        let mut malformed = BytesMut::from(&self.fill(bytes)[..]);
+        if let Some(first) = malformed.first_mut() {
+            *first = session::NO_RECORD;
         }
+        malformed.freeze()
     }
 
-    fn part(&self, bytes: &[u8]) -> Bytes {
-        BytesMut::zeroed(bytes.len()).freeze()
+    /// They are no records, or damaged, and stay so.
+    fn damaged(&self, bytes: &[u8]) -> Bytes {
+        let rest = self.fill(bytes.get(8..).unwrap_or_default());
+        let mut damaged = BytesMut::with_capacity(bytes.len());
+        damaged.put_u64_le(!records::checksum(&rest));
+        damaged.put_slice(&rest);
+        damaged.truncate(bytes.len());
+        damaged.freeze()
+    }
+}
+
+impl Disguise for Hashes {
+    fn plain(&self, bytes: &[u8]) -> Cover {
+        Cover::Long(self.fill(bytes))
+    }
+
+    fn entry(&self, bytes: &[u8]) -> Cover {
+        let sealed = session::reseal(bytes, |command| self.fill(command));
+        Cover::Long(sealed.unwrap_or_else(|| self.malformed(bytes)))
+    }
+
+    fn records(&self, bytes: &[u8]) -> Cover {
+        let packed = records::rewrite(bytes, |part| self.fill(part));
+        Cover::Long(packed.unwrap_or_else(|| self.damaged(bytes)))
+    }
+
+    fn snapshot(&self, bytes: &[u8]) -> Cover {
+        Cover::Long(match Ledger::restore(bytes) {
+            Ok((ledger, state)) => ledger.snapshot(&self.fill(state)),
+            Err(_) => self.fill(bytes),
+        })
+    }
+
+    fn part(&self, bytes: &[u8]) -> Cover {
+        Cover::Long(BytesMut::zeroed(bytes.len()).freeze())
     }
 
     fn checksum(&self, _checksum: u64) -> u64 {
@@ -80,38 +92,86 @@ pub(super) struct Digests {
     pub(super) key: Option<u64>,
 }
 
+/// What a digest takes of a payload that it took already where it was written: its length.
+pub(super) struct Lengths;
+
+fn length(bytes: &[u8]) -> [u8; 8] {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes()
+}
+
+/// The length, and more.
+fn with(bytes: &[u8], more: &[u8]) -> Cover {
+    let mut told = [0; 16];
+    told[..8].copy_from_slice(&length(bytes));
+    told[8..8 + more.len()].copy_from_slice(more);
+    Cover::Short(told, 8 + more.len())
+}
+
 impl Digests {
-    fn length(bytes: &[u8]) -> [u8; 8] {
-        u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes()
+    fn hash(&self, bytes: &[u8]) -> ([u8; 8], usize) {
+        let mut told = [0; 8];
+        let count = bytes.len().min(8);
+        match self.key {
+            Some(key) => told = xxh3_64_with_seed(bytes, key).to_le_bytes(),
+            None => told[..count].copy_from_slice(&bytes[..count]),
+        }
+        (told, count)
     }
 }
 
 impl Disguise for Digests {
-    fn plain(&self, bytes: &[u8]) -> Bytes {
-        let hash = self.key.map(|key| xxh3_64_with_seed(bytes, key).to_le_bytes());
-        let told = &hash.as_ref().map_or(bytes, |hash| &hash[..])[..bytes.len().min(8)];
-        Bytes::copy_from_slice(&[&Digests::length(bytes)[..], told].concat())
+    fn plain(&self, bytes: &[u8]) -> Cover {
+        let (hash, count) = self.hash(bytes);
+        with(bytes, &hash[..count])
     }
 
-    fn entry(&self, bytes: &[u8]) -> Bytes {
-        let sealed = session::reseal(bytes, |command| self.plain(command));
-        sealed.unwrap_or_else(|| Bytes::copy_from_slice(&Digests::length(bytes)))
+    fn entry(&self, bytes: &[u8]) -> Cover {
+        let Some((_, command)) = session::command_in(bytes) else { return with(bytes, &[]) };
+        let (hash, count) = self.hash(command);
+        with(bytes, &hash[..count])
     }
 
-    fn records(&self, bytes: &[u8]) -> Bytes {
-        let mut told = BytesMut::from(&Digests::length(bytes)[..]);
+    fn records(&self, bytes: &[u8]) -> Cover {
+        let mut told = BytesMut::from(&length(bytes)[..]);
         for part in records::parts(bytes).unwrap_or_default() {
-            told.extend_from_slice(&self.plain(part));
+            let (hash, count) = self.hash(part);
+            told.extend_from_slice(&hash[..count]);
         }
-        told.freeze()
+        Cover::Long(told.freeze())
     }
 
-    fn snapshot(&self, bytes: &[u8]) -> Bytes {
-        Bytes::copy_from_slice(&Digests::length(bytes))
+    fn snapshot(&self, bytes: &[u8]) -> Cover {
+        with(bytes, &[])
     }
 
-    fn part(&self, bytes: &[u8]) -> Bytes {
-        self.snapshot(bytes)
+    fn part(&self, bytes: &[u8]) -> Cover {
+        with(bytes, &[])
+    }
+
+    fn checksum(&self, _checksum: u64) -> u64 {
+        0
+    }
+}
+
+impl Disguise for Lengths {
+    fn plain(&self, bytes: &[u8]) -> Cover {
+        with(bytes, &[])
+    }
+
+    fn entry(&self, bytes: &[u8]) -> Cover {
+        with(bytes, &[])
+    }
+
+    fn records(&self, bytes: &[u8]) -> Cover {
+        with(bytes, &[])
+    }
+
+    fn snapshot(&self, bytes: &[u8]) -> Cover {
+        with(bytes, &[])
+    }
+
+    fn part(&self, bytes: &[u8]) -> Cover {
+        with(bytes, &[])
     }
 
     fn checksum(&self, _checksum: u64) -> u64 {
@@ -126,11 +186,12 @@ mod tests {
     use crate::session::{ClusterTime, Proposal};
 
     /// A payload and its disguise have the same length and the same digest; and another payload has another one.
-    fn is_kept(what: &str, bytes: &[u8], other: &[u8], write: fn(&dyn Disguise, &[u8]) -> Bytes) {
+    fn is_kept(what: &str, bytes: &[u8], other: &[u8], write: fn(&dyn Disguise, &[u8]) -> Cover) {
         let (hashes, digests, masked) = (Hashes::new(7), Digests { key: Some(7) }, Digests { key: None });
         let disguise = write(&hashes, bytes);
-        assert_eq!(disguise.len(), bytes.len(), "{what}");
-        assert_eq!(write(&digests, bytes), write(&masked, &disguise), "{what}");
+        assert_eq!(disguise.as_ref().len(), bytes.len(), "{what}");
+        assert_eq!(write(&digests, bytes), write(&masked, disguise.as_ref()), "{what}");
+        assert_eq!(write(&Lengths, bytes), write(&Lengths, disguise.as_ref()), "{what}");
         assert_ne!(write(&digests, bytes), write(&digests, other), "{what}");
     }
 
@@ -153,15 +214,15 @@ mod tests {
         let write = |worn: &dyn Disguise, bytes: &[u8]| worn.records(bytes);
         is_kept("records", &packed("a value"), &packed("a valve"), write);
         is_kept("damaged records", &packed("a value")[1..], b"", write);
-        assert!(records::is_sound(&Hashes::new(7).records(&packed("a value"))));
-        assert!(!records::is_sound(&Hashes::new(7).records(&packed("a value")[1..])));
+        assert!(records::is_sound(Hashes::new(7).records(&packed("a value")).as_ref()));
+        assert!(!records::is_sound(Hashes::new(7).records(&packed("a value")[1..]).as_ref()));
     }
 
     #[test]
     fn a_snapshot_in_disguise_has_its_ledger_and_nothing_of_the_state() {
         let snapshot = Ledger::default().snapshot(b"what users wrote");
         let disguise = Hashes::new(7).snapshot(&snapshot);
-        let (ledger, state) = Ledger::restore(&disguise).expect("a snapshot");
+        let (ledger, state) = Ledger::restore(disguise.as_ref()).expect("a snapshot");
         assert_eq!((ledger, state.len()), (Ledger::default(), 16));
         assert_ne!(state, b"what users wrote");
     }

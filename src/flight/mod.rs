@@ -78,8 +78,8 @@ pub enum Step {
     Said(Said),
 }
 
-/// What is kept of an output: the XXH3-64 of it, with the hash of each payload in its place. What it was, the replay tells.
-/// Of snapshots, and of their parts, only the length counts.
+/// What is kept of an output: the XXH3-64 of it, with the hash of each payload in its place, or only its length in what is
+/// sent to other nodes, and of snapshots. What it was, the replay tells.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Digest(u64);
 

@@ -8,7 +8,6 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
@@ -227,6 +226,7 @@ fn write(settings: &Settings, tape: Tape) -> Result<Written, RecorderError> {
 fn save(folder: &Path, node: NodeId, bytes: &[u8]) -> io::Result<PathBuf> {
     use std::fs;
     use std::os::unix::fs::OpenOptionsExt as _;
+    use std::time::{SystemTime, UNIX_EPOCH};
 
     fs::create_dir_all(folder)?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

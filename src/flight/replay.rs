@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::disguise::Digests;
+use super::disguise::{Digests, Lengths};
 use super::{Digest, Step};
 use crate::machine::Machine;
 use crate::node::{Node, Output};
 use crate::state_machine::StateMachine;
 use crate::wire::codec;
-use crate::wire::payload::disguised;
+use crate::wire::payload::{Disguise, disguised};
 
 /// A node that is told what another one was told, step by step.
 pub struct Player<S> {
@@ -109,21 +109,26 @@ impl<S: StateMachine> Player<S> {
     }
 }
 
-/// Makes digests of outputs.
+/// Makes digests of outputs. What users said counts where it is written, and where they are answered; what is sent to other
+/// nodes has been, or will be, written somewhere, and counts by its length.
 pub(super) struct Digester {
-    worn: Arc<Digests>,
+    contents: Arc<dyn Disguise>,
+    lengths: Arc<dyn Disguise>,
     buffer: Vec<u8>,
 }
 
 impl Digester {
     /// With `key`, payloads are as users wrote them; without, they are in disguise already.
     pub(super) fn new(key: Option<u64>) -> Digester {
-        Digester { worn: Arc::new(Digests { key }), buffer: Vec::new() }
+        let (contents, lengths) = (Arc::new(Digests { key }), Arc::new(Lengths));
+        Digester { contents, lengths, buffer: Vec::new() }
     }
 
     pub(super) fn of(&mut self, output: &Output) -> Digest {
         self.buffer.clear();
-        disguised(self.worn.clone(), || codec::encode_into(output, &mut self.buffer));
+        let is_sent = matches!(output, Output::Send { .. });
+        let worn = Arc::clone(if is_sent { &self.lengths } else { &self.contents });
+        disguised(worn, || codec::encode_into(output, &mut self.buffer));
         Digest(xxh3_64(&self.buffer))
     }
 }

@@ -114,7 +114,7 @@ impl Ring {
     pub fn settled<S>(&mut self, node: &Node<S>) {
         self.said(node);
         if self.newer.is_none() {
-            self.newer = begin(node, Vec::new());
+            self.newer = begin(node);
             return;
         }
         if !self.is_settled {
@@ -137,7 +137,7 @@ impl Ring {
     /// Takes all of it. The ring begins anew with the node as it is, or when that has nothing to say the next time.
     /// `None` if there is nothing yet, or nothing that can be replayed.
     pub fn take<S>(&mut self, reason: Reason, node: &Node<S>) -> Option<Tape> {
-        let newer = core::mem::replace(&mut self.newer, begin(node, Vec::new()));
+        let newer = core::mem::replace(&mut self.newer, begin(node));
         let older = self.older.take();
         if core::mem::take(&mut self.begins_anew) {
             return None;
@@ -152,9 +152,11 @@ impl Ring {
 
     /// Begins a new half, in the memory of the older one.
     fn turn<S>(&mut self, node: &Node<S>) {
-        let mut memory = self.older.take().map(|older| older.steps).unwrap_or_default();
-        memory.clear();
-        let Some(next) = begin(node, memory) else { return };
+        let Some(mut next) = begin(node) else { return };
+        if let Some(older) = self.older.take() {
+            next.steps = older.steps;
+            next.steps.clear();
+        }
         self.older = self.newer.replace(next).filter(|_| !self.begins_anew);
         self.begins_anew = false;
     }
@@ -168,10 +170,10 @@ impl Ring {
 }
 
 /// Begins with the node as it is, if it has nothing to say.
-fn begin<S>(node: &Node<S>, steps: Vec<u8>) -> Option<Half> {
+fn begin<S>(node: &Node<S>) -> Option<Half> {
     let image = node.image()?;
     node.overhear();
-    Some(Half { image, steps })
+    Some(Half { image, steps: Vec::new() })
 }
 
 impl Tape {

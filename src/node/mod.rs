@@ -211,8 +211,7 @@ impl<S: StateMachine> Node<S> {
             partitioning.validate()?;
         }
         let is_damaged = durable.standing == formation::Standing::Damaged;
-        let has_forgotten = is_damaged && durable.boot == BootId::default();
-        let boot = if has_forgotten { boot_after_damage(seed) } else { durable.boot.next() };
+        let boot = boot_after(&durable, seed);
         let is_member = durable.standing.cluster().is_some();
         if durable.standing == formation::Standing::Removed {
             return Err(StartError::Removed);
@@ -508,10 +507,14 @@ impl<S> fmt::Debug for Node<S> {
     }
 }
 
-/// A node that has forgotten its boot numbers takes one that none of its lives before can have had: they name its
-/// reads and questions, for ever.
-fn boot_after_damage(seed: Seed) -> BootId {
-    BootId::new((seed.stream("boot after damage", 0).draw() >> 2) | (1 << 61))
+/// The number of the start after these. A node that has forgotten its boot numbers takes one that none of its lives before
+/// can have had: they name its reads and questions, for ever.
+fn boot_after(durable: &Durable, seed: Seed) -> BootId {
+    let is_damaged = durable.standing == formation::Standing::Damaged;
+    if is_damaged && durable.boot == BootId::default() {
+        return BootId::new((seed.stream("boot after damage", 0).draw() >> 2) | (1 << 61));
+    }
+    durable.boot.next()
 }
 
 fn raft_status(raft: &Raft) -> RaftStatus {

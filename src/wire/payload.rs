@@ -19,18 +19,36 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
+/// Bytes that are written down in place of others. Short ones take no memory of their own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Cover {
+    /// The first so many of these.
+    Short([u8; 16], usize),
+    /// All of these.
+    Long(Bytes),
+}
+
+impl AsRef<[u8]> for Cover {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Cover::Short(bytes, length) => &bytes[..*length],
+            Cover::Long(bytes) => bytes,
+        }
+    }
+}
+
 /// What is written down in place of what users say.
 pub trait Disguise: Send + Sync {
     /// For a command, a query, or the answer to one.
-    fn plain(&self, bytes: &[u8]) -> Bytes;
+    fn plain(&self, bytes: &[u8]) -> Cover;
     /// For what stands in an entry of the log: a command in the envelope of its session.
-    fn entry(&self, bytes: &[u8]) -> Bytes;
+    fn entry(&self, bytes: &[u8]) -> Cover;
     /// For packed records, with their checksum.
-    fn records(&self, bytes: &[u8]) -> Bytes;
+    fn records(&self, bytes: &[u8]) -> Cover;
     /// For a snapshot: sessions, metadata, and the state of the state machine.
-    fn snapshot(&self, bytes: &[u8]) -> Bytes;
+    fn snapshot(&self, bytes: &[u8]) -> Cover;
     /// For a part of a snapshot, which begins anywhere in it.
-    fn part(&self, bytes: &[u8]) -> Bytes;
+    fn part(&self, bytes: &[u8]) -> Cover;
     /// For the checksum of a snapshot that comes in parts.
     fn checksum(&self, checksum: u64) -> u64;
 }
@@ -54,11 +72,11 @@ pub fn disguised<T>(disguise: Arc<dyn Disguise>, work: impl FnOnce() -> T) -> T 
 fn write<S: Serializer>(
     bytes: &[u8],
     serializer: S,
-    disguise: impl FnOnce(&dyn Disguise, &[u8]) -> Bytes,
+    disguise: impl FnOnce(&dyn Disguise, &[u8]) -> Cover,
 ) -> Result<S::Ok, S::Error> {
     WORN.with_borrow(|worn| match worn {
         None => serializer.serialize_bytes(bytes),
-        Some(worn) => serializer.serialize_bytes(&disguise(&**worn, bytes)),
+        Some(worn) => serializer.serialize_bytes(disguise(&**worn, bytes).as_ref()),
     })
 }
 
@@ -109,19 +127,19 @@ mod tests {
     struct Stars;
 
     impl Disguise for Stars {
-        fn plain(&self, bytes: &[u8]) -> Bytes {
-            vec![b'*'; bytes.len()].into()
+        fn plain(&self, bytes: &[u8]) -> Cover {
+            Cover::Long(vec![b'*'; bytes.len()].into())
         }
-        fn entry(&self, bytes: &[u8]) -> Bytes {
+        fn entry(&self, bytes: &[u8]) -> Cover {
             self.plain(bytes)
         }
-        fn records(&self, bytes: &[u8]) -> Bytes {
+        fn records(&self, bytes: &[u8]) -> Cover {
             self.plain(bytes)
         }
-        fn snapshot(&self, bytes: &[u8]) -> Bytes {
+        fn snapshot(&self, bytes: &[u8]) -> Cover {
             self.plain(bytes)
         }
-        fn part(&self, bytes: &[u8]) -> Bytes {
+        fn part(&self, bytes: &[u8]) -> Cover {
             self.plain(bytes)
         }
         fn checksum(&self, _checksum: u64) -> u64 {
