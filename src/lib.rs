@@ -32,6 +32,7 @@
 //! | [`directory`], [`ledger`] | where members are reached; all that the log changes beside the state machine |
 //! | [`state_machine`], [`kv`] | what the log is for; the built-in key-value map |
 //! | [`wire`] | frames |
+//! | [`payload`] | what users say, told apart from what the cluster says |
 //! | [`flight`] | the flight recorder: what a node was told last, and a bare node that is told the same again |
 //! | `driver` (feature) | the task that runs a node; storage |
 //! | `quic` (feature) | transport, certificates, client, `RaftNode` |
@@ -53,6 +54,7 @@ pub mod ledger;
 pub mod machine;
 pub mod node;
 pub mod partition;
+pub mod payload;
 pub mod raft;
 pub mod rng;
 pub mod session;

@@ -34,8 +34,9 @@ use serde::{Deserialize, Serialize};
 use crate::directory::Listing;
 use crate::id::{LogIndex, NodeId};
 use crate::partition::metadata::{self, Delta, Outcome, Refusal};
+use crate::payload;
 use crate::raft::Position;
-use crate::wire::{codec, payload};
+use crate::wire::codec;
 
 /// The most sessions at one time. One more, and the one whose end is nearest ends.
 pub const SESSIONS_MAX: usize = 16_384;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use rivven_cluster::flight::{Flight, Payloads, Ring};
+use rivven_cluster::flight::{Flight, Key, Payloads, Ring};
 use rivven_cluster::rng::Seed;
 use rivven_sim::app::KeyValueApp;
 use rivven_sim::flight::replay;
@@ -158,7 +158,7 @@ fn flights_of_nodes_replay_to_the_same_outputs() {
         let mut world = World::new(scenario.clone(), KeyValueApp::new(&scenario.shape), Options::default());
         let mut moments = Seed::new(seed).stream("moments to take flights", 0);
         let payloads = if seed % 4 == 0 { Payloads::Whole } else { Payloads::Hashed };
-        let ring = || Ring::new(RING_BYTES, payloads, seed);
+        let ring = || Ring::new(RING_BYTES, payloads, Key::draw(&mut Seed::new(seed).stream("key", 0)));
         let mut until_next = moments.below(EVENTS_APART);
         while world.step() {
             if until_next == 0 {

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rivven_cluster::driver::recorder::Settings;
 use rivven_cluster::driver::{
     Clock, DriverError, Owner, SegmentStorage, SystemFolder, TokioClock, open_or_set_aside,
 };
-use rivven_cluster::flight::{Flight, FlightError, Payloads, Settings, Step};
+use rivven_cluster::flight::{Flight, FlightError, Payloads, Step};
 use rivven_cluster::id::{ClusterName, NodeId, PeerName};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::node::{Caller, Config, Input, Limits, Partitioning};

@@ -23,6 +23,7 @@ mod log;
 pub mod meter;
 mod quarantine;
 mod read_only;
+pub mod recorder;
 mod redb_store;
 mod segments;
 mod storage;
@@ -265,7 +266,10 @@ where
     pub async fn run(mut self) -> Result<(), DriverError> {
         let result = self.drive().await;
         if let Err(DriverError::Panicked(text)) = &result {
-            self.observer.panicked(self.clock.now(), text, &self.node);
+            let (now, observer, node) = (self.clock.now(), &mut self.observer, &self.node);
+            if let Err(again) = contain(|| observer.panicked(now, text, node)) {
+                tracing::error!("who watches the node panicked, too: {again}");
+            }
         }
         self.transport.close().await;
         self.disk.close().await;
@@ -349,7 +353,8 @@ where
             undelivered.retain(|other| *other != node);
             self.handle(Input::Unreachable(node))?;
         }
-        self.observer.settled(self.clock.now(), &self.node);
+        let (now, observer, node) = (self.clock.now(), &mut self.observer, &self.node);
+        contain(|| observer.settled(now, node))?;
         match self.node.halted() {
             Some(halt) => Err(DriverError::Halted(halt.clone())),
             None => Ok(()),

@@ -1,37 +1,59 @@
 //! What is written down in place of payloads, so that the node behaves the same with it.
 //!
-//! A payload of `n` bytes becomes its keyed XXH3-64, repeated over `n` bytes: equal ones stay equal, wherever they
-//! stand. Around it:
+//! A payload of `n` bytes becomes its SipHash-1-3 (Aumasson and Bernstein 2012), repeated over `n` bytes: equal ones stay
+//! equal, wherever they stand, and without the key nobody can try what they were. Around it:
 //!
 //! * an *entry* keeps the envelope of its session; one that is malformed stays so;
 //! * *records* keep the lengths of keys and values, and get the checksum of what they are now;
 //! * a *snapshot* keeps the ledger, whose sessions remember answers in disguise;
 //! * a *part* of a snapshot cannot keep anything, since it begins anywhere: it becomes zeros, and the checksum that was
-//!   promised for the whole becomes 0. A flight does not go on past the arrival of a whole snapshot (see `recorder`),
-//!   so nobody compares them.
+//!   promised for the whole becomes 0. A flight does not go on past the arrival of a whole snapshot (see `ring`), so
+//!   nobody compares them;
+//! * a *text* of the state machine, such as why it refuses a snapshot, is left out.
+
+use core::hash::Hasher as _;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 
 use crate::ledger::Ledger;
 use crate::partition::records;
+use crate::payload::{Cover, Disguise};
+use crate::rng::Stream;
 use crate::session;
-use crate::wire::payload::{Cover, Disguise};
 
-/// Hashes, with a key that is in no flight.
+/// What payloads are hashed with. It is in no flight with hashed payloads, nor anything that it could be made of.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Key([u64; 2]);
+
+impl Key {
+    /// Draws a key. The stream should be of a seed that nobody can guess, and that the recorded node does not have.
+    pub fn draw(stream: &mut Stream) -> Key {
+        Key([stream.draw(), stream.draw()])
+    }
+
+    fn hash(self, bytes: &[u8]) -> [u8; 8] {
+        let mut hasher = SipHasher13::new_with_keys(self.0[0], self.0[1]);
+        hasher.write(bytes);
+        hasher.finish().to_le_bytes()
+    }
+}
+
+/// Hashes in the place of payloads.
 pub(super) struct Hashes {
-    key: u64,
+    key: Key,
 }
 
 impl Hashes {
-    pub(super) fn new(key: u64) -> Hashes {
+    pub(super) fn new(key: Key) -> Hashes {
         Hashes { key }
     }
 }
 
 impl Hashes {
     fn fill(&self, bytes: &[u8]) -> Bytes {
-        let hash = xxh3_64_with_seed(bytes, self.key).to_le_bytes();
+        let hash = self.key.hash(bytes);
         hash.iter().copied().cycle().take(bytes.len()).collect()
     }
 
@@ -43,8 +65,12 @@ impl Hashes {
         malformed.freeze()
     }
 
-    /// They are no records, or damaged, and stay so.
+    /// They are no records, or damaged, and stay so. Those that are whole, but lie about a length, lie about the first.
     fn damaged(&self, bytes: &[u8]) -> Bytes {
+        if records::is_sound(bytes) {
+            let rest = vec![u8::MAX; bytes.len() - 8];
+            return [&records::checksum(&rest).to_le_bytes()[..], &rest].concat().into();
+        }
         let rest = self.fill(bytes.get(8..).unwrap_or_default());
         let mut damaged = BytesMut::with_capacity(bytes.len());
         damaged.put_u64_le(!records::checksum(&rest));
@@ -89,7 +115,7 @@ impl Disguise for Hashes {
 /// begins with, so that both have the same digest.
 pub(super) struct Digests {
     /// `None` if payloads are in disguise already.
-    pub(super) key: Option<u64>,
+    pub(super) key: Option<Key>,
 }
 
 /// What a digest takes of a payload that it took already where it was written: its length.
@@ -112,7 +138,7 @@ impl Digests {
         let mut told = [0; 8];
         let count = bytes.len().min(8);
         match self.key {
-            Some(key) => told = xxh3_64_with_seed(bytes, key).to_le_bytes(),
+            Some(key) => told = key.hash(bytes),
             None => told[..count].copy_from_slice(&bytes[..count]),
         }
         (told, count)
@@ -185,9 +211,11 @@ mod tests {
     use crate::partition::records::Record;
     use crate::session::{ClusterTime, Proposal};
 
+    const KEY: Key = Key([7, 8]);
+
     /// A payload and its disguise have the same length and the same digest; and another payload has another one.
     fn is_kept(what: &str, bytes: &[u8], other: &[u8], write: fn(&dyn Disguise, &[u8]) -> Cover) {
-        let (hashes, digests, masked) = (Hashes::new(7), Digests { key: Some(7) }, Digests { key: None });
+        let (hashes, digests, masked) = (Hashes::new(KEY), Digests { key: Some(KEY) }, Digests { key: None });
         let disguise = write(&hashes, bytes);
         assert_eq!(disguise.as_ref().len(), bytes.len(), "{what}");
         assert_eq!(write(&digests, bytes), write(&masked, disguise.as_ref()), "{what}");
@@ -214,14 +242,19 @@ mod tests {
         let write = |worn: &dyn Disguise, bytes: &[u8]| worn.records(bytes);
         is_kept("records", &packed("a value"), &packed("a valve"), write);
         is_kept("damaged records", &packed("a value")[1..], b"", write);
-        assert!(records::is_sound(Hashes::new(7).records(&packed("a value")).as_ref()));
-        assert!(!records::is_sound(Hashes::new(7).records(&packed("a value")[1..]).as_ref()));
+        let lies = [&[u8::MAX; 4][..], &[1; 20]].concat();
+        let lies = [&records::checksum(&lies).to_le_bytes()[..], &lies].concat();
+        is_kept("records that lie about a length", &lies, b"", write);
+        let disguise = Hashes::new(KEY).records(&lies);
+        assert!(records::is_sound(disguise.as_ref()) && records::parts(disguise.as_ref()).is_none());
+        assert!(records::is_sound(Hashes::new(KEY).records(&packed("a value")).as_ref()));
+        assert!(!records::is_sound(Hashes::new(KEY).records(&packed("a value")[1..]).as_ref()));
     }
 
     #[test]
     fn a_snapshot_in_disguise_has_its_ledger_and_nothing_of_the_state() {
         let snapshot = Ledger::default().snapshot(b"what users wrote");
-        let disguise = Hashes::new(7).snapshot(&snapshot);
+        let disguise = Hashes::new(KEY).snapshot(&snapshot);
         let (ledger, state) = Ledger::restore(disguise.as_ref()).expect("a snapshot");
         assert_eq!((ledger, state.len()), (Ledger::default(), 16));
         assert_ne!(state, b"what users wrote");

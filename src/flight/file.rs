@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::disguise::Hashes;
+use super::disguise::{Hashes, Key};
 use super::{Flight, Payloads};
+use crate::payload::disguised;
 use crate::wire::codec;
-use crate::wire::payload::disguised;
 
 /// The format of the files. It changes with every change of what a node consists of.
 pub const FLIGHT_FORMAT: u32 = 1;
@@ -54,7 +54,7 @@ impl Flight {
         let body = match (payloads, key) {
             (Payloads::Hashed, Some(key)) => {
                 let hashes = Arc::new(Hashes::new(*key));
-                disguised(hashes, || codec::encode(&(reason, payloads, None::<u64>, image, steps)))
+                disguised(hashes, || codec::encode(&(reason, payloads, None::<Key>, image, steps)))
             }
             (Payloads::Hashed, None) | (Payloads::Whole, _) => codec::encode(self),
         };

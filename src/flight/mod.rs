@@ -21,7 +21,7 @@
 //! ```
 //!
 //! When the newer half is full, the older one is dropped and a new image is taken. So a flight goes back at least one
-//! half of the ring, and at most both. Of outputs only a digest is kept, since the replay says them again.
+//! half of the ring, and at most both; or to the flight before, or the last snapshot that arrived, if that was later. Of outputs only a digest is kept, since the replay says them again.
 //!
 //! # The state machine
 //!
@@ -32,8 +32,9 @@
 //!
 //! A flight may leave the house. Unless whole payloads were asked for, it holds keyed hashes of the same lengths in
 //! place of commands, queries, answers, records and the state in snapshots (see `disguise`). The node behaves the same
-//! with them: it looks at envelopes, lengths and checksums, and those are made anew. The key is thrown away. What stays
-//! readable is the cluster's own: ids, addresses, terms, indexes, names of topics, lengths, and which payloads are equal.
+//! with them: it looks at envelopes, lengths and checksums, and those are made anew. The key is not in it. What stays
+//! readable is the cluster's own: ids, addresses, terms, indexes, names of topics, lengths, and which payloads are equal in
+//! flights of one process.
 //!
 //! # The laws
 //!
@@ -44,8 +45,6 @@
 
 mod disguise;
 mod file;
-#[cfg(feature = "driver")]
-mod recorder;
 mod replay;
 mod ring;
 mod stand_in;
@@ -56,9 +55,8 @@ use crate::id::NodeId;
 use crate::node::{Image, Input, Said};
 use crate::time::Instant;
 
+pub use self::disguise::Key;
 pub use self::file::{FLIGHT_FORMAT, FlightError};
-#[cfg(feature = "driver")]
-pub use self::recorder::{Recorder, RecorderError, Settings, Trigger, Written};
 pub use self::replay::{Difference, Player};
 pub use self::ring::{Ring, Tape};
 pub use self::stand_in::StandIn;
@@ -78,8 +76,8 @@ pub enum Step {
     Said(Said),
 }
 
-/// What is kept of an output: the XXH3-64 of it, with the hash of each payload in its place, or only its length in what is
-/// sent to other nodes, and of snapshots. What it was, the replay tells.
+/// What is kept of an output: the XXH3-64 of it, with the hash of each payload in its place in answers, and its length in
+/// what is written and sent. What it was, the replay tells.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Digest(u64);
 
@@ -92,7 +90,8 @@ pub enum Reason {
     Alarm(String),
     /// The node stopped itself.
     Halted(String),
-    /// A bug. The last step is the one that it panicked on.
+    /// A bug: it panicked on its last input or timeout, or on what it was about to say then. Of a panic in the state machine
+    /// the text is not told.
     Panicked(String),
 }
 
@@ -126,7 +125,7 @@ pub struct Flight {
     /// What of payloads is in it.
     pub payloads: Payloads,
     /// What payloads are hashed with in digests; not in a flight with hashed payloads that was read from a file.
-    key: Option<u64>,
+    key: Option<Key>,
     /// The node before the first step.
     pub image: Box<Image>,
     /// What happened, in order.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::disguise::{Digests, Lengths};
-use super::{Digest, Step};
+use super::{Digest, Key, Step};
 use crate::machine::Machine;
 use crate::node::{Node, Output};
+use crate::payload::{Disguise, disguised};
 use crate::state_machine::StateMachine;
 use crate::wire::codec;
-use crate::wire::payload::{Disguise, disguised};
 
 /// A node that is told what another one was told, step by step.
 pub struct Player<S> {
@@ -45,7 +45,7 @@ impl fmt::Display for Difference {
 
 impl<S: StateMachine> Player<S> {
     /// Goes on with this node, which has nothing to say.
-    pub(super) fn new(node: Node<S>, key: Option<u64>) -> Player<S> {
+    pub(super) fn new(node: Node<S>, key: Option<Key>) -> Player<S> {
         Player { node, is_draining: false, digests: Digester::new(key) }
     }
 
@@ -109,8 +109,8 @@ impl<S: StateMachine> Player<S> {
     }
 }
 
-/// Makes digests of outputs. What users said counts where it is written, and where they are answered; what is sent to other
-/// nodes has been, or will be, written somewhere, and counts by its length.
+/// Makes digests of outputs. What users said counts where they are answered; what is written and sent is what came in, and
+/// counts by its length.
 pub(super) struct Digester {
     contents: Arc<dyn Disguise>,
     lengths: Arc<dyn Disguise>,
@@ -119,15 +119,15 @@ pub(super) struct Digester {
 
 impl Digester {
     /// With `key`, payloads are as users wrote them; without, they are in disguise already.
-    pub(super) fn new(key: Option<u64>) -> Digester {
+    pub(super) fn new(key: Option<Key>) -> Digester {
         let (contents, lengths) = (Arc::new(Digests { key }), Arc::new(Lengths));
         Digester { contents, lengths, buffer: Vec::new() }
     }
 
     pub(super) fn of(&mut self, output: &Output) -> Digest {
         self.buffer.clear();
-        let is_sent = matches!(output, Output::Send { .. });
-        let worn = Arc::clone(if is_sent { &self.lengths } else { &self.contents });
+        let is_answer = matches!(output, Output::Reply { .. });
+        let worn = Arc::clone(if is_answer { &self.contents } else { &self.lengths });
         disguised(worn, || codec::encode_into(output, &mut self.buffer));
         Digest(xxh3_64(&self.buffer))
     }

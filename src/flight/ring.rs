@@ -8,11 +8,12 @@
 //! cannot be hashed so that they still fit together.
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::replay::Digester;
-use super::{Digest, Flight, Payloads, Reason, Step};
+use super::{Digest, Flight, Key, Payloads, Reason, Step};
 use crate::node::{Image, Input, Node, Output, Said};
+use crate::state_machine::StateMachine;
 use crate::time::Instant;
 use crate::wire::codec;
 
@@ -24,6 +25,19 @@ enum Kept<'a> {
     Output(Digest),
     Settled,
     Said(&'a Said),
+    /// A snapshot was built; its state is beside the steps.
+    Built(Instant),
+}
+
+/// What was written down, as it is read.
+#[derive(Deserialize)]
+enum Read {
+    Input(Instant, Input),
+    Timeout(Instant),
+    Output(Digest),
+    Settled,
+    Said(Said),
+    Built(Instant),
 }
 
 /// An image, and what happened since.
@@ -31,6 +45,8 @@ enum Kept<'a> {
 struct Half {
     image: Image,
     steps: Vec<u8>,
+    /// The states of snapshots that were built, in order.
+    built: Vec<Bytes>,
 }
 
 impl Half {
@@ -41,10 +57,11 @@ impl Half {
 
 /// Keeps what a node is told and what it says. It has to be told everything, in order.
 pub struct Ring {
-    /// So many bytes of steps may be in both halves. One step, and the images, come on top.
+    /// So many bytes of steps may be in both halves. What comes between two drains, the images, and the states of snapshots,
+    /// which are shared with the node while that has them, come on top.
     bytes: usize,
     payloads: Payloads,
-    key: u64,
+    key: Key,
     digests: Digester,
     older: Option<Half>,
     /// `None` until the node has nothing to say for the first time.
@@ -62,15 +79,16 @@ pub struct Ring {
 pub struct Tape {
     reason: Reason,
     payloads: Payloads,
-    key: u64,
+    key: Key,
     image: Image,
     steps: Vec<u8>,
+    built: Vec<Bytes>,
 }
 
 impl Ring {
     /// An empty ring of about so many bytes. Payloads are hashed with `key`, which nobody should be able to guess.
     #[must_use]
-    pub fn new(bytes: usize, payloads: Payloads, key: u64) -> Ring {
+    pub fn new(bytes: usize, payloads: Payloads, key: Key) -> Ring {
         Ring {
             bytes,
             payloads,
@@ -86,10 +104,12 @@ impl Ring {
 
     /// The node is about to be given this input.
     pub fn input(&mut self, now: Instant, input: &Input) {
-        if let Input::SnapshotBuilt(state) = input {
-            self.built = Some(state.clone());
+        let Input::SnapshotBuilt(state) = input else { return self.push(&Kept::Input(now, input)) };
+        self.built = Some(state.clone());
+        self.push(&Kept::Built(now));
+        if let Some(newer) = &mut self.newer {
+            newer.built.push(state.clone());
         }
-        self.push(&Kept::Input(now, input));
     }
 
     /// The node is about to be told the time.
@@ -99,10 +119,10 @@ impl Ring {
 
     /// The node has asked for this.
     pub fn output(&mut self, output: &Output) {
-        if let (Output::SaveSnapshot(snapshot), Payloads::Hashed) = (output, self.payloads) {
+        if let Output::SaveSnapshot(snapshot) = output {
             // One of the node's own is the very bytes that were built.
             let is_own = self.built.take().is_some_and(|built| built.as_ptr() == snapshot.state.as_ptr());
-            self.begins_anew |= !is_own;
+            self.begins_anew |= !is_own && self.payloads == Payloads::Hashed;
         }
         if self.newer.is_some() {
             let digest = self.digests.of(output);
@@ -111,19 +131,23 @@ impl Ring {
     }
 
     /// The node has nothing more to say.
-    pub fn settled<S>(&mut self, node: &Node<S>) {
+    pub fn settled<S: StateMachine>(&mut self, node: &Node<S>) {
         self.said(node);
         if self.newer.is_none() {
-            self.newer = begin(node);
+            (self.newer, self.is_settled, self.begins_anew) = (begin(node), true, false);
             return;
         }
         if !self.is_settled {
             self.push(&Kept::Settled);
             self.is_settled = true;
         }
-        let is_full = self.newer.as_ref().is_some_and(|newer| newer.steps.len() * 2 >= self.bytes);
-        if self.begins_anew || is_full {
-            self.turn(node);
+        let length = self.newer.as_ref().map_or(0, |newer| newer.steps.len());
+        if self.begins_anew || length * 2 >= self.bytes {
+            let has_turned = self.turn(node);
+            if !has_turned && length > self.bytes && node.halted().is_none() {
+                // There was nothing to begin a new half with, for so long: the memory is worth more.
+                (self.older, self.newer) = (None, None);
+            }
         }
     }
 
@@ -134,31 +158,35 @@ impl Ring {
         }
     }
 
-    /// Takes all of it. The ring begins anew with the node as it is, or when that has nothing to say the next time.
-    /// `None` if there is nothing yet, or nothing that can be replayed.
-    pub fn take<S>(&mut self, reason: Reason, node: &Node<S>) -> Option<Tape> {
-        let newer = core::mem::replace(&mut self.newer, begin(node));
-        let older = self.older.take();
+    /// Takes all of it; the ring begins anew when it is told next that the node has nothing more to say. `None` if there is
+    /// nothing yet, or nothing that can be replayed.
+    pub fn take(&mut self, reason: Reason) -> Option<Tape> {
+        let (older, newer) = (self.older.take(), self.newer.take());
         if core::mem::take(&mut self.begins_anew) {
             return None;
         }
-        let (Half { image, mut steps }, more) = match (older, newer) {
+        let (Half { image, mut steps, mut built }, more) = match (older, newer) {
             (Some(older), newer) => (older, newer),
             (None, newer) => (newer?, None),
         };
-        steps.extend(more.into_iter().flat_map(|half| half.steps));
-        Some(Tape { reason, payloads: self.payloads, key: self.key, image, steps })
+        if let Some(half) = more {
+            steps.extend(half.steps);
+            built.extend(half.built);
+        }
+        Some(Tape { reason, payloads: self.payloads, key: self.key, image, steps, built })
     }
 
-    /// Begins a new half, in the memory of the older one.
-    fn turn<S>(&mut self, node: &Node<S>) {
-        let Some(mut next) = begin(node) else { return };
+    /// Begins a new half, in the memory of the older one, if the node can be written down now.
+    fn turn<S>(&mut self, node: &Node<S>) -> bool {
+        let Some(mut next) = begin(node) else { return false };
         if let Some(older) = self.older.take() {
             next.steps = older.steps;
             next.steps.clear();
+            next.steps.shrink_to(self.bytes);
         }
         self.older = self.newer.replace(next).filter(|_| !self.begins_anew);
         self.begins_anew = false;
+        true
     }
 
     fn push(&mut self, step: &Kept<'_>) {
@@ -173,17 +201,24 @@ impl Ring {
 fn begin<S>(node: &Node<S>) -> Option<Half> {
     let image = node.image()?;
     node.overhear();
-    Some(Half { image, steps: Vec::new() })
+    Some(Half { image, steps: Vec::new(), built: Vec::new() })
 }
 
 impl Tape {
     /// Makes a flight of it.
     #[must_use]
     pub fn into_flight(self) -> Flight {
-        let Tape { reason, payloads, key, image, steps: written } = self;
-        let (mut steps, mut rest) = (Vec::new(), &written[..]);
-        while let Ok((step, length)) = codec::decode_prefix::<Step>(rest) {
-            steps.push(step);
+        let Tape { reason, payloads, key, image, steps: written, built } = self;
+        let (mut steps, mut rest, mut built) = (Vec::new(), &written[..], built.into_iter());
+        while let Ok((read, length)) = codec::decode_prefix::<Read>(rest) {
+            steps.push(match read {
+                Read::Input(now, input) => Step::Input(now, input),
+                Read::Timeout(now) => Step::Timeout(now),
+                Read::Output(digest) => Step::Output(digest),
+                Read::Settled => Step::Settled,
+                Read::Said(said) => Step::Said(said),
+                Read::Built(now) => Step::Input(now, Input::SnapshotBuilt(built.next().unwrap_or_default())),
+            });
             rest = &rest[length..];
         }
         debug_assert!(rest.is_empty(), "what was written can be read");

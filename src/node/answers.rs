@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 use super::Node;
 use super::io::{Output, Rejection, Reply};
 use crate::id::{LogIndex, RequestId};
+use crate::payload;
 use crate::state_machine::StateMachine;
-use crate::wire::payload;
 
 /// The most bytes of answers to commands in one turn.
 const APPLIED_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -164,6 +164,7 @@ impl<S: StateMachine> Node<S> {
         let Some((id, question)) = self.answers.take() else { return };
         let reply = match question {
             Question::State(query) => {
+                self.overheard.asks();
                 let answer = self.state_machine.query(&query);
                 self.overheard.answer(&answer);
                 Reply::Answer { applied: self.applied, answer }

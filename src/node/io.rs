@@ -17,11 +17,11 @@ use crate::partition::log::{self, Logs, Read};
 use crate::partition::metadata::{self, Command, Delta, Outcome};
 use crate::partition::replica::io::Batch;
 use crate::partition::replicas::io::{Answer, Ask, AskError};
+use crate::payload;
 use crate::raft::{self, ChangeError, Entry, HardState, Position, Recovered, Refusal, Snapshot, Step};
 use crate::session::Proposal;
 use crate::swim;
 use crate::time::WallSeconds;
-use crate::wire::payload;
 
 /// What the node is told.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -520,6 +520,7 @@ pub enum Event {
     /// The leader's snapshot is not one of this state machine: do all nodes run the same program?
     SnapshotUnreadable {
         /// What is wrong with it.
+        #[serde(serialize_with = "payload::text")]
         reason: String,
     },
     /// The node has stopped for good; start it again once the cause is repaired.

@@ -360,6 +360,7 @@ impl<S: StateMachine> Node<S> {
     fn apply(&mut self, at: Position, entry: &[u8]) -> Applied {
         let (state_machine, overheard) = (&mut self.state_machine, &self.overheard);
         let applied = self.ledger.apply(at, entry, |command| {
+            overheard.asks();
             let answer = state_machine.apply(at.index, command);
             overheard.answer(&answer);
             answer

@@ -162,6 +162,7 @@ impl<S: StateMachine> Node<S> {
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<(), crate::state_machine::RestoreError> {
         let (ledger, state) = Ledger::restore(&snapshot.state)?;
+        self.overheard.asks();
         let restored = self.state_machine.restore(state);
         self.overheard.restored(&restored);
         restored?;
@@ -190,6 +191,7 @@ impl<S: StateMachine> Node<S> {
 
     /// The newborn cluster's state.
     pub(super) fn birth_of(&self, voters: &formation::VoterSet) -> Snapshot {
+        self.overheard.asks();
         let state = self.state_machine.snapshot();
         self.overheard.state(&state);
         let state = self.ledger.snapshot(&state);

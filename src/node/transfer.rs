@@ -27,10 +27,10 @@ use super::message::Message;
 use super::snapshots::Work;
 use crate::formation::Standing;
 use crate::id::{LogIndex, NodeId, Term};
+use crate::payload;
 use crate::raft::{self, Membership, Position, Refusal, Snapshot};
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
-use crate::wire::payload;
 
 /// The parts that are under way to one follower.
 const PARTS_UNDER_WAY: u64 = 4;
@@ -101,8 +101,33 @@ struct Outgoing {
 struct Incoming {
     from: NodeId,
     parcel: Parcel,
-    #[serde(serialize_with = "payload::part")]
-    state: BytesMut,
+    state: Received,
+}
+
+/// The beginning of a state, in the parts in which it came: an image of the node shares them.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+struct Received {
+    parts: Vec<Piece>,
+    length: u64,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Piece(#[serde(serialize_with = "payload::part")] Bytes);
+
+impl Received {
+    fn push(&mut self, part: &[u8]) {
+        self.length += u64::try_from(part.len()).unwrap_or(u64::MAX);
+        self.parts.push(Piece(Bytes::copy_from_slice(part)));
+    }
+
+    fn join(self) -> Bytes {
+        let mut whole = BytesMut::with_capacity(usize::try_from(self.length).unwrap_or_default());
+        for Piece(part) in self.parts {
+            whole.extend_from_slice(&part);
+        }
+        whole.freeze()
+    }
 }
 
 /// The snapshots on their way from and to this node.
@@ -296,16 +321,16 @@ impl<S: StateMachine> Node<S> {
         let mut incoming = self.transfers.incoming.take_if(same).unwrap_or_else(|| Incoming {
             from,
             parcel: parcel.clone(),
-            state: BytesMut::new(),
+            state: Received::default(),
         });
         // A new leader may go on with what the one before it has begun: equal states give equal bytes.
         (incoming.from, incoming.parcel.term) = (from, parcel.term);
-        let have = u64::try_from(incoming.state.len()).unwrap_or(u64::MAX);
+        let have = incoming.state.length;
         let fits = u64::try_from(bytes.len()).unwrap_or(u64::MAX) <= parcel.length.saturating_sub(have);
-        if offset == have && fits {
-            incoming.state.extend_from_slice(bytes);
+        if offset == have && fits && !bytes.is_empty() {
+            incoming.state.push(bytes);
         }
-        let have = u64::try_from(incoming.state.len()).unwrap_or(u64::MAX);
+        let have = incoming.state.length;
         self.transfers.incoming = Some(incoming);
         self.acknowledge(from, &parcel, have, false);
         self.take_whole();
@@ -326,9 +351,7 @@ impl<S: StateMachine> Node<S> {
 
     /// Hands on a snapshot that is there whole, once no other is under way.
     pub(super) fn take_whole(&mut self) {
-        let is_whole = |incoming: &mut Incoming| {
-            u64::try_from(incoming.state.len()).unwrap_or(u64::MAX) == incoming.parcel.length
-        };
+        let is_whole = |incoming: &mut Incoming| incoming.state.length == incoming.parcel.length;
         if self.work.is_some() {
             return;
         }
@@ -340,7 +363,7 @@ impl<S: StateMachine> Node<S> {
             Err(Refusal::SnapshotBehind) => return self.acknowledge(from, &parcel, parcel.length, true),
             Err(_) => return,
         }
-        let state = state.freeze();
+        let state = state.join();
         if xxh3_64(&state) != parcel.checksum {
             return self.refuse(from, Refusal::MalformedSnapshot);
         }

@@ -11,11 +11,12 @@ use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
 use super::{ConnectionLimits, Credentials, Identity, QuicTransport, Renewal, Seams, TransportError};
+use crate::driver::recorder::{self, Recorder};
 use crate::driver::{
     Clock, Driver, DriverError, Handle, Observer, Owner, SegmentStorage, Storage, StorageError, SystemFolder,
     ThreadDisk, TokioClock, Watched, inbox, open_or_set_aside, set_aside, watched,
 };
-use crate::flight::{self, Recorder};
+use crate::flight::Key;
 use crate::id::{NodeId, PeerName};
 use crate::node::{Caller, Config, Durable, Node, StartError};
 use crate::state_machine::StateMachine;
@@ -34,7 +35,7 @@ pub struct Launch {
     /// What it takes upon itself for those who connect to it.
     pub limits: ConnectionLimits,
     /// How the node is recorded, if it is.
-    pub recorder: Option<flight::Settings>,
+    pub recorder: Option<recorder::Settings>,
 }
 
 /// What lies below a node, when it is not to be the system's: see [`Launch::start_on`].
@@ -62,7 +63,7 @@ pub struct Running {
     /// Gives it new credentials.
     pub renewal: Renewal,
     /// Asks its recorder for a flight, if it has one.
-    pub recorder: Option<flight::Trigger>,
+    pub recorder: Option<recorder::Trigger>,
 }
 
 /// Why a node cannot be launched. Nothing runs, and what is on disk is as it was.
@@ -156,10 +157,13 @@ impl Launch {
         let Parts { seams, gossip, storage, durable, clock } = parts;
         let (handle, receiver) = inbox();
         let (peers, gossips) = (config.peers.clone(), config.gossip.is_some());
-        let node = Node::start(config, seams.entropy, durable, state_machine, clock.now())?;
+        // A seed of its own: the node's is in recordings, and nothing else may follow from it.
+        let seed = seams.entropy.child("node", 0);
+        let node = Node::start(config, seed, durable, state_machine, clock.now())?;
         let (recorder, trigger) = recorder
             .map(|settings| {
-                Recorder::new(settings, handle.clone(), seams.entropy.stream("flight key", 0).draw())
+                let key = Key::draw(&mut seams.entropy.stream("flight key", 0));
+                Recorder::new(settings, handle.clone(), key)
             })
             .unzip();
         let mut transport =

@@ -16,8 +16,8 @@ use super::{
     Authority, Client, ClientConfig, Credentials, CredentialsError, EndpointError, Identity, Launch,
     LaunchError, Renewal, Running, Seams,
 };
+use crate::driver::recorder;
 use crate::driver::{DriverError, Handle, Watched};
-use crate::flight;
 use crate::id::{ClusterName, NameError, NodeId, PeerName};
 use crate::kv::KeyValue;
 use crate::node::{Caller, Config, Limits, Partitioning, Reply, Request, Status};
@@ -59,7 +59,7 @@ pub struct RaftConfig {
     /// What the node takes upon itself of partitions: for a [`PartitionManager`](super::PartitionManager), on all nodes.
     pub partitioning: Option<Partitioning>,
     /// How the node is recorded, if it is: see [`crate::flight`].
-    pub recorder: Option<flight::Settings>,
+    pub recorder: Option<recorder::Settings>,
 }
 
 impl Default for RaftConfig {
@@ -229,7 +229,7 @@ impl RaftNode {
 
     /// What asks the node's recorder for a flight, if it has a recorder.
     #[must_use]
-    pub fn recorder(&self) -> Option<&flight::Trigger> {
+    pub fn recorder(&self) -> Option<&recorder::Trigger> {
         self.running.recorder.as_ref()
     }
 

@@ -41,6 +41,9 @@ use crate::id::{LogIndex, NodeId, Term};
 use crate::raft::Refusal;
 use crate::time::Instant;
 
+/// No leader has more bytes uncommitted than that; an image that says so is none.
+const UNCOMMITTED_MAX: usize = 1 << 32;
+
 /// A [`Raft`] between two drains.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Image {
@@ -229,11 +232,11 @@ impl Image {
     fn set_counters(&self, raw: &mut RawNode<Log>) {
         let Counters { election_elapsed, heartbeat_elapsed, uncommitted_size, .. } = self.counters;
         if self.standing.role == Role::Leader {
-            for _ in 0..heartbeat_elapsed {
+            for _ in 0..heartbeat_elapsed.min(raw.raft.heartbeat_timeout()) {
                 raw.raft.election_elapsed = 0;
                 raw.tick();
             }
-            let data = vec![0; uncommitted_size].into();
+            let data = vec![0; uncommitted_size.min(UNCOMMITTED_MAX)].into();
             raw.raft.maybe_increase_uncommitted_size(&[eraftpb::Entry { data, ..eraftpb::Entry::default() }]);
         }
         raw.raft.election_elapsed = election_elapsed;
@@ -303,11 +306,15 @@ impl ProgressImage {
 fn in_flight(progress: &raft::Progress) -> Vec<u64> {
     let mut left = progress.ins.clone();
     let mut found = Vec::with_capacity(left.count());
+    // Where nothing is in flight, that can be the whole log.
     for index in progress.matched..progress.next_idx {
+        if left.count() == 0 {
+            break;
+        }
         let before = left.count();
         left.free_to(index);
         found.extend((left.count()..before).map(|_| index));
     }
-    assert_eq!(left.count(), 0, "what is in flight lies between what is known to be there and what is next");
+    debug_assert_eq!(left.count(), 0, "what is in flight lies between what is there and what is next");
     found
 }

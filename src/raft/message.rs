@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::membership::{Change, Membership};
 use crate::id::{LogIndex, NodeId, Term};
-use crate::wire::payload;
+use crate::payload;
 
 /// One message of the consensus protocol.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -15,7 +15,6 @@
 //! Nothing here panics on any bytes, and nothing allocates more than [`FRAME_BYTES_MAX`].
 
 pub mod codec;
-pub mod payload;
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};

@@ -23,6 +23,9 @@ use crate::trace::Trace;
 /// How long the disk of a branch takes for anything.
 const DISK: Duration = Duration::from_millis(1);
 
+/// A branch goes on for no longer than that, and what it is told to go on then.
+const SPAN_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// How a node goes on from somewhere in its flight.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Turn {
@@ -116,7 +119,7 @@ pub fn branch(flight: &Flight, turn: Turn, trace: &mut Trace) -> Result<Branched
     let mut world = World { node: player.into_node(), stage, disk, rest, now };
     let ran = contain(|| {
         said.into_iter().for_each(|output| world.act(&output));
-        world.run(ends + turn.then)
+        world.run(ends.min(now + SPAN_MAX) + turn.then)
     });
     branched.broken = ran.and_then(|result| result).err();
     (branched.standings[0], branched.unread) = (world.node.standing(), world.disk.unread);
@@ -180,10 +183,11 @@ fn is_of_disk(input: &Input) -> bool {
 
 /// Plays so many steps as they were: what was said in the last of them, and how the node stood then.
 fn undisturbed(flight: &Flight, steps: usize) -> (Option<Output>, Option<Standing>) {
-    let mut player = flight.player();
-    let mut last = None;
+    let (mut player, mut last) = (flight.player(), None);
     for step in &flight.steps[..steps] {
-        last = player.step(step).ok().flatten();
+        // If it panicked, this is how it ended.
+        let Ok(Ok(said)) = contain(|| player.step(step)) else { break };
+        last = said;
     }
     (last, player.node().standing())
 }

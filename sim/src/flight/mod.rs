@@ -100,7 +100,8 @@ pub fn replay(flight: &Flight, trace: &mut Trace) -> Played {
 
 /// It panicked; if that is how the flight ends, it is what was recorded.
 fn panicked(flight: &Flight, mut played: Played, text: String) -> Played {
-    let is_last = played.steps + 1 >= flight.steps.len();
+    let rest = flight.steps.get(played.steps + 1..).unwrap_or_default();
+    let is_last = rest.iter().all(|step| matches!(step, Step::Said(_)));
     played.ending = match &flight.reason {
         Reason::Panicked(_) if is_last => Ending::PanickedAgain(text),
         Reason::Panicked(_) | Reason::Asked | Reason::Alarm(_) | Reason::Halted(_) => {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rivven_cluster::config::{GossipSettings, Runnable, Settings, TlsPaths};
+use rivven_cluster::driver::recorder::{self, Trigger};
 use rivven_cluster::driver::{DriverError, Meter, Observer, meter};
-use rivven_cluster::flight::{self, Trigger};
 use rivven_cluster::id::{NodeId, PeerName};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::node::{Config, Event, Gossip, Halt, Output};
@@ -53,10 +53,10 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     };
     let (id, bind) = (config.id, settings.bind_address);
     let (files, before) = (files(&runnable.tls), credentials.clone());
-    let recorder = settings.recorder.map(|given| flight::Settings {
+    let recorder = settings.recorder.map(|given| recorder::Settings {
         bytes: given.bytes,
         payloads: given.payloads,
-        ..flight::Settings::in_folder(runnable.data_dir.join(FLIGHTS))
+        ..recorder::Settings::in_folder(runnable.data_dir.join(FLIGHTS))
     });
     let (data_dir, limits) = (runnable.data_dir, settings.connections);
     let launch = Launch { config, bind, data_dir, credentials, limits, recorder };

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, ProducerId, RequestId};
 use crate::partition::metadata::Alteration;
+use crate::payload;
 use crate::time::WallSeconds;
-use crate::wire::payload;
 
 /// Records of one leader epoch, next to each other in the log.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]

@@ -10,8 +10,8 @@ use super::producers::Written;
 use super::{Replica, Role};
 use crate::id::{LeaderEpoch, NodeEpoch, NodeId, Offset, PartitionEpoch, RequestId};
 use crate::partition::metadata::{Alteration, Refusal};
+use crate::payload;
 use crate::time::{Instant, WallSeconds};
-use crate::wire::payload;
 
 /// What only a leader knows.
 #[derive(Clone, Debug, Deserialize, Hash, Serialize)]

@@ -9,7 +9,7 @@ use crate::partition::log::{Change, Read};
 use crate::partition::metadata::Alteration;
 use crate::partition::records::RecordsError;
 use crate::partition::replica::io::{Acks, Batch, Fetch, Fetched, OffsetError, ProduceError, Stamp};
-use crate::wire::payload;
+use crate::payload;
 
 /// What replicas say to each other.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -143,7 +143,9 @@ impl<M: StateMachine> Process<M> {
     /// What it was told last, and what it said. Begins to keep that, if it was not kept.
     pub(super) fn take_tape(&mut self, new: impl FnOnce() -> Ring) -> Option<Tape> {
         let ring = self.ring.get_or_insert_with(new);
-        ring.take(Reason::Asked, &self.node)
+        let tape = ring.take(Reason::Asked);
+        ring.settled(&self.node);
+        tape
     }
 
     /// Does the work that a node asks for: its state, written down.

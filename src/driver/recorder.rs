@@ -1,4 +1,4 @@
-//! The recorder: a [`Ring`] inside a node's driver, and what has it written down.
+//! The flight recorder: a [`Ring`] inside a node's driver, and what has it written down.
 //!
 //! Encoding and writing happen on a thread of their own, unless the node has stopped. A flight takes all that is in the
 //! ring with it, so the next one begins where it ended.
@@ -7,13 +7,12 @@ use core::time::Duration;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::ring::Ring;
-use super::{Payloads, Reason, Tape};
-use crate::driver::{Handle, Observer};
+use super::{Handle, Observer};
+use crate::flight::{Key, Payloads, Reason, Ring, Tape};
 use crate::id::NodeId;
 use crate::node::{Caller, Event, Input, Node, Output, Request};
 use crate::state_machine::StateMachine;
@@ -89,6 +88,16 @@ struct Wanted {
     /// Looked at after each drain; the list only if there is something in it.
     is_wanted: AtomicBool,
     by: Mutex<Vec<Waiting>>,
+    /// One flight at a time is written beside the node.
+    is_writing: AtomicBool,
+    /// There is no recorder any more.
+    is_over: AtomicBool,
+}
+
+impl Wanted {
+    fn list(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Trigger {
@@ -99,8 +108,11 @@ impl Trigger {
     /// [`RecorderError`] if it cannot be written, or the node has stopped.
     pub async fn write(&self) -> Result<Written, RecorderError> {
         let (sender, receiver) = oneshot::channel();
-        self.wanted.by.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        self.wanted.list().push(sender);
         self.wanted.is_wanted.store(true, Ordering::Release);
+        if self.wanted.is_over.load(Ordering::Acquire) {
+            self.wanted.list().clear();
+        }
         // A node that sleeps would notice only when something happens to it.
         let _ = self.node.request(Caller::Operator, Request::Status).await;
         receiver.await.unwrap_or(Err(RecorderError::Nothing))
@@ -120,7 +132,7 @@ impl Recorder {
     /// Makes a recorder, and what asks it for flights. Payloads are hashed with `key`, which nobody should be able to
     /// guess; it is in no flight with hashed payloads.
     #[must_use]
-    pub fn new(settings: Settings, node: Handle, key: u64) -> (Recorder, Trigger) {
+    pub fn new(settings: Settings, node: Handle, key: Key) -> (Recorder, Trigger) {
         let wanted = Arc::<Wanted>::default();
         let trigger = Trigger { wanted: Arc::clone(&wanted), node };
         let ring = Ring::new(settings.bytes, settings.payloads, key);
@@ -135,36 +147,51 @@ impl Recorder {
 
     /// Who wants a flight now, and why; nobody mostly.
     fn take_wanted(&mut self) -> Option<(Reason, Vec<Waiting>)> {
+        if self.wanted.is_writing.load(Ordering::Acquire) {
+            return None;
+        }
         if let Some(what) = self.alarm.take() {
             return Some((Reason::Alarm(what), Vec::new()));
         }
         if !self.wanted.is_wanted.swap(false, Ordering::Acquire) {
             return None;
         }
-        let by = core::mem::take(&mut *self.wanted.by.lock().unwrap_or_else(PoisonError::into_inner));
+        let by = core::mem::take(&mut *self.wanted.list());
         Some((Reason::Asked, by))
     }
 
     /// Writes all that there is on a thread of its own.
-    fn write_beside<S>(&mut self, reason: Reason, by: Vec<Waiting>, node: &Node<S>) {
-        let settings = self.settings.clone();
-        let tape = self.ring.take(reason, node);
+    fn write_beside<S: StateMachine>(&mut self, reason: Reason, by: Vec<Waiting>, node: &Node<S>) {
+        let (settings, wanted) = (self.settings.clone(), Arc::clone(&self.wanted));
+        wanted.is_writing.store(true, Ordering::Release);
+        let tape = self.ring.take(reason);
+        self.ring.settled(node);
         let write = move || {
             let written = tape.map_or(Err(RecorderError::Nothing), |tape| write(&settings, tape));
+            wanted.is_writing.store(false, Ordering::Release);
             for waiting in by {
                 let _ = waiting.send(written.clone());
             }
         };
-        // If there is no thread to be had, those who wait are told that nothing came of it.
-        let _ = std::thread::Builder::new().name("flight".to_owned()).spawn(write);
+        if std::thread::Builder::new().name("flight".to_owned()).spawn(write).is_err() {
+            // Those who wait are told that nothing came of it.
+            self.wanted.is_writing.store(false, Ordering::Release);
+        }
     }
 
-    /// The node has stopped: writes what there is.
-    fn write_last<S>(&mut self, reason: Reason, node: &Node<S>) {
-        self.ring.said(node);
-        if let Some(tape) = self.ring.take(reason, node) {
+    /// The node has stopped, and may be in any state: writes what there is.
+    fn write_last(&mut self, reason: Reason) {
+        if let Some(tape) = self.ring.take(reason) {
             let _ = write(&self.settings, tape);
         }
+    }
+}
+
+/// Whoever waits is told that nothing comes any more.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.wanted.is_over.store(true, Ordering::Release);
+        self.wanted.list().clear();
     }
 }
 
@@ -187,15 +214,17 @@ impl<S: StateMachine> Observer<S> for Recorder {
     fn settled(&mut self, _now: Instant, node: &Node<S>) {
         self.ring.settled(node);
         if let Some(halt) = node.halted() {
-            self.write_last(Reason::Halted(halt.to_string()), node);
+            self.write_last(Reason::Halted(halt.to_string()));
         } else if let Some((reason, by)) = self.take_wanted() {
             self.write_beside(reason, by, node);
         }
     }
 
     fn panicked(&mut self, _now: Instant, text: &str, node: &Node<S>) {
-        // It may be in any state: what it was before is in the ring, and nothing of it is looked at now.
-        self.write_last(Reason::Panicked(text.to_owned()), node);
+        self.ring.said(node);
+        let is_told = !node.is_in_state_machine() || self.settings.payloads == Payloads::Whole;
+        let text = if is_told { text } else { "in its state machine, whose words are left out" };
+        self.write_last(Reason::Panicked(text.to_owned()));
     }
 }
 
@@ -232,11 +261,17 @@ fn save(folder: &Path, node: NodeId, bytes: &[u8]) -> io::Result<PathBuf> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let name = format!("node{node}-{:013}{ENDING}", since.as_millis());
     let (path, partial) = (folder.join(&name), folder.join(format!("{name}.partial")));
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&partial, &path)?;
+    let write = || {
+        let open = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
+        let mut file = open?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&partial, &path)
+    };
+    write().inspect_err(|_| {
+        // What is there of it helps nobody, and takes room that may be missing.
+        let _ = fs::remove_file(&partial);
+    })?;
     let files = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
     let mut flights: Vec<PathBuf> = files.filter(|path| is_flight(path)).collect();
     flights.sort();

@@ -51,6 +51,10 @@ pub trait Disguise: Send + Sync {
     fn part(&self, bytes: &[u8]) -> Cover;
     /// For the checksum of a snapshot that comes in parts.
     fn checksum(&self, checksum: u64) -> u64;
+    /// For what a state machine says in words: that may quote anything.
+    fn text(&self) -> &'static str {
+        "its words are left out"
+    }
 }
 
 thread_local! {
@@ -109,6 +113,17 @@ pub(crate) fn part<S: Serializer>(bytes: &impl AsRef<[u8]>, serializer: S) -> Re
 pub(crate) fn checksum<S: Serializer>(checksum: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     let written = WORN.with_borrow(|worn| worn.as_ref().map_or(*checksum, |worn| worn.checksum(*checksum)));
     written.serialize(serializer)
+}
+
+/// Writes what a state machine says in words.
+pub(crate) fn text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    WORN.with_borrow(|worn| serializer.serialize_str(worn.as_ref().map_or(text, |worn| worn.text())))
+}
+
+/// Writes whether something went well, and what a state machine says in words if it did not.
+pub(crate) fn result<S: Serializer>(result: &Result<(), String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let hidden = WORN.with_borrow(|worn| worn.as_ref().map(|worn| worn.text()));
+    result.as_ref().map_err(|text| hidden.unwrap_or(text)).serialize(serializer)
 }
 
 #[cfg(test)]
