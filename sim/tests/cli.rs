@@ -153,6 +153,21 @@ fn a_hunt_that_finds_nothing_says_so_in_json() {
     assert_eq!((&found["seeds"], &found["seed"]), (&3.into(), &serde_json::Value::Null));
 }
 
+/// The code moves on, and the list of mutants has to move with it.
+#[test]
+fn every_mutant_of_the_list_still_applies() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).expect("a file of the project");
+    let list: toml::Table = toml::from_str(&read(&root.join("sim/mutants.toml"))).expect("TOML");
+    let mutants = list["mutant"].as_array().expect("a list");
+    assert!(mutants.len() > 100);
+    for mutant in mutants {
+        let text = |key: &str| mutant[key].as_str().expect("a text");
+        let times = read(&root.join(text("file"))).matches(text("find")).count();
+        assert_eq!(times, 1, "mutant {} is to be found once in {}", text("id"), text("file"));
+    }
+}
+
 #[test]
 fn a_mutant_that_no_longer_applies_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
