@@ -54,7 +54,7 @@
 //!     reads_bytes_max: 67108864     # default; of what they ask
 //!   recorder:                       # what the node was told last, written to data_dir/flights when it fails
 //!     enabled: true                 # default
-//!     memory_bytes: 33554432        # default; about what it holds in memory; from 1048576
+//!     memory_bytes: 33554432        # default; of what the node was told and said; from 1048576
 //!     payloads: "hashed"            # default; or "whole", which writes what users wrote
 //! ```
 //!

@@ -22,9 +22,7 @@ use rivven_cluster::flight::{Flight, FlightError, Payloads, Step};
 use rivven_cluster::id::{ClusterName, NodeId, PeerName};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::node::{Caller, Config, Input, Limits, Partitioning};
-use rivven_cluster::quic::{
-    Authority, ConnectionLimits, Identity, Launch, Parts, RaftConfig, RaftNode, Seams,
-};
+use rivven_cluster::quic::{Authority, Identity, Launch, Parts, RaftConfig, RaftNode, Seams};
 use rivven_cluster::raft::{Flow, Timing};
 use rivven_cluster::time::{Instant, WallSeconds};
 use rivven_sim::flight::branch::{Turn, branch};
@@ -162,14 +160,8 @@ fn launch(folder: &Path, clock: Broken) -> rivven_cluster::quic::Running {
     let owner = Owner { cluster, node: id };
     let opened = open_or_set_aside(&data, |folder| SegmentStorage::open(folder, &owner, 1));
     let (storage, durable) = opened.expect("an empty folder");
-    let launch = Launch {
-        config,
-        bind,
-        data_dir: folder.join("data"),
-        credentials,
-        limits: ConnectionLimits::default(),
-        recorder: Some(Settings::in_folder(folder.join("flights"))),
-    };
+    let recorder = Some(Settings::in_folder(folder.join("flights")));
+    let launch = Launch { recorder, ..Launch::new(config, bind, folder.join("data"), credentials) };
     let seams = Seams::system(bind).expect("a socket");
     let parts = Parts { seams, gossip: None, storage, durable, clock };
     launch.start_on(parts, KeyValue::default(), ()).expect("it starts")
@@ -194,7 +186,7 @@ fn a_panic_in_production_is_a_picture_in_two_commands() {
     let flight = flight.display().to_string();
     let (code, told) = sim(&["replay", "--flight", &flight]);
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("panics on the last input: time went back"), "{told}");
+    assert!(told.contains("panics as it did: time went back"), "{told}");
     let picture = folder.path().join("report.html").display().to_string();
     let (code, told) = sim(&["report", "--flight", &flight, "--out", &picture]);
     assert_eq!(code, Some(0), "{told}");

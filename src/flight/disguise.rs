@@ -49,9 +49,7 @@ impl Hashes {
     pub(super) fn new(key: Key) -> Hashes {
         Hashes { key }
     }
-}
 
-impl Hashes {
     fn fill(&self, bytes: &[u8]) -> Bytes {
         let hash = self.key.hash(bytes);
         hash.iter().copied().cycle().take(bytes.len()).collect()
@@ -111,53 +109,59 @@ impl Disguise for Hashes {
     }
 }
 
-/// What a digest takes of a payload: its length, and its hash. Of one that is in disguise already the hash is what it
-/// begins with, so that both have the same digest.
-pub(super) struct Digests {
-    /// `None` if payloads are in disguise already.
-    pub(super) key: Option<Key>,
+/// What a digest takes of a payload: its length, and perhaps its hash. One that is in disguise already begins with that, so
+/// that both have the same digest.
+pub(super) enum Digests {
+    /// Only the length.
+    Lengths,
+    /// And the hash, of payloads as users wrote them.
+    Hashed(Key),
+    /// And the hash, of payloads in disguise.
+    Disguised,
 }
 
-/// What a digest takes of a payload that it took already where it was written: its length.
-pub(super) struct Lengths;
+impl Digests {
+    fn hash(&self, bytes: &[u8]) -> ([u8; 8], usize) {
+        let (mut told, count) = ([0; 8], bytes.len().min(8));
+        match self {
+            Digests::Lengths => return (told, 0),
+            Digests::Hashed(key) => told = key.hash(bytes),
+            Digests::Disguised => told[..count].copy_from_slice(&bytes[..count]),
+        }
+        (told, count)
+    }
+
+    /// The length of all, and the hash of a part.
+    fn tell(&self, all: &[u8], part: &[u8]) -> Cover {
+        let (hash, count) = self.hash(part);
+        let mut told = [0; 16];
+        told[..8].copy_from_slice(&length(all));
+        told[8..8 + count].copy_from_slice(&hash[..count]);
+        Cover::Short(told, 8 + count)
+    }
+}
 
 fn length(bytes: &[u8]) -> [u8; 8] {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes()
 }
 
-/// The length, and more.
-fn with(bytes: &[u8], more: &[u8]) -> Cover {
-    let mut told = [0; 16];
-    told[..8].copy_from_slice(&length(bytes));
-    told[8..8 + more.len()].copy_from_slice(more);
-    Cover::Short(told, 8 + more.len())
-}
-
-impl Digests {
-    fn hash(&self, bytes: &[u8]) -> ([u8; 8], usize) {
-        let mut told = [0; 8];
-        let count = bytes.len().min(8);
-        match self.key {
-            Some(key) => told = key.hash(bytes),
-            None => told[..count].copy_from_slice(&bytes[..count]),
-        }
-        (told, count)
-    }
-}
-
 impl Disguise for Digests {
     fn plain(&self, bytes: &[u8]) -> Cover {
-        let (hash, count) = self.hash(bytes);
-        with(bytes, &hash[..count])
+        self.tell(bytes, bytes)
     }
 
     fn entry(&self, bytes: &[u8]) -> Cover {
-        let Some((_, command)) = session::command_in(bytes) else { return with(bytes, &[]) };
-        let (hash, count) = self.hash(command);
-        with(bytes, &hash[..count])
+        let command = match self {
+            Digests::Lengths => None,
+            Digests::Hashed(_) | Digests::Disguised => session::command_in(bytes),
+        };
+        self.tell(bytes, command.map_or(&[], |(_, command)| command))
     }
 
     fn records(&self, bytes: &[u8]) -> Cover {
+        if let Digests::Lengths = self {
+            return self.tell(bytes, &[]);
+        }
         let mut told = BytesMut::from(&length(bytes)[..]);
         for part in records::parts(bytes).unwrap_or_default() {
             let (hash, count) = self.hash(part);
@@ -167,37 +171,11 @@ impl Disguise for Digests {
     }
 
     fn snapshot(&self, bytes: &[u8]) -> Cover {
-        with(bytes, &[])
+        self.tell(bytes, &[])
     }
 
     fn part(&self, bytes: &[u8]) -> Cover {
-        with(bytes, &[])
-    }
-
-    fn checksum(&self, _checksum: u64) -> u64 {
-        0
-    }
-}
-
-impl Disguise for Lengths {
-    fn plain(&self, bytes: &[u8]) -> Cover {
-        with(bytes, &[])
-    }
-
-    fn entry(&self, bytes: &[u8]) -> Cover {
-        with(bytes, &[])
-    }
-
-    fn records(&self, bytes: &[u8]) -> Cover {
-        with(bytes, &[])
-    }
-
-    fn snapshot(&self, bytes: &[u8]) -> Cover {
-        with(bytes, &[])
-    }
-
-    fn part(&self, bytes: &[u8]) -> Cover {
-        with(bytes, &[])
+        self.tell(bytes, &[])
     }
 
     fn checksum(&self, _checksum: u64) -> u64 {
@@ -215,11 +193,12 @@ mod tests {
 
     /// A payload and its disguise have the same length and the same digest; and another payload has another one.
     fn is_kept(what: &str, bytes: &[u8], other: &[u8], write: fn(&dyn Disguise, &[u8]) -> Cover) {
-        let (hashes, digests, masked) = (Hashes::new(KEY), Digests { key: Some(KEY) }, Digests { key: None });
+        let (hashes, digests, masked) = (Hashes::new(KEY), Digests::Hashed(KEY), Digests::Disguised);
         let disguise = write(&hashes, bytes);
         assert_eq!(disguise.as_ref().len(), bytes.len(), "{what}");
         assert_eq!(write(&digests, bytes), write(&masked, disguise.as_ref()), "{what}");
-        assert_eq!(write(&Lengths, bytes), write(&Lengths, disguise.as_ref()), "{what}");
+        let lengths = Digests::Lengths;
+        assert_eq!(write(&lengths, bytes), write(&lengths, disguise.as_ref()), "{what}");
         assert_ne!(write(&digests, bytes), write(&digests, other), "{what}");
     }
 

@@ -21,7 +21,8 @@
 //! ```
 //!
 //! When the newer half is full, the older one is dropped and a new image is taken. So a flight goes back at least one
-//! half of the ring, and at most both; or to the flight before, or the last snapshot that arrived, if that was later. Of outputs only a digest is kept, since the replay says them again.
+//! half of the ring, and at most both; or to the flight before, or the last snapshot that arrived, if that was later. Of
+//! outputs only a digest is kept, since the replay says them again.
 //!
 //! # The state machine
 //!
@@ -41,7 +42,8 @@
 //! 1. A flight replays to the same outputs, whatever was in the node when it began.
 //! 2. A node that goes on from an image goes on as if nothing had happened (`sim/tests/determinism.rs` tries it at
 //!    random moments of simulated runs, with every node).
-//! 3. Nothing of a payload is in a flight with hashed payloads (`tests/flight` looks for it).
+//! 3. Nothing of a payload is in a flight with hashed payloads (`sim/tests/flight.rs` and
+//!    `sim/tests/determinism.rs` look for it).
 
 mod disguise;
 mod file;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::disguise::{Digests, Lengths};
+use super::disguise::Digests;
 use super::{Digest, Key, Step};
 use crate::machine::Machine;
 use crate::node::{Node, Output};
-use crate::payload::{Disguise, disguised};
+use crate::payload::disguised;
 use crate::state_machine::StateMachine;
 use crate::wire::codec;
 
@@ -112,16 +112,16 @@ impl<S: StateMachine> Player<S> {
 /// Makes digests of outputs. What users said counts where they are answered; what is written and sent is what came in, and
 /// counts by its length.
 pub(super) struct Digester {
-    contents: Arc<dyn Disguise>,
-    lengths: Arc<dyn Disguise>,
+    contents: Arc<Digests>,
+    lengths: Arc<Digests>,
     buffer: Vec<u8>,
 }
 
 impl Digester {
     /// With `key`, payloads are as users wrote them; without, they are in disguise already.
     pub(super) fn new(key: Option<Key>) -> Digester {
-        let (contents, lengths) = (Arc::new(Digests { key }), Arc::new(Lengths));
-        Digester { contents, lengths, buffer: Vec::new() }
+        let contents = Arc::new(key.map_or(Digests::Disguised, Digests::Hashed));
+        Digester { contents, lengths: Arc::new(Digests::Lengths), buffer: Vec::new() }
     }
 
     pub(super) fn of(&mut self, output: &Output) -> Digest {

@@ -7,6 +7,8 @@
 //! With hashed payloads a flight begins after the last snapshot that arrived from a leader, since parts of a snapshot
 //! cannot be hashed so that they still fit together.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -17,26 +19,15 @@ use crate::state_machine::StateMachine;
 use crate::time::Instant;
 use crate::wire::codec;
 
-/// A [`Step`] that is being written down.
-#[derive(Serialize)]
+/// A [`Step`] as it is written down.
+#[derive(Deserialize, Serialize)]
 enum Kept<'a> {
-    Input(Instant, &'a Input),
-    Timeout(Instant),
-    Output(Digest),
-    Settled,
-    Said(&'a Said),
-    /// A snapshot was built; its state is beside the steps.
-    Built(Instant),
-}
-
-/// What was written down, as it is read.
-#[derive(Deserialize)]
-enum Read {
-    Input(Instant, Input),
+    Input(Instant, Cow<'a, Input>),
     Timeout(Instant),
     Output(Digest),
     Settled,
     Said(Said),
+    /// A snapshot was built; its state is beside the steps.
     Built(Instant),
 }
 
@@ -104,7 +95,9 @@ impl Ring {
 
     /// The node is about to be given this input.
     pub fn input(&mut self, now: Instant, input: &Input) {
-        let Input::SnapshotBuilt(state) = input else { return self.push(&Kept::Input(now, input)) };
+        let Input::SnapshotBuilt(state) = input else {
+            return self.push(&Kept::Input(now, Cow::Borrowed(input)));
+        };
         self.built = Some(state.clone());
         self.push(&Kept::Built(now));
         if let Some(newer) = &mut self.newer {
@@ -154,7 +147,7 @@ impl Ring {
     /// Keeps what the state machine has said, also before the node has nothing more to say.
     pub fn said<S>(&mut self, node: &Node<S>) {
         for said in node.take_said() {
-            self.push(&Kept::Said(&said));
+            self.push(&Kept::Said(said));
         }
     }
 
@@ -210,14 +203,14 @@ impl Tape {
     pub fn into_flight(self) -> Flight {
         let Tape { reason, payloads, key, image, steps: written, built } = self;
         let (mut steps, mut rest, mut built) = (Vec::new(), &written[..], built.into_iter());
-        while let Ok((read, length)) = codec::decode_prefix::<Read>(rest) {
-            steps.push(match read {
-                Read::Input(now, input) => Step::Input(now, input),
-                Read::Timeout(now) => Step::Timeout(now),
-                Read::Output(digest) => Step::Output(digest),
-                Read::Settled => Step::Settled,
-                Read::Said(said) => Step::Said(said),
-                Read::Built(now) => Step::Input(now, Input::SnapshotBuilt(built.next().unwrap_or_default())),
+        while let Ok((kept, length)) = codec::decode_prefix::<Kept<'_>>(rest) {
+            steps.push(match kept {
+                Kept::Input(now, input) => Step::Input(now, input.into_owned()),
+                Kept::Timeout(now) => Step::Timeout(now),
+                Kept::Output(digest) => Step::Output(digest),
+                Kept::Settled => Step::Settled,
+                Kept::Said(said) => Step::Said(said),
+                Kept::Built(now) => Step::Input(now, Input::SnapshotBuilt(built.next().unwrap_or_default())),
             });
             rest = &rest[length..];
         }

@@ -101,6 +101,13 @@ pub enum LaunchError {
 }
 
 impl Launch {
+    /// With the default limits, and not recorded.
+    #[must_use]
+    pub fn new(config: Config, bind: SocketAddr, data_dir: PathBuf, credentials: Credentials) -> Launch {
+        let (limits, recorder) = (ConnectionLimits::default(), None);
+        Launch { config, bind, data_dir, credentials, limits, recorder }
+    }
+
     /// Starts the node around `state_machine`, with `observer` inside its driver.
     ///
     /// Call it inside a tokio runtime. The node is up when this returns; its cluster forms, or is

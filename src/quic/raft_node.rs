@@ -188,9 +188,8 @@ impl RaftNode {
         let addresses = node.peers.iter().chain([&node.address]).cloned().collect();
         let client_config = ClientConfig { addresses, timeout: CLIENT_TIMEOUT };
         let client = Client::open(&seams, &credentials, client_config)?;
-        let limits = super::ConnectionLimits::default();
-        let launch =
-            Launch { config: node, bind, data_dir, credentials, limits, recorder: config.recorder.clone() };
+        let recorder = config.recorder.clone();
+        let launch = Launch { recorder, ..Launch::new(node, bind, data_dir, credentials) };
         let running = launch.start(state_machine, ())?;
         Ok(RaftNode { running, client, _temporary: temporary })
     }

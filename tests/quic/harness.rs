@@ -74,7 +74,7 @@ impl Nodes {
         }
         let bind: SocketAddr = config.address.as_str().parse().expect("an address");
         let data_dir = self.folder.path().join(format!("node-{id}"));
-        Launch { config, bind, data_dir, credentials, limits: self.limits, recorder: None }
+        Launch { limits: self.limits, ..Launch::new(config, bind, data_dir, credentials) }
             .start(KeyValue::default(), Meter::default())
     }
 

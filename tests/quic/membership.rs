@@ -12,8 +12,7 @@ use rivven_cluster::id::{ClusterName, NodeId, PeerName};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::node::{Caller, Config, Halt, Limits, Members, Part, Rejection, Reply, Request, Status};
 use rivven_cluster::quic::{
-    Authority, Client, ClientConfig, ClientError, ConnectionLimits, Credentials, Identity, Launch,
-    LaunchError, Running, Seams,
+    Authority, Client, ClientConfig, ClientError, Credentials, Identity, Launch, LaunchError, Running, Seams,
 };
 use rivven_cluster::raft::{ChangeError, Flow, Step, Timing};
 use tokio::time::{Instant, sleep};
@@ -76,15 +75,7 @@ impl Cluster {
         let bind = self.names[&node].as_str().parse().expect("an IP address");
         let data_dir = self.folder.path().join(node.to_string());
         let credentials = credentials(&self.authority, Caller::Node(id(node)));
-        let running = Launch {
-            config,
-            bind,
-            data_dir,
-            credentials,
-            limits: ConnectionLimits::default(),
-            recorder: None,
-        }
-        .start(KeyValue::default(), ())?;
+        let running = Launch::new(config, bind, data_dir, credentials).start(KeyValue::default(), ())?;
         self.nodes.insert(node, running);
         Ok(())
     }

@@ -14,9 +14,7 @@ use rivven_cluster::formation::{Refusal, Standing};
 use rivven_cluster::id::{ClusterName, NodeId, PeerName};
 use rivven_cluster::kv::KeyValue;
 use rivven_cluster::node::{Caller, Config, Limits, Reply, Request, Status};
-use rivven_cluster::quic::{
-    Authority, Client, ClientConfig, ConnectionLimits, Credentials, Identity, Launch, Running, Seams,
-};
+use rivven_cluster::quic::{Authority, Client, ClientConfig, Credentials, Identity, Launch, Running, Seams};
 use rivven_cluster::raft::{Flow, Timing};
 use tokio::time::{Instant, sleep};
 
@@ -73,14 +71,7 @@ impl Cluster {
         let bind = self.names[&node].as_str().parse().expect("an IP address");
         let data_dir = self.data(node);
         let credentials = self.credentials(Caller::Node(id));
-        let launch = Launch {
-            config,
-            bind,
-            data_dir,
-            credentials,
-            limits: ConnectionLimits::default(),
-            recorder: None,
-        };
+        let launch = Launch::new(config, bind, data_dir, credentials);
         self.nodes.insert(node, launch.start(KeyValue::default(), ()).expect("it starts"));
     }
 

@@ -9,9 +9,7 @@ use bytes::Bytes;
 use rivven_cluster::id::{ClusterName, LogIndex, NodeId, PeerName};
 use rivven_cluster::kv::{Command, KeyValue};
 use rivven_cluster::node::{Caller, Config, Limits, Reply, Request, Status};
-use rivven_cluster::quic::{
-    Authority, Client, ClientConfig, ConnectionLimits, Credentials, Identity, Launch, Running, Seams,
-};
+use rivven_cluster::quic::{Authority, Client, ClientConfig, Credentials, Identity, Launch, Running, Seams};
 use rivven_cluster::raft::{Flow, Timing};
 use tokio::time::{Instant, sleep};
 
@@ -59,14 +57,7 @@ impl Cluster {
         let bind = self.names[&id].as_str().parse().expect("an IP address");
         let data_dir = self.folder.path().join(id.to_string());
         let credentials = self.credentials(Caller::Node(node));
-        let launch = Launch {
-            config,
-            bind,
-            data_dir,
-            credentials,
-            limits: ConnectionLimits::default(),
-            recorder: None,
-        };
+        let launch = Launch::new(config, bind, data_dir, credentials);
         launch.start(KeyValue::default(), ()).expect("it starts")
     }
 

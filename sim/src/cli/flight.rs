@@ -1,14 +1,13 @@
 //! `replay --flight` and `report --flight`: a node of production, told the same again.
 
-use core::fmt::Debug;
 use core::time::Duration;
 use std::path::{Path, PathBuf};
 
-use rivven_cluster::flight::{Flight, Payloads};
+use rivven_cluster::flight::{Flight, Payloads, Step};
 use rivven_cluster::raft::Standing;
 use rivven_sim::flight::branch::{Branched, Parting, Turn, branch};
 use rivven_sim::flight::{Ending, Played, replay};
-use rivven_sim::report::{Caption, Verdict};
+use rivven_sim::report::{Caption, Verdict, brief};
 use rivven_sim::trace::Trace;
 
 /// A flight, and where it goes another way.
@@ -24,9 +23,6 @@ pub struct FlightArguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 5, requires = "branch")]
     then: u64,
 }
-
-/// So many characters of an input or an output are printed.
-const TEXT_MAX: usize = 400;
 
 /// Plays the flight, and prints what came of it. Tells whether it is what was recorded, and what to write above a picture.
 pub fn play(path: &Path, arguments: &FlightArguments, mut trace: Trace) -> Result<(bool, Caption), String> {
@@ -65,7 +61,7 @@ fn load(path: &Path) -> Result<Flight, String> {
 
 fn about(path: &Path, flight: &Flight) -> Vec<String> {
     let (begins, ends) = flight.times();
-    let inputs = flight.steps.iter().filter(|step| matches!(step, rivven_cluster::flight::Step::Input(..)));
+    let inputs = flight.steps.iter().filter(|step| matches!(step, Step::Input(..)));
     let payloads = match flight.payloads {
         Payloads::Hashed => "payloads are hashes",
         Payloads::Whole => "payloads are whole",
@@ -86,7 +82,7 @@ fn ended(flight: &Flight, played: &Played) -> Vec<String> {
     let mut lines = vec![match ending {
         Ending::Same => format!("it says the same again: {outputs} outputs of {steps} steps"),
         Ending::PanickedAgain(text) => {
-            format!("it says the same again, {outputs} outputs, and panics on the last input: {text}")
+            format!("it says the same again, {outputs} outputs, and panics as it did: {text}")
         }
         Ending::PanickedOutside => {
             format!("it says the same again, {outputs} outputs, up to where its state machine panicked")
@@ -141,12 +137,4 @@ fn turned(branched: &Branched, arguments: &FlightArguments) -> Vec<String> {
     }
     lines.extend(broken.iter().map(|text| format!("BROKEN: {text}")));
     lines
-}
-
-fn brief(value: &impl Debug) -> String {
-    let text = format!("{value:?}");
-    match text.char_indices().nth(TEXT_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
 }

@@ -17,8 +17,9 @@ use rivven_cluster::raft::Standing;
 use rivven_cluster::state_machine::Frozen;
 use rivven_cluster::time::Instant;
 
-use super::{Stage, contain};
+use super::Stage;
 use crate::trace::Trace;
+use crate::world::caught;
 
 /// How long the disk of a branch takes for anything.
 const DISK: Duration = Duration::from_millis(1);
@@ -83,14 +84,14 @@ pub fn branch(flight: &Flight, turn: Turn, trace: &mut Trace) -> Result<Branched
     let (place, at, lost) = find(flight, turn.input)?;
     let mut stage = Stage::new(flight, trace);
     let (begins, (_, ends)) = (stage.begins, flight.times());
-    let mut player = contain(|| flight.player()).map_err(BranchError::Differs)?;
-    stage.sets_out(player.node());
+    let mut player = caught(|| flight.player()).map_err(BranchError::Differs)?;
+    stage.settles(player.node());
     let mut disk = Disk::default();
     let mut parted = None;
     let kept = flight.steps.iter().enumerate().filter(|(number, _)| *number != place);
     for (number, step) in kept {
         stage.before(step);
-        match contain(|| player.step(step)) {
+        match caught(|| player.step(step)) {
             Ok(Ok(said)) => follow(flight, number, &mut stage, &mut disk, said.as_ref()),
             Ok(Err(difference)) if number > place => {
                 parted = Some((number, difference));
@@ -117,7 +118,7 @@ pub fn branch(flight: &Flight, turn: Turn, trace: &mut Trace) -> Result<Branched
     branched.parting = Some(Parting { at: now.saturating_since(begins), now: said.clone(), then });
     let rest = flight.steps[number..].iter().filter_map(by_others).collect();
     let mut world = World { node: player.into_node(), stage, disk, rest, now };
-    let ran = contain(|| {
+    let ran = caught(|| {
         said.into_iter().for_each(|output| world.act(&output));
         world.run(ends.min(now + SPAN_MAX) + turn.then)
     });
@@ -186,7 +187,7 @@ fn undisturbed(flight: &Flight, steps: usize) -> (Option<Output>, Option<Standin
     let (mut player, mut last) = (flight.player(), None);
     for step in &flight.steps[..steps] {
         // If it panicked, this is how it ended.
-        let Ok(Ok(said)) = contain(|| player.step(step)) else { break };
+        let Ok(Ok(said)) = caught(|| player.step(step)) else { break };
         last = said;
     }
     (last, player.node().standing())
@@ -289,7 +290,7 @@ impl World<'_> {
         while let Some(output) = self.node.poll() {
             self.act(&output);
         }
-        contain(|| self.node.assert_invariants())?;
+        caught(|| self.node.assert_invariants())?;
         self.stage.settles(&self.node);
         Ok(())
     }

@@ -1,19 +1,22 @@
 //! Flights, played again: a node of production, on the ground.
 //!
 //! A [`Flight`] is what a node was told and what it said (see [`rivven_cluster::flight`]). Here a bare node is told the
-//! same again, and has to say the same; after each drain its invariants are asserted. A trace is kept and a picture drawn as of any run. In the picture the peers have lanes, too: what
-//! they sent is drawn where it arrived, and what was sent to them where it left.
+//! same again, and has to say the same; after each drain its invariants are asserted. It may panic: a flight is a file,
+//! and what that holds may be anything. A trace is kept and a picture drawn as of any run. In the picture the peers have
+//! lanes, too: what they sent is drawn where it arrived, and what was sent to them where it left.
 //!
 //! [`branch`](mod@branch) lets the node go on in another way: "what if this message had been lost?"
 
 pub mod branch;
 
 use rivven_cluster::flight::{Difference, Flight, Player, Reason, StandIn, Step};
+use rivven_cluster::id::NodeId;
 use rivven_cluster::node::{Input, Node, Output, Peer};
 use rivven_cluster::time::Instant;
 
 use crate::report::Moment;
 use crate::trace::{Record, Trace};
+use crate::world::caught;
 
 /// How a replay ended.
 #[derive(Debug)]
@@ -59,18 +62,18 @@ impl Played {
 #[must_use]
 pub fn replay(flight: &Flight, trace: &mut Trace) -> Played {
     let mut stage = Stage::new(flight, trace);
-    let mut player = match contain(|| flight.player()) {
+    let mut player = match caught(|| flight.player()) {
         Ok(player) => player,
         Err(text) => {
             let ending = Ending::Broken(0, format!("no node can be made of its image: {text}"));
             return Played { ending, steps: 0, outputs: 0, unsaid: 0 };
         }
     };
-    stage.sets_out(player.node());
+    stage.settles(player.node());
     let mut played = Played { ending: Ending::Same, steps: 0, outputs: 0, unsaid: 0 };
     for step in &flight.steps {
         stage.before(step);
-        match contain(|| player.step(step)) {
+        match caught(|| player.step(step)) {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(output))) => {
                 played.outputs += 1;
@@ -83,7 +86,7 @@ pub fn replay(flight: &Flight, trace: &mut Trace) -> Played {
             Err(text) => return panicked(flight, played, text),
         }
         if *step == Step::Settled {
-            if let Err(text) = contain(|| player.node().assert_invariants()) {
+            if let Err(text) = caught(|| player.node().assert_invariants()) {
                 played.ending = Ending::Broken(played.steps, text);
                 return played;
             }
@@ -114,7 +117,7 @@ fn panicked(flight: &Flight, mut played: Played, text: String) -> Played {
 /// All steps were done, and the recorded node panicked after the last one: on what it was about to say, or in its state
 /// machine.
 fn at_the_panic(flight: &Flight, mut played: Played, mut player: Player<StandIn>) -> Played {
-    if let Err(text) = contain(|| while player.poll().is_some() {}) {
+    if let Err(text) = caught(|| while player.poll().is_some() {}) {
         return panicked(flight, played, text);
     }
     let missed = player.node().state_machine().missed();
@@ -127,7 +130,7 @@ fn at_the_panic(flight: &Flight, mut played: Played, mut player: Player<StandIn>
 /// Where a flight is played: its trace, and its picture.
 struct Stage<'a> {
     trace: &'a mut Trace,
-    node: u64,
+    node: NodeId,
     begins: Instant,
     now: Instant,
 }
@@ -135,16 +138,12 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn new(flight: &Flight, trace: &'a mut Trace) -> Stage<'a> {
         let (begins, _) = flight.times();
-        Stage { trace, node: flight.node().value(), begins, now: begins }
+        Stage { trace, node: flight.node(), begins, now: begins }
     }
 
     /// Since the beginning of the flight, in nanoseconds.
     fn at(&self) -> u64 {
         self.now.as_nanos().saturating_sub(self.begins.as_nanos())
-    }
-
-    fn sets_out(&mut self, node: &Node<StandIn>) {
-        self.settles(node);
     }
 
     /// A step is about to be done.
@@ -158,10 +157,9 @@ impl<'a> Stage<'a> {
 
     fn tells(&mut self, now: Instant, input: &Input) {
         self.now = now;
-        let (at, node) = (self.at(), self.node);
+        let (at, node) = (self.at(), self.node.value());
         if let Input::Message { from, message } = input {
-            let to = Peer::Node(rivven_cluster::id::NodeId::new(node).unwrap_or(*from));
-            let output = Output::Send { to, message: message.clone() };
+            let output = Output::Send { to: Peer::Node(self.node), message: message.clone() };
             let sent = Record::Output { node: from.value(), output: &output };
             self.trace.draw(|picture| picture.record(at, &sent));
         }
@@ -170,31 +168,21 @@ impl<'a> Stage<'a> {
 
     fn fires(&mut self, now: Instant) {
         self.now = now;
-        self.trace.record(self.at(), &Record::Timeout { node: self.node, now: now.as_nanos() });
+        self.trace.record(self.at(), &Record::Timeout { node: self.node.value(), now: now.as_nanos() });
     }
 
     fn said(&mut self, output: &Output) {
-        let (at, node) = (self.at(), self.node);
-        self.trace.record(at, &Record::Output { node, output });
-        if let (Output::Send { to: Peer::Node(to), message }, Some(from)) =
-            (output, rivven_cluster::id::NodeId::new(node))
-        {
-            let input = Input::Message { from, message: message.clone() };
+        let at = self.at();
+        self.trace.record(at, &Record::Output { node: self.node.value(), output });
+        if let Output::Send { to: Peer::Node(to), message } = output {
+            let input = Input::Message { from: self.node, message: message.clone() };
             let arrived = Record::Input { node: to.value(), now: self.now.as_nanos(), input: &input };
             self.trace.draw(|picture| picture.record(at, &arrived));
         }
     }
 
     fn settles(&mut self, node: &Node<StandIn>) {
-        let (at, number) = (self.at(), self.node);
+        let (at, number) = (self.at(), self.node.value());
         self.trace.draw(|picture| picture.settled(at, number, Moment::of(node)));
     }
-}
-
-/// Does something that may panic: a flight is a file, and what it holds may be anything.
-fn contain<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
-    })
 }

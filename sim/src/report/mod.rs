@@ -23,3 +23,4 @@ mod words;
 pub use self::moment::{Moment, Role};
 pub use self::page::{Caption, Verdict, html};
 pub use self::picture::{Lane, Picture, SharedPicture};
+pub use self::words::brief;

@@ -226,7 +226,7 @@ impl Picture {
 
     /// A client sends something to a node; `tells` tells it from all else that the client sends.
     pub fn client_sends(&mut self, at: u64, client: u64, node: u64, tells: u64, what: &impl Debug) {
-        let text = format!("to node {node}: {}", words::of(what));
+        let text = format!("to node {node}: {}", words::brief(what));
         let event = self.push(at / 1000, Lane::Client(client), Kind::Sent, text);
         self.send(event, (Lane::Client(client), Lane::Node(node), tells));
     }
@@ -245,7 +245,7 @@ impl Picture {
 
     /// The client hears the answer, if it is one and not just that nobody answers.
     pub fn client_hears(&mut self, at: u64, client: u64, tells: u64, what: &impl Debug) {
-        let event = self.push(at / 1000, Lane::Client(client), Kind::Arrived, words::of(what));
+        let event = self.push(at / 1000, Lane::Client(client), Kind::Arrived, words::brief(what));
         self.arrive(event, (Lane::World, Lane::Client(client), tells));
     }
 

@@ -11,7 +11,7 @@ use super::picture::Kind;
 const TEXT_MAX: usize = 400;
 
 /// A value as it is written down for a debugger, as far as there is room.
-pub(super) fn of(value: &impl Debug) -> String {
+pub fn brief(value: &impl Debug) -> String {
     cut(format!("{value:?}"), TEXT_MAX)
 }
 
@@ -29,15 +29,15 @@ pub(super) fn cut(mut text: String, most: usize) -> String {
 #[expect(clippy::wildcard_enum_match_arm, reason = "all others are written down as they are")]
 pub(super) fn input(input: &Input) -> (Kind, String) {
     match input {
-        Input::Message { from, message } => (Kind::Arrived, format!("from node {from}: {}", of(message))),
+        Input::Message { from, message } => (Kind::Arrived, format!("from node {from}: {}", brief(message))),
         Input::Gossip(swim::Input::Datagram { from, bytes, .. }) => {
             (Kind::Arrived, format!("from node {from}: {}", datagram(bytes)))
         }
-        Input::Gossip(input) => (Kind::Input, format!("gossip: {}", of(input))),
+        Input::Gossip(input) => (Kind::Input, format!("gossip: {}", brief(input))),
         Input::Request { id, from, request } => {
-            (Kind::Arrived, format!("request {id} of {from:?}: {}", of(request)))
+            (Kind::Arrived, format!("request {id} of {from:?}: {}", brief(request)))
         }
-        other => (Kind::Input, of(other)),
+        other => (Kind::Input, brief(other)),
     }
 }
 
@@ -45,13 +45,13 @@ pub(super) fn input(input: &Input) -> (Kind, String) {
 #[expect(clippy::wildcard_enum_match_arm, reason = "all others are written down as they are")]
 pub(super) fn output(output: &Output) -> (Kind, String) {
     match output {
-        Output::Send { to, message } => (Kind::Sent, format!("to {to:?}: {}", of(message))),
+        Output::Send { to, message } => (Kind::Sent, format!("to {to:?}: {}", brief(message))),
         Output::Gossip(swim::Output::Datagram { to, bytes }) => {
-            (Kind::Sent, format!("to {}: {}", of(to), datagram(bytes)))
+            (Kind::Sent, format!("to {}: {}", brief(to), datagram(bytes)))
         }
-        Output::Gossip(output) => (Kind::Output, format!("gossip: {}", of(output))),
-        Output::Reply { id, reply } => (Kind::Sent, format!("reply to request {id}: {}", of(reply))),
-        other => (Kind::Output, of(other)),
+        Output::Gossip(output) => (Kind::Output, format!("gossip: {}", brief(output))),
+        Output::Reply { id, reply } => (Kind::Sent, format!("reply to request {id}: {}", brief(reply))),
+        other => (Kind::Output, brief(other)),
     }
 }
 

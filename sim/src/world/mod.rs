@@ -73,11 +73,20 @@ pub fn run(scenario: &Scenario, options: Options) -> Report {
 /// Turns a panic in a world into a violation.
 pub fn contain(play: impl FnOnce(&mut Report)) -> Report {
     let mut report = Report::default();
-    let played = catch_unwind(AssertUnwindSafe(|| play(&mut report)));
-    if let Err(panic) = played {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    if let Err(text) = caught(|| play(&mut report)) {
         report.violation = Some(Violation { rule: Rule::Invariant, what: format!("a panic: {text}") });
     }
     report
+}
+
+/// Does something that may panic, and tells what it then said.
+///
+/// # Errors
+///
+/// The text of the panic.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
+    })
 }

@@ -57,12 +57,12 @@ mod watch;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 pub use self::beat::{Beat, Hint, Life, Sight};
 pub use self::explain::Explanation;
 pub use self::moves::schedule;
 pub use self::verdict::Verdict;
-
-use serde::{Deserialize, Serialize};
 
 use self::moves::Moves;
 use self::watch::Watch;
