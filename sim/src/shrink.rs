@@ -156,7 +156,7 @@ fn is_within_budget(scenario: &Scenario) -> bool {
     broken.len() <= budget(&scenario.shape, voters_taken(&scenario.faults))
 }
 
-/// A failing scenario as a test for `sim/tests/seeds.rs`.
+/// A failing scenario as a test for `sim/tests/simulator/seeds.rs`.
 pub fn as_test(shrunk: &Shrunk) -> String {
     let Scenario { seed, world, .. } = shrunk.scenario;
     let rule = shrunk.violation.rule.to_string().replace('-', "_");

@@ -255,8 +255,14 @@ fn what_is_no_flight_or_not_the_same_any_more_is_refused_or_shows() {
     for length in (0..bytes.len()).step_by(997) {
         assert!(Flight::decode(&bytes[..length]).is_err(), "the first {length}");
     }
-    // A node that was told something else says something else: the comparison bites.
+    // It is written in rows of steps: so are many.
     let mut flight = Flight::decode(&bytes).expect("a flight");
+    let mut long = flight.clone();
+    long.steps = flight.steps.iter().cycle().take(200_000).cloned().collect();
+    let written = long.encode();
+    assert!(written.len() > 1024 * 1024);
+    assert_eq!(Flight::decode(&written).expect("a flight").steps, long.steps);
+    // A node that was told something else says something else: the comparison bites.
     let written = flight.steps.iter().position(|step| matches!(as_input(step), Some(Input::Written(_))));
     flight.steps.remove(written.expect("there is one"));
     let played = replay(&flight, &mut Trace::off());

@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 
 use super::{Handle, Observer};
 use crate::flight::{Key, Payloads, Reason, Ring, Tape};
-use crate::id::NodeId;
 use crate::node::{Caller, Event, Input, Node, Output, Request};
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
@@ -230,13 +229,11 @@ impl<S: StateMachine> Observer<S> for Recorder {
 
 /// Writes what was in a ring as a flight.
 fn write(settings: &Settings, tape: Tape) -> Result<Written, RecorderError> {
-    let flight = tape.into_flight();
-    let bytes = flight.encode();
-    let (steps, why) = (flight.steps.len(), &flight.reason);
-    match save(&settings.folder, flight.node(), &bytes) {
-        Ok(path) => {
-            tracing::warn!("{steps} steps were recorded in {}: {why}", path.display());
-            Ok(Written { path, steps, bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX) })
+    let why = tape.reason().to_string();
+    match save(&settings.folder, tape) {
+        Ok(written) => {
+            tracing::warn!("{} steps were recorded in {}: {why}", written.steps, written.path.display());
+            Ok(written)
         }
         Err(error) => {
             let error = RecorderError::System { path: settings.folder.clone(), error: error.to_string() };
@@ -252,23 +249,27 @@ fn write(settings: &Settings, tape: Tape) -> Result<Written, RecorderError> {
     clippy::disallowed_methods,
     reason = "a recording is a file, named by the clock"
 )]
-fn save(folder: &Path, node: NodeId, bytes: &[u8]) -> io::Result<PathBuf> {
+fn save(folder: &Path, tape: Tape) -> io::Result<Written> {
     use std::fs;
     use std::os::unix::fs::OpenOptionsExt as _;
     use std::time::{SystemTime, UNIX_EPOCH};
 
     fs::create_dir_all(folder)?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let name = format!("node{node}-{:013}{ENDING}", since.as_millis());
+    let name = format!("node{}-{:013}{ENDING}", tape.node(), since.as_millis());
     let (path, partial) = (folder.join(&name), folder.join(format!("{name}.partial")));
     let write = || {
         let open = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
         let mut file = open?;
-        file.write_all(bytes)?;
+        let mut chunks = tape.into_chunks();
+        for chunk in &mut chunks {
+            file.write_all(&chunk)?;
+        }
         file.sync_all()?;
-        fs::rename(&partial, &path)
+        fs::rename(&partial, &path)?;
+        Ok((chunks.steps(), file.metadata()?.len()))
     };
-    write().inspect_err(|_| {
+    let (steps, bytes) = write().inspect_err(|_: &io::Error| {
         // What is there of it helps nobody, and takes room that may be missing.
         let _ = fs::remove_file(&partial);
     })?;
@@ -277,7 +278,7 @@ fn save(folder: &Path, node: NodeId, bytes: &[u8]) -> io::Result<PathBuf> {
     flights.sort();
     let surplus = flights.len().saturating_sub(FILES_MAX);
     flights.into_iter().take(surplus).try_for_each(fs::remove_file)?;
-    Ok(path)
+    Ok(Written { path, steps, bytes })
 }
 
 fn is_flight(path: &Path) -> bool {

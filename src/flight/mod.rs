@@ -40,10 +40,10 @@
 //! # The laws
 //!
 //! 1. A flight replays to the same outputs, whatever was in the node when it began.
-//! 2. A node that goes on from an image goes on as if nothing had happened (`sim/tests/determinism.rs` tries it at
+//! 2. A node that goes on from an image goes on as if nothing had happened (`sim/tests/simulator/determinism.rs` tries it at
 //!    random moments of simulated runs, with every node).
 //! 3. Nothing of a payload is in a flight with hashed payloads (`sim/tests/flight.rs` and
-//!    `sim/tests/determinism.rs` look for it).
+//!    `sim/tests/simulator/determinism.rs` look for it).
 
 mod disguise;
 mod file;
@@ -58,9 +58,9 @@ use crate::node::{Image, Input, Said};
 use crate::time::Instant;
 
 pub use self::disguise::Key;
-pub use self::file::{FLIGHT_FORMAT, FlightError};
+pub use self::file::{Chunks, FLIGHT_FORMAT, FlightError};
 pub use self::replay::{Difference, Player};
-pub use self::ring::{Ring, Tape};
+pub use self::ring::{Ring, Steps, Tape};
 pub use self::stand_in::StandIn;
 
 /// One thing that happened to a node.

@@ -12,8 +12,10 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::file::Chunks;
 use super::replay::Digester;
 use super::{Digest, Flight, Key, Payloads, Reason, Step};
+use crate::id::NodeId;
 use crate::node::{Image, Input, Node, Output, Said};
 use crate::state_machine::StateMachine;
 use crate::time::Instant;
@@ -198,23 +200,62 @@ fn begin<S>(node: &Node<S>) -> Option<Half> {
 }
 
 impl Tape {
-    /// Makes a flight of it.
+    /// Whose it is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.image.node()
+    }
+
+    /// Why it was taken.
+    #[must_use]
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    /// Makes a flight of it, in memory.
     #[must_use]
     pub fn into_flight(self) -> Flight {
-        let Tape { reason, payloads, key, image, steps: written, built } = self;
-        let (mut steps, mut rest, mut built) = (Vec::new(), &written[..], built.into_iter());
-        while let Ok((kept, length)) = codec::decode_prefix::<Kept<'_>>(rest) {
-            steps.push(match kept {
-                Kept::Input(now, input) => Step::Input(now, input.into_owned()),
-                Kept::Timeout(now) => Step::Timeout(now),
-                Kept::Output(digest) => Step::Output(digest),
-                Kept::Settled => Step::Settled,
-                Kept::Said(said) => Step::Said(said),
-                Kept::Built(now) => Step::Input(now, Input::SnapshotBuilt(built.next().unwrap_or_default())),
-            });
-            rest = &rest[length..];
-        }
-        debug_assert!(rest.is_empty(), "what was written can be read");
+        let Tape { reason, payloads, key, image, steps, built } = self;
+        let steps = Steps { written: steps, read: 0, built: built.into_iter() }.collect();
         Flight { reason, payloads, key: Some(key), image: Box::new(image), steps }
+    }
+
+    /// Makes a file of it, piece by piece.
+    #[must_use]
+    pub fn into_chunks(self) -> Chunks<Steps> {
+        let Tape { reason, payloads, key, image, steps, built } = self;
+        let steps = Steps { written: steps, read: 0, built: built.into_iter() };
+        Chunks::new(&reason, payloads, Some(key), &image, steps)
+    }
+}
+
+/// The steps on a tape, one after the other.
+pub struct Steps {
+    written: Vec<u8>,
+    /// So many bytes of it were read.
+    read: usize,
+    built: std::vec::IntoIter<Bytes>,
+}
+
+impl Iterator for Steps {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        let rest = &self.written[self.read..];
+        if rest.is_empty() {
+            return None;
+        }
+        let read = codec::decode_prefix::<Kept<'_>>(rest);
+        debug_assert!(read.is_ok(), "what was written can be read");
+        let (kept, length) = read.ok()?;
+        self.read += length;
+        Some(match kept {
+            Kept::Input(now, input) => Step::Input(now, input.into_owned()),
+            Kept::Timeout(now) => Step::Timeout(now),
+            Kept::Output(digest) => Step::Output(digest),
+            Kept::Settled => Step::Settled,
+            Kept::Said(said) => Step::Said(said),
+            Kept::Built(now) => Step::Input(now, Input::SnapshotBuilt(self.built.next().unwrap_or_default())),
+        })
     }
 }

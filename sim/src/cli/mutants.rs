@@ -63,6 +63,9 @@ pub struct Arguments {
     /// who escapes.
     #[arg(long)]
     ablate: bool,
+    /// Do not build and hunt the tree without a mutant first: something else has shown just now that it is sound.
+    #[arg(long)]
+    without_control: bool,
     /// Write each shrunk scenario into this folder.
     #[arg(long, value_name = "FOLDER")]
     plans: Option<PathBuf>,
@@ -146,7 +149,9 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         mutate(&root, mutant)?;
     }
     let workshop = Workshop::open(&root)?;
-    workshop.control(&mutants)?;
+    if !arguments.without_control {
+        workshop.control(&mutants)?;
+    }
     println!(
         "{:<34} {:<22} {:>6} {:>8} {:>7} {:>8}",
         "mutant", "caught by", "seeds", "seconds", "faults", "shrink s"
@@ -277,19 +282,28 @@ impl Workshop {
         verdict
     }
 
-    fn build(&self, mutant: &Mutant) -> Result<(), String> {
+    /// As tests are built, so that dependencies which were built for them can be used. A mutant is built more often than it is
+    /// run for long: optimised for release, the list takes four times as long.
+    fn cargo(&self, command: &str) -> Command {
         let mut cargo = Command::new("cargo");
-        // As tests are built, so that dependencies which were built for them can be used. A mutant is built more often than
-        // it is run for long: optimised for release, the list takes four times as long.
-        cargo.current_dir(&self.tree);
-        if mutant.world == Stage::Test {
-            cargo.args(["test", "--quiet", "--lib", "--no-run"]);
-        } else {
-            cargo.args(["build", "--quiet", "--workspace", "--bin", "rivven-sim"]);
+        cargo.current_dir(&self.tree).args([command, "--quiet", "--target-dir"]).arg(&self.target);
+        if std::env::var_os("CARGO_INCREMENTAL").is_none() {
+            // Most of it was built for the mutant before.
+            cargo.env("CARGO_INCREMENTAL", "1");
         }
-        cargo.arg("--target-dir").arg(&self.target);
-        // Most of it was built for the mutant before.
-        cargo.env("CARGO_INCREMENTAL", "1");
+        cargo
+    }
+
+    fn build(&self, mutant: &Mutant) -> Result<(), String> {
+        let mut cargo = if mutant.world == Stage::Test {
+            let mut cargo = self.cargo("test");
+            cargo.args(["--lib", "--no-run"]);
+            cargo
+        } else {
+            let mut cargo = self.cargo("build");
+            cargo.args(["--workspace", "--bin", "rivven-sim"]);
+            cargo
+        };
         let output = cargo.output().map_err(|error| format!("cannot start cargo: {error}"))?;
         if output.status.success() {
             return Ok(());
@@ -361,14 +375,13 @@ impl Workshop {
     fn test(&self, mutant: &Mutant) -> Result<Catch, String> {
         let began = Instant::now();
         let (program, test) = mutant.test.split_once('/').unwrap_or(("", &mutant.test));
-        let mut cargo = Command::new("cargo");
-        cargo.current_dir(&self.tree).args(["test", "--quiet", "--target-dir"]).arg(&self.target);
+        let mut cargo = self.cargo("test");
         if program.is_empty() {
             cargo.arg("--lib")
         } else {
             cargo.args(["--test", program])
         };
-        cargo.args(["--", "--exact", test]).env("CARGO_INCREMENTAL", "1");
+        cargo.args(["--", "--exact", test]);
         let output =
             run_within(&mut cargo, HUNT_MAX).map_err(|error| format!("mutant {}: {error}", mutant.id))?;
         let text = String::from_utf8_lossy(&output.stdout);

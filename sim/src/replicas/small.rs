@@ -10,10 +10,9 @@ use core::time::Duration;
 use rivven_cluster::id::NodeId;
 use rivven_cluster::partition::metadata::{Command, Election, FenceReason, NodeState};
 use rivven_cluster::partition::replica::io::Acks;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::world::{Packet, SETTINGS, World};
-use crate::explore::SmallWorld;
+use crate::explore::{Fingerprint, SmallWorld};
 
 /// How often what may happen.
 #[derive(Clone, Copy, Debug, Default, Hash)]
@@ -215,7 +214,7 @@ impl SmallWorld for Small {
 
     fn fingerprint(&self) -> u64 {
         let world = &self.world;
-        let mut state = Xxh3::new();
+        let mut state = Fingerprint::default();
         (self.left, world.now, world.record()).hash(&mut state);
         for host in &world.hosts {
             (host.token, host.is_up, host.session, &host.replica).hash(&mut state);
@@ -237,7 +236,7 @@ impl SmallWorld for Small {
 }
 
 fn hash(packet: &Packet) -> u64 {
-    let mut state = Xxh3::new();
+    let mut state = Fingerprint::default();
     packet.hash(&mut state);
     state.finish()
 }

@@ -91,7 +91,8 @@ fn part_for_a_moment(seed: u64, trace: &mut u64) -> Option<String> {
     let mut draws = Seed::new(seed).stream("moment", 0);
     let members = usize::try_from(draws.between(30, 60)).expect("a few");
     let mut world = World::new(Setting::new(members, seed));
-    (world.is_checked, world.keeps_told) = (true, true);
+    world.is_checked = true;
+    world.keeps = |event| matches!(event, Event::Dead(_));
     world.run_for(Duration::from_millis(draws.between(2000, 4000)));
     (0..members / 2).for_each(|seat| world.set_side(seat, 1));
     world.run_for(Duration::from_millis(draws.between(4000, 34_000)));
@@ -101,7 +102,7 @@ fn part_for_a_moment(seed: u64, trace: &mut u64) -> Option<String> {
             && world.running().all(|(_, swim)| swim.members().all(|seen| seen.state == State::Alive))
     });
     *trace = world.trace();
-    let dead = world.told.iter().find(|told| matches!(told.event, Event::Dead(_)));
+    let dead = world.told.first();
     let dead = dead.map(|told| format!("a moment apart, and {:?} at {:?}", told.event, told.at));
     dead.or_else(|| took.is_none().then(|| describe(&world)))
 }

@@ -201,6 +201,10 @@ fn rumor_rounds(members: usize) -> f64 {
     rounds
 }
 
+fn is_death(event: &Event) -> bool {
+    matches!(event, Event::Dead(_))
+}
+
 /// Two halves that do not hear each other for so many seconds, then do.
 #[must_use]
 pub fn merge(members: usize, cut: u64, seed: u64) -> Vec<Gate> {
@@ -209,7 +213,7 @@ pub fn merge(members: usize, cut: u64, seed: u64) -> Vec<Gate> {
     (0..members / 2).for_each(|member| world.set_side(member, 1));
     world.run_for(Duration::from_secs(cut));
     (0..members / 2).for_each(|member| world.set_side(member, 0));
-    (world.keeps_told, world.told) = (true, Vec::new());
+    world.keeps = is_death;
     let held_dead = world.running().next().map_or(0, |(_, swim)| members - swim.size());
     let sent = world.datagrams;
     let most = if members <= 100 {
@@ -225,7 +229,7 @@ pub fn merge(members: usize, cut: u64, seed: u64) -> Vec<Gate> {
     };
     let took = world.run_until_done(TICK, Duration::from_secs(2 * most), all_live);
     world.run_for(Duration::from_secs(5));
-    let deaths = world.told.iter().filter(|told| matches!(told.event, Event::Dead(_))).count();
+    let deaths = world.told.len();
     let name = format!(
         "whole after {cut} s in halves ({held_dead} held dead), {} datagrams",
         world.datagrams - sent
@@ -301,7 +305,7 @@ pub fn pause(members: usize, tries: u64, seed: u64) -> Gate {
     let mut deaths = 0;
     for number in 0..tries {
         let mut world = World::new(Setting::new(members, seed + number));
-        world.keeps_told = true;
+        world.keeps = is_death;
         world.run_for(Duration::from_secs(3) + Duration::from_millis(number * 91));
         world.pause(0, Duration::from_secs(30));
         world.run_for(Duration::from_secs(90));
@@ -332,7 +336,7 @@ fn slow_members(caution: Caution, seed: u64) -> u64 {
     for slow in [1, 4, 16, 32_usize] {
         for pause in [1_000, 4_000, 16_000, 32_000] {
             let mut world = World::new(Setting { caution, ..Setting::new(100, seed + count(slow)) });
-            world.keeps_told = true;
+            world.keeps = is_death;
             let mut played = 0;
             while played < 120_000 {
                 // They run for a moment only: long enough to say what they believe, and to hear a little.

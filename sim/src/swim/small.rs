@@ -20,10 +20,9 @@ use rivven_cluster::swim::{
     WallSeconds,
 };
 use rivven_cluster::time::Instant;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::world::{address_of, id_of, seat_of};
-use crate::explore::SmallWorld;
+use crate::explore::{Fingerprint, SmallWorld};
 
 /// So many members.
 const MEMBERS: usize = 3;
@@ -299,7 +298,7 @@ impl SmallWorld for Small {
     }
 
     fn fingerprint(&self) -> u64 {
-        let mut state = Xxh3::new();
+        let mut state = Fingerprint::default();
         self.left.hash(&mut state);
         for seat in &self.seats {
             (seat.boot, seat.now, seat.minted, seat.left_at).hash(&mut state);
@@ -355,7 +354,7 @@ fn asker_of(call: CallId) -> (usize, CallId) {
 }
 
 fn hash(packet: &Packet) -> u64 {
-    let mut state = Xxh3::new();
+    let mut state = Fingerprint::default();
     (packet.from, packet.to).hash(&mut state);
     match &packet.what {
         What::Datagram(bytes) => (0, bytes).hash(&mut state),

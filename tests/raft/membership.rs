@@ -2,16 +2,14 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "few outputs matter here")]
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::{Group, Member, newborn, node};
 use rivven_cluster::id::{NodeId, RequestId};
 use rivven_cluster::machine::Machine as _;
 use rivven_cluster::raft::{
     Body, Change, ChangeError, Content, Decline, Flow, Input, Membership, Output, Role, Step,
 };
-use support::{Group, Member, newborn, node};
 
 fn change(member: &mut Member, change: Change) {
     member.handle(Input::Change { id: Some(RequestId::new(7)), change });
@@ -105,7 +103,7 @@ fn a_leader_leaves_a_joint_membership_by_itself() {
 fn whoever_leads_next_leaves_a_joint_membership() {
     // The leader that entered it is gone, and a snapshot stands for what it did.
     let steps = vec![Step::Demote(node(4)), Step::Demote(node(5))];
-    let joint = newborn(5).snapshot.membership.after(&Change::Steps(steps), support::at(2, 2).term);
+    let joint = newborn(5).snapshot.membership.after(&Change::Steps(steps), crate::support::at(2, 2).term);
     let joint = joint.expect("it makes sense");
     let mut recovered = newborn(5);
     recovered.snapshot.membership = joint;
@@ -178,12 +176,12 @@ fn a_change_of_nonsense_that_a_liar_has_committed_changes_nothing() {
     let steps = [Step::Remove(node(9)), Step::Promote(node(2)), Step::AddLearner(node(3))];
     let contents = steps.map(Change::one).into_iter().chain([Change::Leave, Change::Steps(Vec::new())]);
     let entry = |(index, change)| rivven_cluster::raft::Entry {
-        at: support::at(index, 2),
+        at: crate::support::at(index, 2),
         content: Content::Change(change),
     };
     let entries: Vec<_> = (2..).zip(contents).map(entry).collect();
     let last = entries.last().expect("some").at.index;
-    member.receive(2, 2, Body::Append { previous: support::at(1, 1), commit: last, entries });
+    member.receive(2, 2, Body::Append { previous: crate::support::at(1, 1), commit: last, entries });
     member.persist();
     assert_eq!(member.raft.indexes().applied, last);
     assert_eq!(member.raft.membership(), &Membership::of_voters([1, 2, 3].map(node)));
@@ -210,12 +208,12 @@ fn a_removed_node_that_lingers_starts_again_on_a_snapshot_in_which_it_has_no_par
     let mut recovered = newborn(3);
     let remove = Change::one(Step::Remove(node(1)));
     recovered.snapshot.membership =
-        recovered.snapshot.membership.after(&remove, support::at(2, 2).term).expect("it makes sense");
+        recovered.snapshot.membership.after(&remove, crate::support::at(2, 2).term).expect("it makes sense");
     assert_eq!(recovered.clone().check(node(1)), Ok(()));
     let mut member = Member::new(1, recovered);
     assert!(member.raft.deadline().is_none(), "it never campaigns");
     let ballot = rivven_cluster::raft::Ballot {
-        last: support::at(9, 2),
+        last: crate::support::at(9, 2),
         commit: rivven_cluster::raft::Position::default(),
         transfer: false,
     };

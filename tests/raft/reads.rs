@@ -2,13 +2,11 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "few outputs matter here")]
 
-mod support;
-
+use crate::support::{Group, Member, newborn, node};
 use bytes::Bytes;
 use rivven_cluster::id::{BootId, LogIndex};
 use rivven_cluster::raft::{Body, Input, Message, Output, Raft};
 use rivven_cluster::time::Instant;
-use support::{Group, Member, newborn, node};
 
 /// What became of reads, by the number of the round: the index, or nothing.
 fn reads(member: &mut Member) -> Vec<(u64, Option<u64>)> {

@@ -139,7 +139,7 @@ mod printed {
 #[test]
 fn what_shrink_prints_is_a_test_that_compiles() {
     let text = as_test(&shrink(&failing(), 500, &miscount).expect("it fails"));
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/printed/test.txt");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/simulator/printed/test.txt");
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(golden, &text).expect("the golden file");
     }

@@ -3,8 +3,7 @@
 //!
 //! Most of these messages make raft-rs panic, or believe what is not so, if it hears them.
 
-mod support;
-
+use crate::support::{Group, Member, at, entry, newborn, node, with_log};
 use bytes::Bytes;
 use rivven_cluster::id::{LogIndex, Term};
 use rivven_cluster::machine::Machine as _;
@@ -12,7 +11,6 @@ use rivven_cluster::raft::{
     Ballot, Body, Change, Entry, Input, Membership, Message, Output, Position, Refusal, Role, Step, Verdict,
 };
 use rivven_cluster::time::Instant;
-use support::{Group, Member, at, entry, newborn, node, with_log};
 
 /// A follower of three, in term 3, with entries 2 to 5, of which 2 and 3 are committed.
 fn follower() -> Member {

@@ -1,6 +1,6 @@
 //! Small worlds of production machines, in which every order of events is tried.
 //!
-//! What it prints, `cargo test -p rivven-sim --test exhaustive -- --nocapture` shows.
+//! What it prints, `cargo test -p rivven-sim --test simulator exhaustive -- --nocapture` shows.
 
 use core::fmt::Debug;
 

@@ -13,7 +13,8 @@ const STEP: Duration = Duration::from_millis(100);
 
 fn checked(setting: Setting) -> World {
     let mut world = World::new(setting);
-    (world.is_checked, world.keeps_told) = (true, true);
+    world.is_checked = true;
+    world.keeps = |_| true;
     world
 }
 

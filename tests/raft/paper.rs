@@ -1,8 +1,7 @@
 //! The rules of Raft as the paper and the thesis state them, on machines fed by hand.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for single messages")]
 
-mod support;
-
+use crate::support::{Group, Member, at, drain, entry, newborn, node, with_log};
 use rivven_cluster::id::{BootId, LogIndex, NodeId, Term};
 use rivven_cluster::machine::Machine;
 use rivven_cluster::raft::{
@@ -10,7 +9,6 @@ use rivven_cluster::raft::{
 };
 use rivven_cluster::rng::Seed;
 use rivven_cluster::time::Instant;
-use support::{Group, Member, at, drain, entry, newborn, node, with_log};
 
 fn granted(verdict: &Body) -> Option<bool> {
     match verdict {
@@ -255,7 +253,7 @@ fn a_long_pause_is_not_lived_through_in_one_instant() {
 }
 
 fn raft_alone() -> Raft {
-    support::raft(1, newborn(3), Flow::default())
+    crate::support::raft(1, newborn(3), Flow::default())
 }
 
 /// An idle follower wakes up once a timeout, not at every tick.
