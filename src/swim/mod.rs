@@ -141,6 +141,9 @@ struct Draws {
     order: Stream,
 }
 
+/// Room for so many outputs is kept. One comparison after a partition has thousands, and hardly any step after it.
+const OUTPUTS_KEPT: usize = 64;
+
 /// What a member begins with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Start {
@@ -425,7 +428,11 @@ impl Machine for Swim {
     }
 
     fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            self.outputs.shrink_to(OUTPUTS_KEPT);
+        }
+        output
     }
 
     fn deadline(&self) -> Option<Instant> {

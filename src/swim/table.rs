@@ -48,8 +48,14 @@ impl Place {
         Place(NonZeroU32::new(number).expect("one more than an index"))
     }
 
-    fn at(self) -> usize {
+    /// Where it is, counted from 0.
+    pub(super) fn at(self) -> usize {
         usize::try_from(self.0.get() - 1).expect("a place fits")
+    }
+
+    #[cfg(test)]
+    pub(super) fn plus(self, places: u32) -> Place {
+        Place(self.0.saturating_add(places))
     }
 }
 

@@ -552,6 +552,14 @@ fn work_does_not_grow_with_the_number_of_members() {
 }
 
 #[test]
+fn room_for_what_is_said_after_a_partition_is_given_back() {
+    let mut swim = member(3);
+    swim.outputs.extend(core::iter::repeat_n(Output::Event(Event::Isolated), 5000));
+    drain(&mut swim);
+    assert!(swim.outputs.capacity() <= 2 * OUTPUTS_KEPT, "{}", swim.outputs.capacity());
+}
+
+#[test]
 fn a_member_takes_less_than_a_hundred_bytes() {
     let mut swim = member(2);
     for id in 3..=10_000 {
