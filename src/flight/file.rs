@@ -5,9 +5,9 @@
 //!   each of the three: length 8 │ XXH3-64 of the rest 8 │ rest
 //! ```
 //!
-//! The head is all but the steps. Steps come in rows of a quarter of a megabyte, so that nobody who writes a flight
-//! has to have all of it before them: a node in production may have more steps in its ring than it has memory for. An
-//! empty row is the end.
+//! The head is all but the steps. Steps come in rows of a quarter of a megabyte, so that whoever writes a flight has
+//! a few of them before them, and not all: read, they take many times the memory that they have in the ring. An empty row
+//! is the end.
 //!
 //! A flight holds the innards of a node, so it is read by the version that wrote it, and by no other.
 

@@ -120,7 +120,7 @@ pub enum Payloads {
 }
 
 /// A recorded part of a node's life.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Flight {
     /// Why it was written.
     pub reason: Reason,

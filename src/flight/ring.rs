@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::Chunks;
 use super::replay::Digester;
-use super::{Digest, Flight, Key, Payloads, Reason, Step};
+use super::{Digest, Key, Payloads, Reason, Step};
 use crate::id::NodeId;
 use crate::node::{Image, Input, Node, Output, Said};
 use crate::state_machine::StateMachine;
@@ -210,14 +210,6 @@ impl Tape {
     #[must_use]
     pub fn reason(&self) -> &Reason {
         &self.reason
-    }
-
-    /// Makes a flight of it, in memory.
-    #[must_use]
-    pub fn into_flight(self) -> Flight {
-        let Tape { reason, payloads, key, image, steps, built } = self;
-        let steps = Steps { written: steps, read: 0, built: built.into_iter() }.collect();
-        Flight { reason, payloads, key: Some(key), image: Box::new(image), steps }
     }
 
     /// Makes a file of it, piece by piece.

@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn suspicions_end_in_any_order_and_leave_nothing() {
+    fn suspicions_end_in_any_order_and_give_back_their_room() {
         let place = |number: u32| Place::OWN.plus(number);
         let mut suspicions = Suspicions::new(NOTICE);
         for number in 0..100 {

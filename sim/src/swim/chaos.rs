@@ -11,10 +11,10 @@ use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rivven_cluster::rng::{Seed, Stream};
-use rivven_cluster::swim::{Event, Input, Lifecycle, State, Swim};
+use rivven_cluster::swim::{Input, Lifecycle, State, Swim};
 
 use super::gates::is_whole;
-use super::world::{Setting, World, id_of, seat_of};
+use super::world::{Setting, World, id_of, is_death, seat_of};
 
 /// How long things happen.
 const TORMENT: Duration = Duration::from_secs(60);
@@ -92,7 +92,7 @@ fn part_for_a_moment(seed: u64, trace: &mut u64) -> Option<String> {
     let members = usize::try_from(draws.between(30, 60)).expect("a few");
     let mut world = World::new(Setting::new(members, seed));
     world.is_checked = true;
-    world.keeps = |event| matches!(event, Event::Dead(_));
+    world.keeps = is_death;
     world.run_for(Duration::from_millis(draws.between(2000, 4000)));
     (0..members / 2).for_each(|seat| world.set_side(seat, 1));
     world.run_for(Duration::from_millis(draws.between(4000, 34_000)));

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use rivven_cluster::swim::{Caution, Event, Input, State, Swim};
 
-use super::world::{Setting, Told, World, id_of, seat_of};
+use super::world::{Setting, Told, World, id_of, is_death, seat_of};
 
 /// One measured quantity.
 #[derive(Clone, Debug)]
@@ -199,10 +199,6 @@ fn rumor_rounds(members: usize) -> f64 {
         rounds += 1.0;
     }
     rounds
-}
-
-fn is_death(event: &Event) -> bool {
-    matches!(event, Event::Dead(_))
 }
 
 /// Two halves that do not hear each other for so many seconds, then do.

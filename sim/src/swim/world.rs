@@ -104,6 +104,12 @@ pub struct World {
     trace: u64,
 }
 
+/// Whether a member holds another one dead.
+#[must_use]
+pub fn is_death(event: &Event) -> bool {
+    matches!(event, Event::Dead(_))
+}
+
 /// The id of the member in a seat.
 #[must_use]
 pub fn id_of(member: usize) -> NodeId {
